@@ -1,0 +1,3 @@
+//! Model file to graph to plan to device.
+pub mod graph;
+pub mod plan;

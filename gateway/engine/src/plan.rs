@@ -1,0 +1,88 @@
+//! A plan: what one run does for one bucket, as a list.
+
+use gw_shaders::kernel::{Dispatch, Scalar};
+use gw_tensor::{DType, Shape};
+
+/// A buffer of a [`Plan`]: an index into its `buffers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// What a buffer holds.
+#[derive(Clone, Debug)]
+pub enum BufferKind {
+    /// The caller's tensor, uploaded before the first step.
+    Input,
+    /// Constant bytes in device form, uploaded once for all plans of a model. Equal keys name
+    /// equal bytes.
+    Weight {
+        /// The value's name and what was done to it, such as `val_49 i8 packed`.
+        key: String,
+        /// The bytes, shared between the plans of a model.
+        data: bytes::Bytes,
+    },
+    /// An intermediate result.
+    Temporary,
+    /// A result that is read back.
+    Output,
+}
+
+/// One virtual buffer. The memory planner gives it a place.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// The value's name, for listings.
+    pub name: String,
+    /// What it holds.
+    pub kind: BufferKind,
+    /// Bytes, a multiple of four, at least four.
+    pub bytes: u64,
+}
+
+/// A named tensor that goes in or comes out.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// The name in the model.
+    pub name: String,
+    /// The element type that the caller sees.
+    pub dtype: DType,
+    /// The element type on the device.
+    pub scalar: Scalar,
+    /// The shape in this bucket.
+    pub shape: Shape,
+    /// Where it lies.
+    pub source: PortSource,
+}
+
+/// Where the data of a [`Port`] lies.
+#[derive(Clone, Debug)]
+pub enum PortSource {
+    /// In a buffer of the plan.
+    Buffer(BufferId),
+    /// An output that is known before the run.
+    Constant(gw_tensor::Tensor),
+    /// An input that no step reads.
+    Unused,
+}
+
+/// One dispatch.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The node or nodes that it computes, for listings and errors.
+    pub label: String,
+    /// The kernel, its numbers and its grid.
+    pub dispatch: Dispatch,
+    /// One buffer per binding of the kernel.
+    pub bindings: Vec<BufferId>,
+}
+
+/// Ordered steps with their buffers, for one bucket.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Every buffer; [`BufferId`] indexes it.
+    pub buffers: Vec<Buffer>,
+    /// The model's inputs, in its order.
+    pub inputs: Vec<Port>,
+    /// The model's outputs, in its order.
+    pub outputs: Vec<Port>,
+    /// The dispatches, in order.
+    pub steps: Vec<Step>,
+}

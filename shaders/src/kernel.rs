@@ -1,0 +1,117 @@
+//! What a kernel is to the rest of gw: WGSL text, what it binds, what it needs of an adapter.
+
+/// How a kernel uses one storage buffer. Everything lies in bind group 0, in list order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// The element type of a device buffer. Every element takes four bytes; packed weights are `U32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// `f32`.
+    F32,
+    /// `i32`; 64-bit integers are narrowed to it before they reach a device.
+    I32,
+    /// `u32`; booleans are 0 or 1.
+    U32,
+}
+
+impl Scalar {
+    /// The WGSL type.
+    pub const fn wgsl(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::I32 => "i32",
+            Self::U32 => "u32",
+        }
+    }
+}
+
+/// What an adapter must offer for a kernel to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Needs {
+    /// The subgroup size that the kernel was written for: the adapter's smallest and largest
+    /// size must both equal it.
+    pub subgroup: Option<u32>,
+    /// `enable f16`.
+    pub f16: bool,
+    /// Invocations in one workgroup.
+    pub workgroup_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+}
+
+/// What an adapter offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Smallest and largest subgroup size, where subgroup operations exist.
+    pub subgroup: Option<(u32, u32)>,
+    /// 16-bit floats in shaders and storage.
+    pub f16: bool,
+    /// Invocations in one workgroup, at most.
+    pub workgroup_invocations: u32,
+    /// Bytes of workgroup memory, at most.
+    pub workgroup_bytes: u32,
+    /// Workgroups along one dimension, at most.
+    pub workgroups_per_dimension: u32,
+    /// Storage buffers in one bind group, at most.
+    pub storage_buffers: u32,
+    /// The adapter is a CPU (llvmpipe, SwiftShader): workgroup memory costs more than it saves.
+    pub software: bool,
+}
+
+impl Caps {
+    /// What WebGPU guarantees everywhere.
+    pub const fn minimal() -> Self {
+        Self {
+            subgroup: None,
+            f16: false,
+            workgroup_invocations: 256,
+            workgroup_bytes: 16 << 10,
+            workgroups_per_dimension: 65_535,
+            storage_buffers: 8,
+            software: false,
+        }
+    }
+
+    /// Whether a kernel with `needs` runs here.
+    pub fn satisfy(&self, needs: &Needs) -> bool {
+        needs.subgroup.is_none_or(|size| self.subgroup == Some((size, size)))
+            && (!needs.f16 || self.f16)
+            && needs.workgroup_invocations <= self.workgroup_invocations
+            && needs.workgroup_bytes <= self.workgroup_bytes
+    }
+}
+
+/// One composed shader. Shapes are never in its text, so that a bucket adds no pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// The family: the stem of its two files.
+    pub name: &'static str,
+    /// What this specialisation is, in a few words, for plan listings.
+    pub variant: String,
+    /// The whole WGSL; its entry point is `main`.
+    pub source: String,
+    /// The storage buffers of bind group 0, in binding order.
+    pub bindings: Vec<Access>,
+    /// What it needs of the adapter.
+    pub needs: Needs,
+}
+
+/// A kernel with the numbers of one step: everything but the buffers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// The shader.
+    pub kernel: Kernel,
+    /// The words of `var<immediate> params`, at most [`PARAM_WORDS_MAX`].
+    pub params: Vec<u32>,
+    /// The grid.
+    pub workgroups: [u32; 3],
+}
+
+/// Immediates hold 128 bytes on DX12 and on most Vulkan drivers.
+pub const PARAM_WORDS_MAX: usize = 32;
