@@ -1,1 +1,33 @@
-fn main() {}
+//! The `gw` command: one binary that builds, deploys and runs Wasm plugins beside their models.
+//!
+//! It holds no logic of a request: it reads the command line and the configuration, wires the
+//! library crates together, and tells the user what happened.
+//!
+//! - [`args`]: the command line as a whole; each command owns its own flags.
+//! - [`commands`]: one file per command, all of the same shape: `Args` and `run`.
+//! - [`app`]: an app's folder, built into what a node loads; [`guest`]: a plugin crate, built.
+//! - [`node`]: the crates wired together, and served; [`config`]: its configuration file.
+//! - [`models`]: the `MODEL` argument of the model tools; [`npy`]: tensors as files.
+//! - [`admin`]: the client of a node's admin API.
+//! - [`progress`]: long work, shown; [`report`]: how a command ends, told.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod app;
+mod args;
+mod commands;
+mod config;
+mod guest;
+mod models;
+mod node;
+mod npy;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::parse();
+    report::start_log();
+    report::end(commands::run(cli.command))
+}

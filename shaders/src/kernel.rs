@@ -115,3 +115,19 @@ pub struct Dispatch {
 
 /// Immediates hold 128 bytes on DX12 and on most Vulkan drivers.
 pub const PARAM_WORDS_MAX: usize = 32;
+
+/// Why a kernel family cannot do what a spec asks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kernel {kernel}: {reason}")]
+pub struct Unsupported {
+    /// The family.
+    pub kernel: &'static str,
+    /// What is asked for, and the limit that it breaks.
+    pub reason: String,
+}
+
+impl Unsupported {
+    pub(crate) fn new(kernel: &'static str, reason: impl Into<String>) -> Self {
+        Self { kernel, reason: reason.into() }
+    }
+}

@@ -1,5 +1,42 @@
 //! The compute kernels of gw: one `.wgsl` and one `.rs` of the same stem, side by side.
+//!
+//! It knows no GPU API and no model format: a family turns a spec (sizes, strides, what to
+//! compute) into [`kernel::Dispatch`]es, which are text and numbers, and says what the answer is
+//! with a plain loop, `reference`.
+//!
+//! - [`kernel`]: what a kernel is: text, bindings, needs; what an adapter offers.
+//! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
+//! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
+//! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
+//!   [`gather`], [`conv`], [`pool`], [`lrn`].
+//!
+//! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
+//! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
+//! are the inputs in the order that the family documents, then the outputs.
+//!
+//! ```
+//! use gw_shaders::{kernel::Caps, softmax};
+//! let spec = softmax::Spec { outer: 2, len: 10, inner: 1, log: false };
+//! let dispatch = softmax::dispatch(&spec, &Caps::minimal())?;
+//! assert!(dispatch.kernel.source.contains("fn main"));
+//! # Ok::<(), gw_shaders::kernel::Unsupported>(())
+//! ```
 #![forbid(unsafe_code)]
 
+mod compose;
+mod lanes;
+
+pub mod attention;
+pub mod conv;
+pub mod data;
 pub mod expr;
+pub mod gather;
+pub mod gemm;
 pub mod kernel;
+pub mod layout;
+pub mod lrn;
+pub mod norm;
+pub mod pointwise;
+pub mod pool;
+pub mod reduce;
+pub mod softmax;

@@ -1,1 +1,44 @@
-//! stub
+//! What the suite and the figures share: a whole gateway in a process, and a client for it.
+//!
+//! It tests nothing by itself: `suite/` holds the tests that need several crates, `src/bin` the
+//! commands `figures` and `models`.
+
+pub mod figures;
+pub mod gateway;
+pub mod reference;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the repository.
+///
+/// # Panics
+/// Never: this crate lies in `tests/`.
+pub fn repo() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
+}
+
+/// The binary under test: `GW_BIN`, or the one of the same build as this program.
+///
+/// # Panics
+/// Where the binary was not built.
+pub fn gw_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("GW_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let built = own.ancestors().skip(1).map(|folder| folder.join("gw")).find(|path| path.is_file());
+    built.expect("build the binary first: cargo build --release")
+}
+
+/// The file of `source`, from the user's cache or fetched now.
+///
+/// # Errors
+/// Where it cannot be fetched or its digest is another.
+pub fn fetch(
+    source: &gw_artifact::Source,
+    sha256: Option<&gw_artifact::Digest>,
+) -> anyhow::Result<PathBuf> {
+    let fetcher = gw_artifact::Fetcher::new(gw_artifact::FetchConfig::from_env());
+    let name = source.to_string();
+    Ok(fetcher.fetch(&name, source, sha256, repo(), &gw_artifact::NoProgress)?.path)
+}

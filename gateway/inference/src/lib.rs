@@ -1,1 +1,41 @@
-//! stub
+//! Models by name: where they run, who waits for them, and how waiting requests share one run.
+//!
+//! It knows no HTTP and no guests, never downloads, and writes no kernels: the `gpu` backend is
+//! `gw-engine`, the `cpu` backend is rten.
+//!
+//! A request goes down this list and its answer comes back up:
+//!
+//! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is resident.
+//! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`].
+//! - [`signature`]: what a model takes and gives, and whether a request fits.
+//! - `queue`: the bounded queue in front of each model.
+//! - `worker`: the thread that takes what is waiting the moment its device is free.
+//! - `batch`: which requests may share a run; joining their rows and splitting them again.
+//! - [`backend`]: [`Backend`] and [`LoadedModel`]; `cpu` and `gpu` implement them.
+//! - [`device`]: [`DeviceChoice`], and which adapter it means on this machine.
+//! - [`config`], [`error`], [`metrics`]: the limits, what can go wrong and whose fault it is, and
+//!   what is counted.
+//!
+//! Tools that measure one model skip the queue with [`backend::open_model`].
+#![forbid(unsafe_code)]
+
+pub mod backend;
+mod batch;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod metrics;
+pub mod model;
+pub mod models;
+mod queue;
+pub mod signature;
+mod worker;
+
+pub use backend::{Backend, BackendKind, Footprint, LoadedModel, open_model};
+pub use config::InferenceConfig;
+pub use device::DeviceChoice;
+pub use error::{Fault, InferenceError, InputProblem};
+pub use metrics::InferenceMetrics;
+pub use model::{Inference, Model};
+pub use models::{ModelSpec, Models, Resident};
+pub use signature::{Dim, Signature, TensorSpec};

@@ -1,0 +1,122 @@
+//! What runs a model: the trait that `cpu` and `gpu` share.
+
+mod convert;
+mod cpu;
+mod gpu;
+mod guard;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gw_engine::Device;
+use gw_tensor::{Shape, Tensor};
+
+use crate::device::{Candidate, Selected, select};
+use crate::{DeviceChoice, InferenceConfig, InferenceError, Signature};
+
+/// The two kinds of backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// rten, on all cores.
+    Cpu,
+    /// `gw-engine`, on one adapter.
+    Gpu,
+}
+
+/// One device that can load models.
+pub trait Backend: Send + Sync {
+    /// Which kind it is.
+    fn kind(&self) -> BackendKind;
+
+    /// The device's name: `cpu`, or the adapter's.
+    fn device(&self) -> &str;
+
+    /// Loads the ONNX file at `path`. `name` is what errors call the model.
+    ///
+    /// # Errors
+    /// [`InferenceError::Load`] for a bad file, [`InferenceError::Unsupported`] for an operator
+    /// that the device lacks.
+    fn load(&self, name: &str, path: &Path) -> Result<Box<dyn LoadedModel>, InferenceError>;
+}
+
+/// A model on a device, ready to run. It never panics, whatever the file and the inputs hold.
+pub trait LoadedModel: Send + Sync {
+    /// What it takes and gives.
+    fn signature(&self) -> &Signature;
+
+    /// The name of the device that it runs on.
+    fn device(&self) -> &str;
+
+    /// Runs once, in the calling thread, and returns every output in the signature's order.
+    ///
+    /// # Errors
+    /// [`InferenceError::BadInput`] where the inputs do not fit the signature, else what the
+    /// device reports.
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError>;
+
+    /// Whether a row's result depends on that row alone. It does not where a node takes the range
+    /// of a whole tensor, as dynamic quantisation does: such a model is never batched.
+    fn rows_are_independent(&self) -> bool;
+
+    /// The memory that it holds now.
+    fn footprint(&self) -> Footprint;
+
+    /// How many dispatches one run takes for inputs of these shapes; `None` on the CPU.
+    ///
+    /// # Errors
+    /// Where no plan can be made for the shapes.
+    fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError>;
+}
+
+/// Bytes that a loaded model holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Weights, in the form that the device reads. On the CPU an upper bound: rten tells how many
+    /// parameters it keeps, not how wide they are nor which of them it also packs.
+    pub weight_bytes: u64,
+    /// Intermediate results. Zero on the CPU, where a run allocates and frees them.
+    pub arena_bytes: u64,
+    /// The most that was held at once on the device; zero on the CPU.
+    pub peak_bytes: u64,
+}
+
+/// Opens the device that `choice` means on this machine.
+///
+/// # Errors
+/// [`InferenceError::NoDevice`], which says what there is instead.
+pub fn open_backend(
+    choice: &DeviceChoice,
+    config: &InferenceConfig,
+) -> Result<Arc<dyn Backend>, InferenceError> {
+    let adapters = || {
+        let adapters = gw_engine::adapters().into_iter();
+        adapters.map(|info| Candidate { name: info.name, software: info.software }).collect()
+    };
+    match select(choice, adapters)? {
+        Selected::Cpu => Ok(Arc::new(cpu::Cpu::new(config.cpu_threads))),
+        Selected::Adapter(adapter) => match Device::open(&adapter) {
+            Ok(device) => Ok(Arc::new(gpu::Gpu::new(device, config))),
+            Err(error) if *choice == DeviceChoice::Auto => {
+                tracing::warn!(%error, "the hardware adapter does not open; using the cpu");
+                Ok(Arc::new(cpu::Cpu::new(config.cpu_threads)))
+            }
+            Err(error) => Err(InferenceError::NoDevice {
+                choice: choice.to_string(),
+                reason: error.to_string(),
+            }),
+        },
+    }
+}
+
+/// Opens one model without a queue, for tools that measure or inspect it.
+///
+/// # Errors
+/// As [`open_backend`] and [`Backend::load`].
+pub fn open_model(
+    path: &Path,
+    choice: &DeviceChoice,
+    config: &InferenceConfig,
+) -> Result<Box<dyn LoadedModel>, InferenceError> {
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    open_backend(choice, config)?.load(&name, path)
+}

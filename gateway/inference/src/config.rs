@@ -1,0 +1,28 @@
+//! The limits of inference, and where they come from.
+
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[inference]` of the node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InferenceConfig {
+    /// How many requests may wait for one model; one more is refused as overload. Default 512:
+    /// at 5 ms each that is 2.5 s of work, longer than most callers wait.
+    pub queue_max: usize,
+    /// How many rows one run may join from several requests. A single request with more rows runs
+    /// alone. Default 32, past which MiniLM gains nothing per row on the devices measured.
+    pub batch_max: usize,
+    /// Threads of the CPU backend, shared by all its models. Default: one per physical core.
+    pub cpu_threads: Option<NonZeroUsize>,
+    /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
+    /// instructions. Default `false`.
+    pub gpu_expand_weights: bool,
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        Self { queue_max: 512, batch_max: 32, cpu_threads: None, gpu_expand_weights: false }
+    }
+}

@@ -1,0 +1,224 @@
+//! What can go wrong with a model, and whose fault it is.
+
+use std::fmt;
+
+use gw_tensor::{DType, Shape};
+
+/// Why a model could not be loaded or a request could not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferenceError {
+    /// No model has this name.
+    #[error("no model named {name:?} is loaded")]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The inputs do not fit the model's signature.
+    #[error("model {model}: {problem}")]
+    BadInput {
+        /// The model.
+        model: String,
+        /// What does not fit.
+        problem: InputProblem,
+    },
+    /// The model ran, and one of its operators refused these values.
+    #[error("model {model} failed on {device}: {reason}")]
+    Run {
+        /// The model.
+        model: String,
+        /// Where it ran.
+        device: String,
+        /// The operator's own words.
+        reason: String,
+    },
+    /// As many requests wait as the configuration allows.
+    #[error("model {model}: its queue is full, {queue_max} requests wait already")]
+    QueueFull {
+        /// The model.
+        model: String,
+        /// The configured limit, `queue_max`.
+        queue_max: usize,
+    },
+    /// The caller's deadline passed before the answer was ready.
+    #[error("model {model}: the deadline passed before the answer was ready")]
+    DeadlinePassed {
+        /// The model.
+        model: String,
+    },
+    /// The model was unloaded, or the node is shutting down.
+    #[error("model {model} is being unloaded and takes no more requests")]
+    Unloading {
+        /// The model.
+        model: String,
+    },
+    /// The device has no way to compute one of the model's operators.
+    #[error("model {model}: the {device} device cannot run {op} (node {node:?}): {reason}")]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// Where it should have run.
+        device: String,
+        /// The operator's type, such as `MatMul`.
+        op: String,
+        /// The node's name; empty where the file names none.
+        node: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The file is missing, damaged, or not a model.
+    #[error("model {model} cannot be loaded: {reason}")]
+    Load {
+        /// The model.
+        model: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The asked device does not exist here or does not open.
+    #[error("no device for {choice:?}: {reason}")]
+    NoDevice {
+        /// What was asked for, as the user wrote it.
+        choice: String,
+        /// What there is, and what to do.
+        reason: String,
+    },
+    /// The device broke under a request.
+    #[error("model {model}: the device {device} failed: {reason}")]
+    Device {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What it reported.
+        reason: String,
+    },
+    /// A backend panicked; only the requests of that run are lost.
+    #[error("model {model}: the {device} backend panicked: {reason}")]
+    Panicked {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// The panic's message.
+        reason: String,
+    },
+}
+
+impl InferenceError {
+    /// Whose fault it is.
+    ///
+    /// A run that fails although the request fits the signature counts as the caller's: the same
+    /// model answers other requests, so it is the values (an index past a table, say) that fail.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::BadInput { .. } | Self::Run { .. } => Fault::Caller,
+            Self::NotFound { .. }
+            | Self::Unsupported { .. }
+            | Self::Load { .. }
+            | Self::NoDevice { .. } => Fault::Operator,
+            Self::QueueFull { .. } | Self::DeadlinePassed { .. } | Self::Unloading { .. } => {
+                Fault::Overload
+            }
+            Self::Device { .. } | Self::Panicked { .. } => Fault::Ours,
+        }
+    }
+}
+
+/// Who has to change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller (a guest): the request cannot be answered as it is.
+    Caller,
+    /// The operator: a configuration or a model file.
+    Operator,
+    /// Us: a defect, or hardware that broke.
+    Ours,
+    /// Nobody: the same request may be answered later.
+    Overload,
+}
+
+/// How a request does not fit a model's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputProblem {
+    /// An input is not given.
+    Missing {
+        /// The input.
+        name: String,
+    },
+    /// The model has no such input.
+    Unknown {
+        /// The name that was given.
+        name: String,
+        /// What the model takes.
+        expected: Vec<String>,
+    },
+    /// An input is given twice.
+    Repeated {
+        /// The input.
+        name: String,
+    },
+    /// The element type is not the declared one.
+    DType {
+        /// The input.
+        name: String,
+        /// The declared type.
+        expected: DType,
+        /// The type that was given.
+        given: DType,
+    },
+    /// The rank or a fixed dimension is not the declared one.
+    Shape {
+        /// The input.
+        name: String,
+        /// The declared dimensions, such as `[batch, 3, 224, 224]`.
+        expected: String,
+        /// The shape that was given.
+        given: Shape,
+    },
+    /// Two dimensions with one symbol have different sizes.
+    Symbol {
+        /// The symbol.
+        symbol: String,
+        /// The input that differs.
+        name: String,
+        /// Its size.
+        size: usize,
+        /// The size of the symbol in an earlier input.
+        earlier: usize,
+    },
+    /// An integer does not fit the 32 bits in which every device computes.
+    Range {
+        /// The input.
+        name: String,
+        /// The element's index.
+        index: usize,
+        /// Its value.
+        value: i64,
+    },
+}
+
+impl fmt::Display for InputProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { name } => write!(f, "input {name:?} is missing"),
+            Self::Unknown { name, expected } => {
+                write!(f, "there is no input {name:?}; the inputs are {}", expected.join(", "))
+            }
+            Self::Repeated { name } => write!(f, "input {name:?} is given twice"),
+            Self::DType { name, expected, given } => {
+                write!(f, "input {name:?} takes {expected}, not {given}")
+            }
+            Self::Shape { name, expected, given } => {
+                write!(f, "input {name:?} takes the shape {expected}, not {given}")
+            }
+            Self::Symbol { symbol, name, size, earlier } => write!(
+                f,
+                "input {name:?} has {size} for {symbol}, but an earlier input has {earlier}"
+            ),
+            Self::Range { name, index, value } => write!(
+                f,
+                "input {name:?} holds {value} at index {index}, outside the 32-bit range in which \
+                 devices compute"
+            ),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A loaded model that many callers share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gw_artifact::Digest;
+use gw_tensor::Tensor;
+use tokio::sync::oneshot;
+
+use crate::metrics::{InferenceMetrics, Outcome};
+use crate::queue::{Job, Refused};
+use crate::worker::Core;
+use crate::{Footprint, InferenceError, Signature};
+
+/// A model under one name. Models loaded from the same file on the same device share its weights,
+/// its queue and its batches; when the last of them is dropped, the memory is freed.
+pub struct Model {
+    name: Arc<str>,
+    core: Arc<Core>,
+    metrics: InferenceMetrics,
+}
+
+/// An answer, with what it took.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// Every output by name, in the signature's order.
+    pub outputs: Vec<(String, Tensor)>,
+    /// How long the request waited for the device.
+    pub queue: Duration,
+    /// How long the run took that answered it.
+    pub compute: Duration,
+    /// Rows in that run, those of other requests included; 1 for a model that is never batched.
+    pub batch: usize,
+    /// The device that ran it.
+    pub device: Arc<str>,
+}
+
+impl Model {
+    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: InferenceMetrics) -> Self {
+        Self { name: name.into(), core, metrics }
+    }
+
+    /// The name under which it was loaded.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The digest of its file.
+    pub fn digest(&self) -> Digest {
+        self.core.digest
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.core.signature
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &str {
+        &self.core.device
+    }
+
+    /// The memory that it holds, shared with its namesakes; zero once it is unloaded.
+    pub fn footprint(&self) -> Footprint {
+        self.core.footprint()
+    }
+
+    /// Answers one request. It may share its run with others, but never their faults: a request
+    /// is checked before it can join, and a run that fails is repeated for each request alone.
+    ///
+    /// Dropping the future withdraws the request; if it still waits, the device never sees it.
+    ///
+    /// # Errors
+    /// [`InferenceError::BadInput`], [`InferenceError::QueueFull`] and
+    /// [`InferenceError::DeadlinePassed`], or what the device reports.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with its timer enabled.
+    pub async fn infer(
+        &self,
+        inputs: Vec<(String, Tensor)>,
+        deadline: Instant,
+    ) -> Result<Inference, InferenceError> {
+        let request = self.metrics.request(&self.name, &self.core.device);
+        let result = self.ask(inputs, deadline).await;
+        request.settle(Outcome::of(&result));
+        result
+    }
+
+    async fn ask(
+        &self,
+        inputs: Vec<(String, Tensor)>,
+        deadline: Instant,
+    ) -> Result<Inference, InferenceError> {
+        let model = || self.name.to_string();
+        let inputs = (self.core.signature.check(inputs))
+            .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
+        let queued = Instant::now();
+        if deadline <= queued {
+            return Err(InferenceError::DeadlinePassed { model: model() });
+        }
+        let (reply, answer) = oneshot::channel();
+        let (rows, key) = self.core.joining.place(&inputs);
+        let job = Job { inputs, rows, key, deadline, queued, reply };
+        self.core.submit(job).map_err(|refused| match refused {
+            Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
+            Refused::Closed => InferenceError::Unloading { model: model() },
+        })?;
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(InferenceError::Unloading { model: model() }),
+            Err(_) => Err(InferenceError::DeadlinePassed { model: model() }),
+        }
+    }
+}

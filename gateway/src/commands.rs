@@ -1,0 +1,43 @@
+//! The commands, one file each: `Args` are its flags, `run` does the work.
+
+mod bench;
+mod dev;
+mod doctor;
+mod infer;
+mod keys;
+mod plan;
+mod push;
+mod rollback;
+mod serve;
+mod status;
+
+/// What the user asked for.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Dev(dev::Args),
+    Serve(serve::Args),
+    Keys(keys::Args),
+    Push(push::Args),
+    Status(status::Args),
+    Rollback(rollback::Args),
+    Infer(infer::Args),
+    Plan(plan::Args),
+    Bench(bench::Args),
+    Doctor(doctor::Args),
+}
+
+/// Does what the user asked for.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Push(args) => push::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}

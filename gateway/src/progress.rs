@@ -1,0 +1,133 @@
+//! Long work, shown: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use gw_artifact::{ByteSize, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report;
+
+/// How often work is mentioned where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// One transfer after the other, on stderr.
+#[derive(Default)]
+pub(crate) struct Shown(Mutex<Option<Line>>);
+
+/// The transfer that runs.
+enum Line {
+    Bar(ProgressBar),
+    Plain { name: String, total: Option<u64>, start: u64, done: u64, begun: Instant, told: Instant },
+}
+
+impl Line {
+    fn begin(name: &str, total: Option<u64>, done: u64) -> Self {
+        if std::io::stderr().is_terminal() {
+            return Self::Bar(bar(name, total, done));
+        }
+        let now = Instant::now();
+        let size = total.map_or_else(String::new, |total| format!(" ({})", ByteSize(total)));
+        report::note(format_args!("fetching {name}{size}"));
+        Self::Plain { name: name.to_owned(), total, start: done, done, begun: now, told: now }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        match self {
+            Self::Bar(bar) => bar.inc(bytes),
+            Self::Plain { name, total, start, done, begun, told } => {
+                *done += bytes;
+                if told.elapsed() >= LINE_EVERY {
+                    *told = Instant::now();
+                    let rate = (*done - *start) as f64 / begun.elapsed().as_secs_f64().max(1e-3);
+                    report::note(plain(name, *done, *total, rate));
+                }
+            }
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Plain { .. } => {}
+        }
+    }
+}
+
+/// `minilm: 12.0 MiB of 21.9 MiB (55 %), 3.1 MiB/s, 3 s left`.
+fn plain(name: &str, done: u64, total: Option<u64>, bytes_per_second: f64) -> String {
+    let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
+    let mut line = format!("{name}: {}", mib(done as f64));
+    if let Some(total) = total.filter(|&total| total > 0) {
+        let percent = 100.0 * done as f64 / total as f64;
+        line.push_str(&format!(" of {} ({percent:.0} %)", mib(total as f64)));
+    }
+    line.push_str(&format!(", {}/s", mib(bytes_per_second)));
+    if let Some(left) = total.and_then(|total| total.checked_sub(done)) {
+        line.push_str(&format!(", {:.0} s left", left as f64 / bytes_per_second.max(1.0)));
+    }
+    line
+}
+
+fn bar(name: &str, total: Option<u64>, done: u64) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{msg:20!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+        ),
+        None => (ProgressBar::new_spinner(), "{msg:20!} {spinner} {bytes} {bytes_per_sec}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_message(name.to_owned());
+    bar.set_position(done);
+    // What an earlier run fetched says nothing about this run's rate.
+    bar.reset_eta();
+    bar
+}
+
+impl Shown {
+    fn with(&self, act: impl FnOnce(&mut Option<Line>)) {
+        // A panic while drawing must not end the work: take the line as it is.
+        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Progress for Shown {
+    fn begin(&self, name: &str, total: Option<u64>, done: u64) {
+        self.with(|line| {
+            if let Some(previous) = line.replace(Line::begin(name, total, done)) {
+                previous.end();
+            }
+        });
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.with(|line| {
+            if let Some(line) = line {
+                line.advance(bytes);
+            }
+        });
+    }
+
+    fn end(&self) {
+        self.with(|line| {
+            if let Some(line) = line.take() {
+                line.end();
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_line_has_the_rate_and_the_time_left() {
+        let line = plain("minilm", 12 << 20, Some(24 << 20), f64::from(3 << 20));
+        assert_eq!(line, "minilm: 12.0 MiB of 24.0 MiB (50 %), 3.0 MiB/s, 4 s left");
+        assert_eq!(plain("x", 1 << 20, None, 1048576.0), "x: 1.0 MiB, 1.0 MiB/s");
+    }
+}

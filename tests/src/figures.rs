@@ -1,0 +1,103 @@
+//! Measured figures: each key is measured side by side with its peer and held against its bar.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+mod embed;
+
+/// One measured figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its name, as an issue writes it.
+    pub key: &'static str,
+    /// What gw reaches; the median of `runs`.
+    pub ours: f64,
+    /// What the peer reaches in the same run, where there is a peer.
+    pub peer: Option<f64>,
+    /// `ours` over `peer`.
+    pub ratio: Option<f64>,
+    /// The unit of `ours` and `peer`.
+    pub unit: &'static str,
+    /// How many measurements the medians are over.
+    pub runs: usize,
+    /// What must hold, in words.
+    pub bar: &'static str,
+    /// Whether it does.
+    pub holds: bool,
+}
+
+/// A figure that can be asked for.
+pub struct Figure {
+    /// Its name.
+    pub key: &'static str,
+    /// What it measures, in a line.
+    pub about: &'static str,
+    /// Measures it.
+    pub measure: fn() -> Result<Row>,
+}
+
+/// Every figure, in the order of the issues that ask for them.
+pub const FIGURES: &[Figure] = &[
+    Figure {
+        key: "embed-agreement",
+        about: "worst cosine of 01-embed to ONNX Runtime over five sentences, on cpu and llvmpipe",
+        measure: embed::agreement,
+    },
+    Figure {
+        key: "embed-dispatches",
+        about: "dispatches of the MiniLM model at 1x128",
+        measure: embed::dispatches,
+    },
+    Figure {
+        key: "embed-guest-ms",
+        about: "p50 of guest time outside compute, for an input of 32 tokens",
+        measure: embed::guest_ms,
+    },
+];
+
+/// The figures called `keys`, or all where none is given.
+///
+/// # Errors
+/// Where a key is unknown; the error lists the known ones.
+pub fn select(keys: &[String]) -> Result<Vec<&'static Figure>> {
+    if keys.is_empty() {
+        return Ok(FIGURES.iter().collect());
+    }
+    keys.iter()
+        .map(|key| match FIGURES.iter().find(|figure| figure.key == key) {
+            Some(figure) => Ok(figure),
+            None => {
+                let known: Vec<_> = FIGURES.iter().map(|figure| figure.key).collect();
+                bail!("no figure is called `{key}`; there are: {}", known.join(", "))
+            }
+        })
+        .collect()
+}
+
+/// The middle value, or the mean of the middle two.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
+        assert!((median(&mut [4.0, 1.0, 3.0, 2.0]) - 2.5).abs() < f64::EPSILON);
+        assert!((median(&mut [9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn an_unknown_key_lists_the_known_ones() {
+        let error = select(&["embed-agrement".to_owned()]).err().unwrap().to_string();
+        assert!(error.contains("embed-agreement"), "{error}");
+    }
+}

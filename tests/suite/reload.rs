@@ -1,0 +1,95 @@
+//! Editing a plugin while `gw dev` runs: rebuilt and swapped without dropping a request.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use gw_tests::gateway::{Gateway, try_send};
+use gw_tests::repo;
+
+/// An app of one plugin that answers a fixed text, written as a user would write it.
+fn write_app(folder: &Path, answer: &str) {
+    let plugin = folder.join("plugin");
+    fs::create_dir_all(plugin.join("src")).expect("a folder");
+    let sdk = repo().join("sdk");
+    fs::write(
+        folder.join("gw.toml"),
+        "[app]\nname = \"hello\"\nversion = \"0.1.0\"\n\n[[plugin]]\nname = \"hello\"\n\
+         path = \"plugin\"\n\n[[route]]\npath = \"/hello\"\nmethods = [\"POST\"]\n\
+         plugins = [\"hello\"]\n",
+    )
+    .expect("written");
+    fs::write(
+        plugin.join("Cargo.toml"),
+        format!(
+            "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\n\
+             crate-type = [\"cdylib\"]\n\n[dependencies]\ngw-sdk = {{ path = {sdk:?} }}\n\n\
+             [workspace]\n"
+        ),
+    )
+    .expect("written");
+    write_answer(folder, answer);
+}
+
+fn write_answer(folder: &Path, answer: &str) {
+    let template = fs::read_to_string(repo().join("tests/suite/hello_plugin.txt"))
+        .expect("the plugin's source");
+    fs::write(folder.join("plugin/src/lib.rs"), template.replace("ANSWER", answer))
+        .expect("written");
+}
+
+#[test]
+fn an_edited_plugin_is_swapped_without_dropping_a_request() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_app(folder.path(), "first");
+    let mut gateway = Gateway::dev(folder.path(), &["--device", "cpu"]);
+    assert_eq!(gateway.post("/hello", "{}").body, "first");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, stop) = (format!("{}/hello", gateway.url), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut seen = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = try_send("POST", &url, Some(b"{}"));
+                    let answer = answer.unwrap_or_else(|error| panic!("a request was lost: {error}"));
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                    if seen.last() != Some(&answer.body) {
+                        seen.push(answer.body);
+                    }
+                }
+                seen
+            })
+        })
+        .collect();
+
+    write_answer(folder.path(), "broken\" +");
+    gateway.wait_for("error");
+    write_answer(folder.path(), "second");
+    while gateway.post("/hello", "{}").body != "second" {
+        assert!(callers.iter().all(|caller| !caller.is_finished()), "a caller failed");
+        thread::yield_now();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        let seen = caller.join().expect("no request was lost");
+        assert!(seen == ["first", "second"] || seen == ["first"], "{seen:?}");
+    }
+}
+
+/// Every example's plugin is tested where a plugin author would: natively.
+#[test]
+fn the_example_plugin_passes_its_own_tests() {
+    let status = Command::new("cargo")
+        .args(["test", "--release", "--quiet"])
+        .current_dir(repo().join("examples/01-embed/plugin"))
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS")
+        .status()
+        .expect("cargo starts");
+    assert!(status.success());
+}
