@@ -99,6 +99,11 @@ pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// A size for people: `21.9 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
 /// Sends log events to stderr, filtered by `GW_LOG` (such as `debug` or `gw_host=trace`).
 pub(crate) fn start_log() {
     let filter = std::env::var("GW_LOG").unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Typed numbers: what a reference reads and gives.
 
+use crate::expr::Value;
 use crate::kernel::Scalar;
 
 /// The contents of one device buffer.
@@ -52,6 +53,34 @@ impl Data {
             Scalar::I32 => Self::I32(words.map(i32::from_le_bytes).collect()),
             Scalar::U32 => Self::U32(words.map(u32::from_le_bytes).collect()),
         }
+    }
+
+    /// One element.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn at(&self, index: usize) -> Value {
+        match self {
+            Self::F32(values) => Value::F32(values[index]),
+            Self::I32(values) => Value::I32(values[index]),
+            Self::U32(values) => Value::U32(values[index]),
+        }
+    }
+
+    /// All of `values`, which are of one type.
+    ///
+    /// # Panics
+    /// Where one is of another.
+    pub fn collect(scalar: Scalar, values: impl Iterator<Item = Value>) -> Self {
+        let words: Vec<u8> = values
+            .flat_map(|value| match (scalar, value) {
+                (Scalar::F32, Value::F32(value)) => value.to_le_bytes(),
+                (Scalar::I32, Value::I32(value)) => value.to_le_bytes(),
+                (Scalar::U32, Value::U32(value)) => value.to_le_bytes(),
+                (scalar, value) => panic!("{value:?} where {scalar:?} is due"),
+            })
+            .collect();
+        Self::from_bytes(scalar, &words)
     }
 
     /// The floats.

@@ -23,8 +23,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod check;
 mod compose;
 mod lanes;
+mod operands;
 
 pub mod attention;
 pub mod conv;

@@ -1,3 +1,31 @@
 //! Model file to graph to plan to device.
+//!
+//! It serves no requests, forms no batches and fetches nothing: `gw-inference` does the first
+//! two, `gw-artifact` the last.
+//!
+//! - [`onnx`]: an ONNX file becomes a [`graph::Graph`].
+//! - [`model`]: [`Model`] is a checked graph; [`Model::plan`] makes a [`plan::Plan`] of it.
+//! - `ops`: one entry per operator: what it means in terms of `net`.
+//! - `net`: the graph for one set of shapes: a few kinds of node, operands with layouts,
+//!   constants folded.
+//! - `fuse`: nodes that one dispatch can do become one node, one file per rule.
+//! - `lower`: nodes become dispatches of `gw-shaders`.
+//! - [`device`]: adapters, the opened one, kernels compiled for it.
+//! - [`session`]: a model on a device: plans, weights, runs.
+//! - [`error`]: what can be wrong with a file and with a plan.
+
+pub mod device;
+pub mod error;
 pub mod graph;
+mod lower;
+pub mod model;
+mod net;
+pub mod onnx;
+mod ops;
 pub mod plan;
+pub mod session;
+
+pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, adapters};
+pub use error::{ModelError, OpError, PlanError, UnsupportedOp};
+pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
+pub use session::{RunError, Session, SessionOptions, SessionStats};

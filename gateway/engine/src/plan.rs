@@ -1,4 +1,12 @@
 //! A plan: what one run does for one bucket, as a list.
+//!
+//! - [`verify`]: what must hold of a plan before a device sees it.
+//! - [`memory`]: where every buffer lies.
+//! - [`summary`]: a plan as text and as JSON.
+
+pub mod memory;
+pub mod summary;
+pub mod verify;
 
 use gw_shaders::kernel::{Dispatch, Scalar};
 use gw_tensor::{DType, Shape};
@@ -86,3 +94,6 @@ pub struct Plan {
     /// The dispatches, in order.
     pub steps: Vec<Step>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

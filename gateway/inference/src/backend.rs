@@ -4,6 +4,7 @@ mod convert;
 mod cpu;
 mod gpu;
 mod guard;
+mod import;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +58,12 @@ pub trait LoadedModel: Send + Sync {
     /// Whether a row's result depends on that row alone. It does not where a node takes the range
     /// of a whole tensor, as dynamic quantisation does: such a model is never batched.
     fn rows_are_independent(&self) -> bool;
+
+    /// How many rows to run where `rows` wait. A device that plans for each shape wants few sizes
+    /// of batches, and gets them by repeating a row. At least `rows`.
+    fn padded_rows(&self, rows: usize) -> usize {
+        rows
+    }
 
     /// The memory that it holds now.
     fn footprint(&self) -> Footprint;

@@ -56,25 +56,29 @@ fn leading(spec: &TensorSpec) -> Option<&Dim> {
 pub(crate) struct NotSplittable;
 
 /// Joins the tensors of several requests, each a list in the signature's order, along the leading
-/// dimension.
+/// dimension, and repeats the last row `padding` times: any row of a request is a valid one.
 ///
 /// # Panics
 /// Where the tensors of one input differ in more than their leading dimension; equal [`Key`]s
 /// exclude it.
-pub(crate) fn join(requests: &[&[Tensor]]) -> Vec<Tensor> {
-    (0..requests[0].len())
-        .map(|input| {
-            let parts: Vec<&Tensor> = requests.iter().map(|request| &request[input]).collect();
-            let mut dims = parts[0].shape().to_vec();
-            dims[0] = parts.iter().map(|part| part.shape()[0]).sum();
-            let bytes = parts.iter().map(|part| part.bytes().len()).sum();
-            let mut data = Vec::with_capacity(bytes);
-            for part in &parts {
-                data.extend_from_slice(part.bytes());
-            }
-            Tensor::new(parts[0].dtype(), dims, data).expect("equal keys have equal row sizes")
-        })
-        .collect()
+pub(crate) fn join(requests: &[&[Tensor]], padding: usize) -> Vec<Tensor> {
+    let join_input = |input: usize| {
+        let parts: Vec<&Tensor> = requests.iter().map(|request| &request[input]).collect();
+        let mut dims = parts[0].shape().to_vec();
+        let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
+        let bytes: usize = parts.iter().map(|part| part.bytes().len()).sum();
+        let row_bytes = bytes / rows.max(1);
+        let mut data = Vec::with_capacity(bytes + padding * row_bytes);
+        for part in &parts {
+            data.extend_from_slice(part.bytes());
+        }
+        for _ in 0..padding {
+            data.extend_from_within(bytes - row_bytes..bytes);
+        }
+        dims[0] = rows + padding;
+        Tensor::new(parts[0].dtype(), dims, data).expect("equal keys have equal row sizes")
+    };
+    (0..requests[0].len()).map(join_input).collect()
 }
 
 /// Splits every tensor into consecutive parts of `rows` rows each, sharing its bytes; one list per
@@ -99,4 +103,112 @@ fn slice_rows(tensor: &Tensor, first: usize, count: usize) -> Tensor {
     dims[0] = count;
     let data = tensor.bytes().slice(first * row_bytes..(first + count) * row_bytes);
     Tensor::new(tensor.dtype(), dims, data).expect("rows of a tensor have equal sizes")
+}
+
+#[cfg(test)]
+mod tests {
+    use gw_tensor::DType;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The dimensions of one tensor from text: `batch 3 ?`.
+    fn spec(dims: &str) -> TensorSpec {
+        let dim = |text: &str| match text.parse() {
+            Ok(size) => Dim::Fixed(size),
+            Err(_) if text == "?" => Dim::Unknown,
+            Err(_) => Dim::Symbol(text.to_owned()),
+        };
+        let name = dims.to_owned();
+        let dims = Some(dims.split_whitespace().map(dim).collect());
+        TensorSpec { name, dtype: DType::F32, dims }
+    }
+
+    fn joining(inputs: &[&str], outputs: &[&str]) -> Joining {
+        let specs = |dims: &[&str]| dims.iter().map(|dims| spec(dims)).collect();
+        Joining::of(&Signature { inputs: specs(inputs), outputs: specs(outputs) }, true)
+    }
+
+    #[test]
+    fn only_models_with_one_free_leading_dimension_are_batched() {
+        struct Case(&'static [&'static str], &'static [&'static str], Joining);
+        let cases = [
+            Case(&["batch seq", "batch seq"], &["batch seq 384"], Joining::Rows),
+            Case(&["? 3 224 224"], &["? 1000"], Joining::Rows),
+            Case(&["1 3 224 224"], &["1 1000"], Joining::Alone),
+            Case(&["batch 3"], &["1 10"], Joining::Alone),
+            Case(&["batch 3"], &["detections 6"], Joining::Alone),
+            Case(&["batch 3"], &["? 6"], Joining::Alone),
+            Case(&["batch 3", "2 batch 128"], &["batch 1"], Joining::Alone),
+            Case(&["n n"], &["n"], Joining::Alone),
+            Case(&["batch 3", ""], &["batch 3"], Joining::Alone),
+            Case(&[], &["batch 3"], Joining::Alone),
+        ];
+        for Case(inputs, outputs, expected) in cases {
+            assert_eq!(joining(inputs, outputs), expected, "{inputs:?} -> {outputs:?}");
+        }
+    }
+
+    #[test]
+    fn models_that_mix_their_rows_are_not_batched() {
+        let specs = || vec![spec("batch 3")];
+        let signature = Signature { inputs: specs(), outputs: specs() };
+        assert_eq!(Joining::of(&signature, false), Joining::Alone);
+    }
+
+    #[test]
+    fn a_request_whose_inputs_have_different_rows_runs_alone() {
+        let tensor = |rows| Tensor::from_slice([rows, 1], &vec![0f32; rows]).unwrap();
+        assert_eq!(Joining::Rows.place(&[tensor(2), tensor(3)]), (1, None));
+        assert_eq!(Joining::Rows.place(&[tensor(2), tensor(2)]), (2, Some(vec![vec![1], vec![1]])));
+    }
+
+    #[test]
+    fn outputs_with_other_rows_are_not_split() {
+        let tensor = Tensor::from_slice([3, 1], &[1f32, 2.0, 3.0]).unwrap();
+        assert_eq!(split(std::slice::from_ref(&tensor), &[1, 1]), Err(NotSplittable));
+        let scalar = Tensor::from_slice([], &[1f32]).unwrap();
+        assert_eq!(split(&[tensor, scalar], &[1, 2]), Err(NotSplittable));
+    }
+
+    /// Requests with the same inputs but rows of their own, zero rows included.
+    fn requests() -> impl Strategy<Value = Vec<Vec<Tensor>>> {
+        let row_dims = prop::collection::vec(prop::collection::vec(0usize..4, 0..3), 1..4);
+        (row_dims, prop::collection::vec(0usize..4, 1..6)).prop_map(|(inputs, rows)| {
+            let mut next = 0u8;
+            let mut tensor = |rows: usize, dims: &[usize]| {
+                let shape: Vec<usize> = [&[rows], dims].concat();
+                let count = shape.iter().product::<usize>();
+                let mut byte = || {
+                    next = next.wrapping_add(1);
+                    next
+                };
+                let data: Vec<u8> = (0..count * 2).map(|_| byte()).collect();
+                Tensor::new(DType::I16, shape, data).unwrap()
+            };
+            let mut request =
+                |&rows: &usize| inputs.iter().map(|dims| tensor(rows, dims)).collect();
+            rows.iter().map(&mut request).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn split_undoes_join(requests in requests(), padding in 0usize..4) {
+            let parts: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
+            let mut rows: Vec<usize> = parts.iter().map(|part| part[0].shape()[0]).collect();
+            let padding = if rows.iter().all(|&rows| rows == 0) { 0 } else { padding };
+            let joined = join(&parts, padding);
+            rows.push(padding);
+            let mut split = split(&joined, &rows).unwrap();
+            let padded = split.pop().unwrap();
+            prop_assert_eq!(split, requests);
+            for (all, padded) in joined.iter().zip(padded) {
+                let last = all.shape()[0].saturating_sub(padding + 1);
+                for row in 0..padding {
+                    prop_assert_eq!(slice_rows(&padded, row, 1), slice_rows(all, last, 1));
+                }
+            }
+        }
+    }
 }

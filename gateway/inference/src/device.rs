@@ -132,3 +132,72 @@ fn listed(adapters: &[Candidate]) -> String {
     let names: Vec<String> = adapters.iter().map(|a| format!("{:?}", a.name)).collect();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARDWARE: (&str, bool) = ("NVIDIA L4", false);
+    const SOFTWARE: (&str, bool) = ("llvmpipe (LLVM 15.0.6, 256 bits)", true);
+
+    fn selected(choice: &str, adapters: &[(&str, bool)]) -> Result<Selected, String> {
+        let candidate = |(name, software): &(&str, bool)| Candidate {
+            name: (*name).to_owned(),
+            software: *software,
+        };
+        select(&choice.parse().unwrap(), || adapters.iter().map(candidate).collect())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn auto_takes_hardware_and_never_a_software_adapter() {
+        let hardware = Ok(Selected::Adapter(AdapterSelect::Hardware));
+        assert_eq!(selected("auto", &[SOFTWARE, HARDWARE]), hardware);
+        assert_eq!(selected("auto", &[SOFTWARE]), Ok(Selected::Cpu));
+        assert_eq!(selected("auto", &[]), Ok(Selected::Cpu));
+    }
+
+    #[test]
+    fn gpu_needs_hardware_and_says_how_to_name_a_software_adapter() {
+        let hardware = Ok(Selected::Adapter(AdapterSelect::Hardware));
+        assert_eq!(selected("gpu", &[SOFTWARE, HARDWARE]), hardware);
+        insta::assert_snapshot!(
+            selected("gpu", &[SOFTWARE]).unwrap_err(),
+            @r#"no device for "gpu": there is no hardware adapter; the software adapter "llvmpipe (LLVM 15.0.6, 256 bits)" is used only when asked for by name, as in `--device llvmpipe`"#
+        );
+        insta::assert_snapshot!(
+            selected("gpu", &[]).unwrap_err(),
+            @r#"no device for "gpu": there is no graphics adapter; `cpu` works everywhere"#
+        );
+    }
+
+    #[test]
+    fn a_name_matches_a_part_of_an_adapters_name_in_any_case() {
+        let named = |name: &str| Ok(Selected::Adapter(AdapterSelect::Named(name.to_owned())));
+        assert_eq!(selected("LLVMpipe", &[HARDWARE, SOFTWARE]), named("LLVMpipe"));
+        assert_eq!(selected("nvidia", &[HARDWARE, SOFTWARE]), named("nvidia"));
+        insta::assert_snapshot!(
+            selected("radeon", &[HARDWARE, SOFTWARE]).unwrap_err(),
+            @r#"no device for "radeon": no adapter has this name; there is "NVIDIA L4", "llvmpipe (LLVM 15.0.6, 256 bits)""#
+        );
+    }
+
+    #[test]
+    fn cpu_does_not_even_look_for_adapters() {
+        let look = || -> Vec<Candidate> { panic!("listing adapters loads every driver") };
+        assert_eq!(select(&DeviceChoice::Cpu, look).unwrap(), Selected::Cpu);
+    }
+
+    #[test]
+    fn choices_read_and_print_as_users_write_them() {
+        for text in ["auto", "gpu", "cpu", "llvmpipe"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+            let json = format!("{text:?}");
+            let choice: DeviceChoice = serde_json::from_str(&json).unwrap();
+            assert_eq!(serde_json::to_string(&choice).unwrap(), json);
+        }
+        assert_eq!(" GPU ".parse(), Ok(DeviceChoice::Gpu));
+        assert_eq!("  ".parse::<DeviceChoice>(), Err(EmptyDevice));
+        assert!(serde_json::from_str::<DeviceChoice>("\"\"").is_err());
+    }
+}

@@ -19,7 +19,7 @@ pub enum InferenceError {
         /// The model.
         model: String,
         /// What does not fit.
-        problem: InputProblem,
+        problem: Box<InputProblem>,
     },
     /// The model ran, and one of its operators refused these values.
     #[error("model {model} failed on {device}: {reason}")]
@@ -192,7 +192,7 @@ pub enum InputProblem {
         /// The element's index.
         index: usize,
         /// Its value.
-        value: i64,
+        value: i128,
     },
 }
 

@@ -16,7 +16,21 @@
 //! - [`config`], [`error`], [`metrics`]: the limits, what can go wrong and whose fault it is, and
 //!   what is counted.
 //!
-//! Tools that measure one model skip the queue with [`backend::open_model`].
+//! Tools that measure one model skip the queue with [`open_model`]:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use gw_inference::{DeviceChoice, InferenceConfig, open_model};
+//! use gw_tensor::Tensor;
+//!
+//! let path = Path::new("minilm.onnx");
+//! let model = open_model(path, &DeviceChoice::Auto, &InferenceConfig::default())?;
+//! let ids = Tensor::from_slice([1, 3], &[101i64, 7592, 102])?;
+//! let outputs = model.run(&[("input_ids".to_owned(), ids)])?;
+//! println!("{} on {}", outputs[0].1.shape(), model.device());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod backend;

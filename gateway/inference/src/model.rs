@@ -1,5 +1,6 @@
 //! A loaded model that many callers share.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use gw_artifact::Digest;
 use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
-use crate::metrics::{InferenceMetrics, Outcome};
+use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::queue::{Job, Refused};
 use crate::worker::Core;
 use crate::{Footprint, InferenceError, Signature};
@@ -17,7 +18,7 @@ use crate::{Footprint, InferenceError, Signature};
 pub struct Model {
     name: Arc<str>,
     core: Arc<Core>,
-    metrics: InferenceMetrics,
+    requests: RequestMetrics,
 }
 
 /// An answer, with what it took.
@@ -35,9 +36,20 @@ pub struct Inference {
     pub device: Arc<str>,
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("digest", &self.core.digest)
+            .field("device", &self.core.device)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Model {
-    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: InferenceMetrics) -> Self {
-        Self { name: name.into(), core, metrics }
+    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: &InferenceMetrics) -> Self {
+        let requests = metrics.requests(name, &core.device);
+        Self { name: name.into(), core, requests }
     }
 
     /// The name under which it was loaded.
@@ -81,10 +93,15 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         deadline: Instant,
     ) -> Result<Inference, InferenceError> {
-        let request = self.metrics.request(&self.name, &self.core.device);
+        let request = self.requests.begin();
         let result = self.ask(inputs, deadline).await;
         request.settle(Outcome::of(&result));
         result
+    }
+
+    #[cfg(test)]
+    pub(crate) fn requests(&self) -> &RequestMetrics {
+        &self.requests
     }
 
     async fn ask(
@@ -108,8 +125,11 @@ impl Model {
         })?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(InferenceError::Unloading { model: model() }),
-            Err(_) => Err(InferenceError::DeadlinePassed { model: model() }),
+            // The worker drops what is too late, perhaps a moment before the timer here notices.
+            Ok(Err(_)) if Instant::now() < deadline => {
+                Err(InferenceError::Unloading { model: model() })
+            }
+            _ => Err(InferenceError::DeadlinePassed { model: model() }),
         }
     }
 }

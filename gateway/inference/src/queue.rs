@@ -28,6 +28,11 @@ impl Job {
     pub(crate) fn is_dead(&self, now: Instant) -> bool {
         self.deadline <= now || self.reply.is_closed()
     }
+
+    /// Answers the caller; one that left meanwhile is no error.
+    pub(crate) fn reply(self, result: Result<Inference, InferenceError>) {
+        let _ = self.reply.send(result);
+    }
 }
 
 /// Why a job was not queued.
@@ -40,7 +45,7 @@ pub(crate) enum Refused {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    queue_max: usize,
+    max: usize,
 }
 
 struct State {
@@ -51,7 +56,7 @@ struct State {
 impl Queue {
     pub(crate) fn new(queue_max: usize) -> Self {
         let state = Mutex::new(State { jobs: VecDeque::new(), open: true });
-        Self { state, changed: Condvar::new(), queue_max }
+        Self { state, changed: Condvar::new(), max: queue_max }
     }
 
     /// Adds a job, or hands back why not. Jobs that nobody waits for make room first.
@@ -60,11 +65,11 @@ impl Queue {
         if !state.open {
             return Err(Refused::Closed);
         }
-        if state.jobs.len() >= self.queue_max {
+        if state.jobs.len() >= self.max {
             state.bury(job.queued);
         }
-        if state.jobs.len() >= self.queue_max {
-            return Err(Refused::Full { queue_max: self.queue_max });
+        if state.jobs.len() >= self.max {
+            return Err(Refused::Full { queue_max: self.max });
         }
         state.jobs.push_back(job);
         self.changed.notify_one();

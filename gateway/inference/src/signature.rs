@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use gw_engine::graph::Dim;
-use gw_tensor::{DType, Tensor};
+use gw_tensor::{DType, Element, Tensor};
 
 use crate::InputProblem;
 
@@ -35,15 +35,15 @@ impl Signature {
     ///
     /// # Errors
     /// The first [`InputProblem`], so that a request is refused before it can join a batch.
-    pub fn check(&self, given: Vec<(String, Tensor)>) -> Result<Vec<Tensor>, InputProblem> {
+    pub fn check(&self, given: Vec<(String, Tensor)>) -> Result<Vec<Tensor>, Box<InputProblem>> {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
         for (name, tensor) in given {
             let Some(at) = self.inputs.iter().position(|spec| spec.name == name) else {
                 let expected = self.inputs.iter().map(|spec| spec.name.clone()).collect();
-                return Err(InputProblem::Unknown { name, expected });
+                return Err(InputProblem::Unknown { name, expected }.into());
             };
             if slots[at].replace(tensor).is_some() {
-                return Err(InputProblem::Repeated { name });
+                return Err(InputProblem::Repeated { name }.into());
             }
         }
         let mut symbols = HashMap::new();
@@ -105,17 +105,26 @@ impl TensorSpec {
 
     /// Every device computes integers in 32 bits, so wider ones must fit.
     fn check_range(&self, tensor: &Tensor) -> Result<(), InputProblem> {
-        if tensor.dtype() != DType::I64 {
-            return Ok(());
-        }
-        let values = tensor.as_slice::<i64>().expect("the element type was checked");
-        match values.iter().position(|&value| i32::try_from(value).is_err()) {
+        let outside = match tensor.dtype() {
+            DType::I64 => first_outside::<i64>(tensor),
+            DType::U64 => first_outside::<u64>(tensor),
+            DType::U32 => first_outside::<u32>(tensor),
+            _ => None,
+        };
+        match outside {
             None => Ok(()),
-            Some(index) => {
-                Err(InputProblem::Range { name: self.name.clone(), index, value: values[index] })
+            Some((index, value)) => {
+                Err(InputProblem::Range { name: self.name.clone(), index, value })
             }
         }
     }
+}
+
+/// The first element that does not fit an `i32`, with its index.
+fn first_outside<T: Element + Into<i128>>(tensor: &Tensor) -> Option<(usize, i128)> {
+    let values = tensor.as_slice::<T>().expect("the element type was just matched");
+    let mut values = values.iter().map(|&value| value.into()).enumerate();
+    values.find(|&(_, value)| i32::try_from(value).is_err())
 }
 
 /// Prints as `input_ids: i64 [batch, sequence]`.
@@ -136,4 +145,84 @@ fn dims_text(dims: &[Dim]) -> String {
         })
         .collect();
     format!("[{}]", dims.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dtype: DType, dims: Vec<Dim>) -> TensorSpec {
+        TensorSpec { name: name.to_owned(), dtype, dims: Some(dims) }
+    }
+
+    fn signature() -> Signature {
+        let symbol = |name: &str| Dim::Symbol(name.to_owned());
+        Signature {
+            inputs: vec![
+                spec("ids", DType::I64, vec![symbol("batch"), symbol("sequence")]),
+                spec("mask", DType::Bool, vec![symbol("batch"), symbol("sequence")]),
+                spec("scale", DType::F32, vec![Dim::Unknown, Dim::Fixed(3)]),
+            ],
+            outputs: Vec::new(),
+        }
+    }
+
+    fn tensor(dtype: DType, dims: &[usize]) -> Tensor {
+        let bytes = dims.iter().product::<usize>() * dtype.size();
+        Tensor::new(dtype, dims, vec![0; bytes]).unwrap()
+    }
+
+    /// A request that fits.
+    fn request() -> Vec<(String, Tensor)> {
+        vec![
+            ("scale".to_owned(), tensor(DType::F32, &[7, 3])),
+            ("mask".to_owned(), tensor(DType::U8, &[2, 5])),
+            ("ids".to_owned(), tensor(DType::I64, &[2, 5])),
+        ]
+    }
+
+    fn problem(change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> String {
+        let mut request = request();
+        change(&mut request);
+        signature().check(request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_request_that_fits_is_put_in_the_models_order() {
+        let ordered = signature().check(request()).unwrap();
+        let types: Vec<DType> = ordered.iter().map(Tensor::dtype).collect();
+        assert_eq!(types, [DType::I64, DType::Bool, DType::F32]);
+    }
+
+    #[test]
+    fn every_misfit_is_named() {
+        let problems = [
+            problem(|r| drop(r.pop())),
+            problem(|r| r[1].0 = "mas".to_owned()),
+            problem(|r| r[1].0 = "ids".to_owned()),
+            problem(|r| r[2].1 = tensor(DType::I32, &[2, 5])),
+            problem(|r| r[2].1 = tensor(DType::I64, &[2, 5, 1])),
+            problem(|r| r[0].1 = tensor(DType::F32, &[7, 4])),
+            problem(|r| r[1].1 = tensor(DType::Bool, &[2, 6])),
+            problem(|r| r[2].1 = Tensor::from_slice([2, 1], &[1i64, 1 << 31]).unwrap()),
+        ];
+        insta::assert_snapshot!(problems.join("\n"), @r#"
+        input "ids" is missing
+        there is no input "mas"; the inputs are ids, mask, scale
+        input "ids" is given twice
+        input "ids" takes i64, not i32
+        input "ids" takes the shape [batch, sequence], not [2, 5, 1]
+        input "scale" takes the shape [?, 3], not [7, 4]
+        input "mask" has 6 for sequence, but an earlier input has 5
+        input "ids" holds 2147483648 at index 1, outside the 32-bit range in which devices compute
+        "#);
+    }
+
+    #[test]
+    fn a_signature_prints_as_the_model_declares_it() {
+        assert_eq!(signature().inputs[0].to_string(), "ids: i64 [batch, sequence]");
+        assert_eq!(signature().inputs[2].to_string(), "scale: f32 [?, 3]");
+        let any = TensorSpec { name: "any".to_owned(), dtype: DType::U8, dims: None };
+        assert_eq!(any.to_string(), "any: u8 [...]");
+    }
 }

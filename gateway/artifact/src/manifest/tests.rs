@@ -1,0 +1,116 @@
+use super::*;
+
+const GOOD: &str = r#"[app]
+name = "semantic-search"
+version = "0.1.0"
+
+[[model]]
+name = "minilm"
+source = "pypi:pkg==1.0.0#pkg/model.onnx"
+sha256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+device = "gpu"
+
+[[asset]]
+name = "tokenizer.json"
+source = "tokenizer.json"
+
+[[plugin]]
+name = "embed"
+path = "plugin"
+models = ["minilm"]
+http = []
+limits = { memory = "64MiB", time = "2s" }
+
+[[route]]
+path = "/embed"
+methods = ["POST"]
+plugins = ["embed"]
+cache = { ttl = "10m" }
+"#;
+
+#[test]
+fn a_manifest_reads_as_it_is_written() {
+    let manifest = Manifest::parse(GOOD, "gw.toml").unwrap();
+    assert_eq!(manifest.app, App { name: "semantic-search".into(), version: "0.1.0".into() });
+    assert_eq!(manifest.models[0].device, DevicePreference::Gpu);
+    assert_eq!(manifest.models[0].sha256.unwrap().hex()[..4], *"8199");
+    assert_eq!(manifest.assets[0].source, Source::File { path: "tokenizer.json".into() });
+    let limits = Limits { memory: ByteSize(64 << 20), time: Duration::from_secs(2) };
+    assert_eq!(manifest.plugins[0].limits, limits);
+    assert_eq!(manifest.routes[0].cache, Some(CachePolicy { ttl: Duration::from_secs(600) }));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let text = GOOD
+        .replace("device = \"gpu\"\n", "")
+        .replace("limits = { memory = \"64MiB\", time = \"2s\" }\n", "")
+        .replace("methods = [\"POST\"]\n", "")
+        .replace("cache = { ttl = \"10m\" }\n", "");
+    let manifest = Manifest::parse(&text, "gw.toml").unwrap();
+    assert_eq!(manifest.models[0].device, DevicePreference::Auto);
+    assert_eq!(manifest.plugins[0].limits, Limits::default());
+    assert_eq!(manifest.routes[0].methods, ["POST"]);
+    assert_eq!(manifest.routes[0].cache, None);
+}
+
+/// One change to the good manifest, and the one mistake that it is.
+#[test]
+fn each_mistake_is_named_with_its_line_and_a_hint() {
+    let cases = [
+        ("sourc = ", "source = ", "7: unknown key `sourc` in [[model]]; did you mean `source`?"),
+        ("[[modle]]", "[[model]]", "5: unknown key `modle` in the manifest; did you mean `model`?"),
+        ("\"embd\"]", "\"embed\"]", "25: there is no plugin `embd`; did you mean `embed`?"),
+        ("[\"minlm\"]", "[\"minilm\"]", "18: there is no model `minlm`; did you mean `minilm`?"),
+        ("\"tpu\"", "\"gpu\"", "9: `device`: `tpu` is no device: use auto, gpu or cpu"),
+        ("\"2 lightyears\"", "\"2s\"", "20: `time`: `2 lightyears` is not a duration"),
+        ("\"64 bananas\"", "\"64MiB\"", "20: `memory`: `64 bananas` is not a size"),
+        ("memry", "memory", "20: unknown key `memry` in `limits`; did you mean `memory`?"),
+        ("\"post\"", "\"POST\"", "24: `post` is no HTTP method; did you mean `POST`?"),
+        ("path = \"embed\"", "path = \"/embed\"", "23: `embed` is no path: it starts with `/`"),
+        (
+            "\"8199\"",
+            "\"8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6\"",
+            "8: `sha256`: `8199` is not a SHA-256 digest",
+        ),
+        ("name = \"../x\"", "name = \"tokenizer.json\"", "12: `../x` is no path below /assets"),
+        ("name = 7", "name = \"minilm\"", "6: `name` is text in quotes, not integer"),
+    ];
+    for (wrong, right, expected) in cases {
+        let text = GOOD.replace(right, wrong);
+        let error = Manifest::parse(&text, "gw.toml").unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.contains(&format!("gw.toml:{expected}")), "{wrong}: {shown}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_together() {
+    let text = GOOD.replace("device", "devize").replace("\"embed\"]", "\"other\"]");
+    let text = text.replace("\"10m\"", "10");
+    let error = Manifest::parse(&text, "gw.toml").unwrap_err();
+    let lines: Vec<usize> = error.mistakes().iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [9, 25, 26], "{error}");
+}
+
+#[test]
+fn text_that_is_not_toml_is_a_mistake_with_a_line() {
+    let error = Manifest::parse("[app]\nname = \"a\nversion = \"1\"\n", "gw.toml").unwrap_err();
+    assert_eq!(error.mistakes()[0].line, 2, "{error}");
+    assert!(Manifest::parse("", "gw.toml").unwrap_err().to_string().contains("needs [app]"));
+}
+
+#[test]
+fn names_are_given_once() {
+    let twice =
+        GOOD.replace("[[asset]]", "[[model]]\nname = \"minilm\"\nsource = \"x\"\n\n[[asset]]");
+    let error = Manifest::parse(&twice, "gw.toml").unwrap_err();
+    assert_eq!(error.to_string(), "gw.toml:12: two [[model]] are called `minilm`");
+}
+
+#[test]
+fn a_missing_manifest_says_what_is_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Manifest::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("gw.toml: there is no such file; name the folder of an app"), "{error}");
+}

@@ -1,0 +1,324 @@
+//! From a manifest and its content to a revision that can answer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gw_artifact::bundle::{BundleContent, BundledModel};
+use gw_artifact::keys::PublicKey;
+use gw_artifact::manifest::{
+    DevicePreference, Manifest, ModelEntry, PluginEntry, RouteEntry,
+};
+use gw_artifact::{Digest, Fetcher, Hasher, Progress};
+use gw_host::{Host, Plugin, PluginSpec};
+use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
+use http::Method;
+
+use crate::content::{Content, ContentStore};
+use crate::revision::{Identity, ModelIdentity};
+use crate::{DeployError, Revision, Route};
+
+/// Turns manifests into revisions: fetches and loads models, writes assets, compiles plugins.
+#[derive(Clone)]
+pub struct Loader {
+    /// Compiles and runs plugins.
+    pub host: Arc<Host>,
+    /// Loads models.
+    pub models: Arc<Models>,
+    /// Fetches the models that a bundle names but does not hold.
+    pub fetcher: Arc<Fetcher>,
+    /// Where models run. [`DeviceChoice::Auto`] leaves it to each model's manifest entry; anything
+    /// else is the operator's word and wins over it.
+    pub device: DeviceChoice,
+    /// Is told how downloads go.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// What a revision is made of.
+pub(crate) struct Source {
+    pub(crate) manifest: Manifest,
+    pub(crate) content: BundleContent,
+    pub(crate) digest: Digest,
+    pub(crate) signer: Option<PublicKey>,
+    /// Where relative `file:` sources start; none for bundles, which hold such files.
+    pub(crate) base: Option<PathBuf>,
+}
+
+impl Loader {
+    /// Loads everything that `source` names. It blocks for as long as downloads and compilation
+    /// take, and changes nothing that is live.
+    pub(crate) fn load(
+        &self,
+        source: Source,
+        store: &ContentStore,
+    ) -> Result<Revision, DeployError> {
+        let Source { manifest, content, digest, signer, base } = source;
+        check(&manifest, &content)?;
+        let files = write_content(&content, &digest, store)?;
+        let base = base.as_deref().unwrap_or(Path::new(""));
+        let mut models = HashMap::new();
+        for entry in &manifest.models {
+            let bundled = bundled(&manifest, &content, entry)?;
+            let model = self.load_model(entry, bundled, &files, base)?;
+            models.insert(entry.name.clone(), model);
+        }
+        let mut plugins = HashMap::new();
+        for entry in &manifest.plugins {
+            let plugin = self.load_plugin(&manifest, &content, entry, &models, &files)?;
+            plugins.insert(entry.name.clone(), plugin);
+        }
+        let assets = assets_digest(&content);
+        let mut routes = Vec::new();
+        for entry in &manifest.routes {
+            routes.push(Arc::new(route(&manifest, entry, &plugins, &models, &assets)?));
+        }
+        Ok(Revision {
+            app: manifest.app.name.clone(),
+            version: manifest.app.version.clone(),
+            digest,
+            signer,
+            manifest,
+            routes,
+            plugins,
+            models,
+            _content: files,
+        })
+    }
+
+    fn load_model(
+        &self,
+        entry: &ModelEntry,
+        bundled: &BundledModel,
+        files: &Content,
+        base: &Path,
+    ) -> Result<Arc<Model>, DeployError> {
+        let name = entry.name.clone();
+        let digest = bundled.digest;
+        let path = match &bundled.bytes {
+            Some(_) => files.model(&digest),
+            None => {
+                let fetched = self.fetcher.fetch(
+                    &name,
+                    &entry.source,
+                    Some(&digest),
+                    base,
+                    self.progress.as_ref(),
+                );
+                let fetched = fetched
+                    .map_err(|source| DeployError::Fetch { model: name.clone(), source })?;
+                fetched.path
+            }
+        };
+        let device = match (&self.device, entry.device) {
+            (DeviceChoice::Auto, DevicePreference::Auto) => DeviceChoice::Auto,
+            (DeviceChoice::Auto, DevicePreference::Gpu) => DeviceChoice::Gpu,
+            (DeviceChoice::Auto, DevicePreference::Cpu) => DeviceChoice::Cpu,
+            (chosen, _) => chosen.clone(),
+        };
+        let spec = ModelSpec { name: name.clone(), path, digest, device };
+        self.models.load(&spec).map_err(|source| DeployError::Model { model: name, source })
+    }
+
+    fn load_plugin(
+        &self,
+        manifest: &Manifest,
+        content: &BundleContent,
+        entry: &PluginEntry,
+        models: &HashMap<String, Arc<Model>>,
+        files: &Content,
+    ) -> Result<Arc<Plugin>, DeployError> {
+        let component = content.plugins.iter().find(|(name, _)| *name == entry.name);
+        let wasm: Bytes = match component {
+            Some((_, wasm)) => wasm.clone(),
+            None => return Err(missing(manifest, "plugin", &entry.name)),
+        };
+        let granted = entry.models.iter().filter_map(|name| models.get_key_value(name));
+        let spec = PluginSpec {
+            name: entry.name.clone(),
+            wasm,
+            memory_bytes: entry.limits.memory.0,
+            time: entry.limits.time,
+            models: granted.map(|(name, model)| (name.clone(), Arc::clone(model))).collect(),
+            assets: Some(files.assets()),
+        };
+        let plugin = entry.name.clone();
+        self.host.load(spec).map_err(|source| DeployError::Plugin { plugin, source })
+    }
+}
+
+/// Refuses what would fail late, before anything is downloaded or compiled.
+fn check(manifest: &Manifest, content: &BundleContent) -> Result<(), DeployError> {
+    for asset in &manifest.assets {
+        if !content.assets.iter().any(|(name, _)| *name == asset.name) {
+            return Err(missing(manifest, "asset", &asset.name));
+        }
+    }
+    for plugin in &manifest.plugins {
+        if !plugin.http.is_empty() {
+            return Err(DeployError::Unsupported {
+                what: format!("outbound HTTP (`http` of plugin {:?})", plugin.name),
+                fix: "leave `http` empty".to_owned(),
+            });
+        }
+    }
+    for route in &manifest.routes {
+        if route.plugins.len() > 1 {
+            return Err(DeployError::Unsupported {
+                what: format!("a chain of plugins (route {:?})", route.path),
+                fix: "name the one plugin that handles the route".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn write_content(
+    content: &BundleContent,
+    digest: &Digest,
+    store: &ContentStore,
+) -> Result<Arc<Content>, DeployError> {
+    let assets = content.assets.iter().map(|(name, bytes)| (name.as_str(), bytes.as_ref()));
+    let models = content
+        .models
+        .iter()
+        .filter_map(|model| Some((&model.digest, model.bytes.as_ref()?.as_ref())));
+    store
+        .put(digest, assets, models)
+        .map_err(DeployError::state("writing the files of a revision below", store.root()))
+}
+
+/// What the bundle says about a model, which must agree with the manifest.
+fn bundled<'c>(
+    manifest: &Manifest,
+    content: &'c BundleContent,
+    entry: &ModelEntry,
+) -> Result<&'c BundledModel, DeployError> {
+    let bundled = content
+        .models
+        .iter()
+        .find(|model| model.name == entry.name)
+        .ok_or_else(|| missing(manifest, "model", &entry.name))?;
+    match entry.sha256 {
+        Some(pinned) if pinned != bundled.digest => Err(DeployError::ModelMismatch {
+            model: entry.name.clone(),
+            pinned,
+            bundled: bundled.digest,
+        }),
+        _ => Ok(bundled),
+    }
+}
+
+fn route(
+    manifest: &Manifest,
+    entry: &RouteEntry,
+    plugins: &HashMap<String, Arc<Plugin>>,
+    models: &HashMap<String, Arc<Model>>,
+    assets: &Digest,
+) -> Result<Route, DeployError> {
+    let bad_route = |reason: String| DeployError::BadRoute {
+        app: manifest.app.name.clone(),
+        path: entry.path.clone(),
+        reason,
+    };
+    let name = entry.plugins.first().ok_or_else(|| bad_route("it names no plugin".to_owned()))?;
+    let plugin = plugins.get(name).ok_or_else(|| missing(manifest, "plugin", name))?;
+    let settings = manifest
+        .plugins
+        .iter()
+        .find(|plugin| plugin.name == *name)
+        .ok_or_else(|| missing(manifest, "plugin", name))?;
+    let method = |text: &String| {
+        Method::from_bytes(text.as_bytes()).map_err(|_| bad_route(format!("method {text:?}")))
+    };
+    Ok(Route {
+        pattern: entry.path.clone(),
+        methods: entry.methods.iter().map(method).collect::<Result<_, _>>()?,
+        plugin: Arc::clone(plugin),
+        time: settings.limits.time,
+        cache_ttl: entry.cache.as_ref().map(|cache| cache.ttl),
+        identity: identity(manifest, settings, plugin, models, assets),
+    })
+}
+
+fn identity(
+    manifest: &Manifest,
+    settings: &PluginEntry,
+    plugin: &Plugin,
+    models: &HashMap<String, Arc<Model>>,
+    assets: &Digest,
+) -> Identity {
+    let mut granted: Vec<ModelIdentity> = settings
+        .models
+        .iter()
+        .filter_map(|name| models.get_key_value(name))
+        .map(|(name, model)| ModelIdentity {
+            name: name.clone(),
+            digest: model.digest(),
+            device: model.device().to_owned(),
+        })
+        .collect();
+    granted.sort_by(|a, b| a.name.cmp(&b.name));
+    Identity {
+        app: manifest.app.name.clone(),
+        plugin: plugin.digest(),
+        config: config_digest(settings, assets),
+        models: granted,
+    }
+}
+
+/// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
+fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
+    let PluginEntry { name, path: _, models, http, limits } = settings;
+    let mut hasher = Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(name.as_bytes());
+    field(&models.len().to_le_bytes());
+    models.iter().chain(http).for_each(|text| field(text.as_bytes()));
+    field(&limits.memory.0.to_le_bytes());
+    field(&limits.time.as_nanos().to_le_bytes());
+    field(assets.as_bytes());
+    hasher.finish()
+}
+
+fn assets_digest(content: &BundleContent) -> Digest {
+    let mut assets: Vec<_> = content.assets.iter().collect();
+    assets.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut hasher = Hasher::new();
+    for (name, bytes) in assets {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    }
+    hasher.finish()
+}
+
+/// The name of an unsigned revision: the digest of everything that it is made of.
+pub(crate) fn content_digest(content: &BundleContent) -> Digest {
+    let BundleContent { manifest_text, plugins, assets: _, models } = content;
+    let mut hasher = Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(manifest_text.as_bytes());
+    field(&plugins.len().to_le_bytes());
+    for (name, wasm) in plugins {
+        field(name.as_bytes());
+        field(Digest::of(wasm).as_bytes());
+    }
+    for model in models {
+        field(model.name.as_bytes());
+        field(model.digest.as_bytes());
+    }
+    field(assets_digest(content).as_bytes());
+    hasher.finish()
+}
+
+fn missing(manifest: &Manifest, kind: &'static str, name: &str) -> DeployError {
+    DeployError::Missing { app: manifest.app.name.clone(), kind, name: name.to_owned() }
+}

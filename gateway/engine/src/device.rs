@@ -1,0 +1,235 @@
+//! A device: an opened adapter, with the kernels compiled for it.
+//!
+//! - [`adapter`]: which adapters there are, and which one to take.
+//! - [`error`]: what can go wrong.
+//! - `pipelines`: kernels, compiled once.
+//! - `single`: one dispatch with its own buffers, for kernel tests.
+
+pub mod adapter;
+pub mod error;
+pub(crate) mod pipelines;
+mod single;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+
+use gw_shaders::kernel::{Caps, PARAM_WORDS_MAX};
+
+pub use adapter::{AdapterInfo, AdapterLimits, AdapterSelect, adapters};
+pub use error::DeviceError;
+
+/// Bytes of immediates in every pipeline layout: one size, so that layouts stay compatible.
+pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+const _: () = assert!(IMMEDIATE_BYTES as usize == 4 * PARAM_WORDS_MAX);
+
+/// An opened adapter. Any number of threads may use it at once.
+#[derive(Debug)]
+pub struct Device {
+    pub(crate) raw: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    info: AdapterInfo,
+    caps: Caps,
+    limits: wgpu::Limits,
+    pipelines: pipelines::Pipelines,
+    lost: Arc<OnceLock<String>>,
+}
+
+impl Device {
+    /// Opens the adapter that `select` names, with the features and limits that it has.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where no adapter fits, or where the one that does cannot run kernels.
+    pub fn open(select: &AdapterSelect) -> Result<Arc<Self>, DeviceError> {
+        let (info, adapter) = adapter::select(select)?;
+        if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
+            return Err(DeviceError::MissingFeature { adapter: info.name, feature: "immediates" });
+        }
+        let limits = adapter.limits();
+        let opened = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("gw"),
+            required_features: adapter.features() & adapter::WANTED,
+            required_limits: limits.clone(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            // A plan makes few, large buffers; small allocation blocks waste less.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        }));
+        let (raw, queue) =
+            opened.map_err(|source| DeviceError::Open { adapter: info.name.clone(), source })?;
+        tracing::info!(adapter = info.name, backend = info.backend, "device opened");
+        Ok(Arc::new(Self::build(raw, queue, info)))
+    }
+
+    /// A device that accepts every command and executes none: buffers keep what was written.
+    ///
+    /// It needs no driver, so it serves to check plans and to time the CPU's side of a run.
+    pub fn noop() -> Arc<Self> {
+        let (raw, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor {
+            label: Some("noop"),
+            required_features: adapter::WANTED & !wgpu::Features::PIPELINE_CACHE,
+            required_limits: wgpu::Limits {
+                max_immediate_size: IMMEDIATE_BYTES,
+                ..wgpu::Limits::default()
+            },
+            ..wgpu::DeviceDescriptor::default()
+        });
+        let info = AdapterInfo::of_parts(raw.adapter_info(), &raw.limits(), raw.features());
+        Arc::new(Self::build(raw, queue, info))
+    }
+
+    fn build(raw: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo) -> Self {
+        let lost = Arc::new(OnceLock::new());
+        let note = Arc::clone(&lost);
+        raw.set_device_lost_callback(move |reason, message| {
+            // Only the first report says what happened.
+            let _ = note.set(format!("{reason:?} {message}"));
+        });
+        // What a run does is inside an error scope; whatever is left is logged, never a panic.
+        raw.on_uncaptured_error(Arc::new(|error: wgpu::Error| {
+            tracing::error!(%error, "device error outside a run");
+        }));
+        let limits = raw.limits();
+        Self {
+            caps: caps(&info, &limits),
+            pipelines: pipelines::Pipelines::default(),
+            raw,
+            queue,
+            info,
+            limits,
+            lost,
+        }
+    }
+
+    /// The adapter.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// What kernels may use here.
+    pub fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    /// Whether the device is gone; nothing made on it works any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
+    /// Live objects, as the graphics library counts them. A steady state changes none of them.
+    pub fn counters(&self) -> Counters {
+        let hal = self.raw.get_internal_counters().hal;
+        Counters {
+            buffers: hal.buffers.read(),
+            bind_groups: hal.bind_groups.read(),
+            pipelines: hal.compute_pipelines.read(),
+            memory_allocations: hal.memory_allocations.read(),
+            buffer_bytes: hal.buffer_memory.read(),
+        }
+    }
+
+    /// Gives the adapter up at once, as a driver crash would; for tests of what follows.
+    pub fn destroy(&self) {
+        self.raw.destroy();
+        let _ = self.lost.set("destroyed".to_owned());
+    }
+
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// Where a binding may start: never less than what every adapter accepts.
+    pub(crate) fn alignment(&self) -> u64 {
+        u64::from(self.limits.min_storage_buffer_offset_alignment.max(256))
+    }
+
+    /// Runs `work`, which calls the graphics library, and returns the errors that it reports.
+    pub(crate) fn scoped<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T, DeviceError> {
+        self.check_lost()?;
+        let memory = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
+        let value = work();
+        let errors = [block_on(validation.pop()), block_on(internal.pop()), block_on(memory.pop())];
+        self.check_lost()?;
+        match errors.into_iter().flatten().next() {
+            None => Ok(value),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(DeviceError::OutOfMemory { what: what.to_owned() })
+            }
+            Some(error) => {
+                Err(DeviceError::Refused { what: what.to_owned(), reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Waits until the device has done everything up to `submission`.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        // The library panics where the driver reports a lost device during the wait.
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.raw.poll(wait)));
+        self.check_lost()?;
+        match polled {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(DeviceError::Refused {
+                what: "waiting for the device".to_owned(),
+                reason: error.to_string(),
+            }),
+            Err(_) => Err(self.lost_error("the driver stopped answering")),
+        }
+    }
+
+    pub(crate) fn check_lost(&self) -> Result<(), DeviceError> {
+        self.lost.get().map_or(Ok(()), |reason| Err(self.lost_error(reason)))
+    }
+
+    pub(crate) fn lost_error(&self, reason: &str) -> DeviceError {
+        DeviceError::Lost { adapter: self.info.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Live objects of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what is counted")]
+pub struct Counters {
+    pub buffers: isize,
+    pub bind_groups: isize,
+    pub pipelines: isize,
+    pub memory_allocations: isize,
+    pub buffer_bytes: isize,
+}
+
+fn caps(info: &AdapterInfo, limits: &wgpu::Limits) -> Caps {
+    let has = |feature: &str| info.features.iter().any(|name| name == feature);
+    Caps {
+        subgroup: has("SUBGROUP").then_some((info.limits.subgroup_min, info.limits.subgroup_max)),
+        f16: has("SHADER_F16"),
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        software: info.software,
+    }
+}
+
+/// Runs a future of the graphics library to its end. On native adapters they are ready at once.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let mut future = pin!(future);
+    if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return value;
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Compiled kernels: each is compiled once per device, whoever asks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gw_shaders::kernel::{Access, Kernel};
+
+use super::{Device, DeviceError};
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) raw: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+}
+
+/// The layouts that all kernels with the same bindings share, so that going from one to the next
+/// does not invalidate what is bound.
+#[derive(Clone, Debug)]
+struct Layouts {
+    group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+/// A place for one pipeline; its lock is held while it compiles, so that others wait for it.
+type Slot = Arc<Mutex<Option<Arc<Pipeline>>>>;
+
+/// The compiled kernels of a device.
+#[derive(Debug, Default)]
+pub(super) struct Pipelines {
+    slots: Mutex<HashMap<Kernel, Slot>>,
+    layouts: Mutex<HashMap<Vec<Access>, Layouts>>,
+}
+
+impl Device {
+    /// The compiled form of `kernel`; compiles it the first time.
+    ///
+    /// # Errors
+    /// [`DeviceError::Kernel`] where the adapter lacks what it needs or the compiler refuses it.
+    pub(crate) fn pipeline(&self, kernel: &Kernel) -> Result<Arc<Pipeline>, DeviceError> {
+        let slot = {
+            let mut slots = self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            match slots.get(kernel) {
+                Some(slot) => Arc::clone(slot),
+                None => Arc::clone(slots.entry(kernel.clone()).or_default()),
+            }
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = &*slot {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(self.compile(kernel)?);
+        *slot = Some(Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Result<Pipeline, DeviceError> {
+        let refused = |reason: String| DeviceError::Kernel {
+            kernel: kernel.name,
+            variant: kernel.variant.clone(),
+            reason,
+        };
+        if !self.caps.satisfy(&kernel.needs) {
+            return Err(refused(format!("it needs {:?}", kernel.needs)));
+        }
+        let label = format!("{} {}", kernel.name, kernel.variant);
+        let layouts = self.layouts(&kernel.bindings)?;
+        let pipeline = self.scoped(&label, || {
+            let module = self.raw.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+            });
+            self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&layouts.pipeline),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    // Kernels write workgroup memory before they read it; the emulation of the
+                    // zeroing runs on one invocation.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        });
+        match pipeline {
+            Ok(raw) => Ok(Pipeline { raw, layout: layouts.group }),
+            Err(DeviceError::Refused { reason, .. }) => Err(refused(reason)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn layouts(&self, bindings: &[Access]) -> Result<Layouts, DeviceError> {
+        let mut layouts = self.pipelines.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layouts) = layouts.get(bindings) {
+            return Ok(layouts.clone());
+        }
+        let entries: Vec<_> = (0..).zip(bindings).map(|(i, access)| entry(i, *access)).collect();
+        let made = self.scoped("a pipeline layout", || {
+            let group = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+            let pipeline = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: super::IMMEDIATE_BYTES,
+            });
+            Layouts { group, pipeline }
+        })?;
+        layouts.insert(bindings.to_vec(), made.clone());
+        Ok(made)
+    }
+
+    /// How many kernels this device has compiled.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+const fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: matches!(access, Access::Read) },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,140 @@
+//! One dispatch with buffers of its own: the way kernels are compared with their references.
+
+use std::sync::mpsc;
+
+use gw_shaders::kernel::{Dispatch, PARAM_WORDS_MAX};
+use wgpu::BufferUsages;
+
+use super::{Device, DeviceError};
+
+impl Device {
+    /// Runs `dispatch` once and returns what every buffer holds afterwards.
+    ///
+    /// `buffers` has one entry per binding of the kernel; each is padded to a multiple of four
+    /// bytes, at least four.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where the kernel does not compile, the buffers do not fit it, or the
+    /// device refuses or fails.
+    pub fn run_dispatch(
+        &self,
+        dispatch: &Dispatch,
+        buffers: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let kernel = &dispatch.kernel;
+        let refused = |reason: String| DeviceError::Kernel {
+            kernel: kernel.name,
+            variant: kernel.variant.clone(),
+            reason,
+        };
+        if buffers.len() != kernel.bindings.len() {
+            let (given, due) = (buffers.len(), kernel.bindings.len());
+            return Err(refused(format!("{given} buffers for {due} bindings")));
+        }
+        if dispatch.params.len() > PARAM_WORDS_MAX {
+            return Err(refused(format!("{} words of params", dispatch.params.len())));
+        }
+        let pipeline = self.pipeline(kernel)?;
+        let (device_buffers, staging) = self.scoped("the buffers of one dispatch", || {
+            let storage = buffers.iter().map(|bytes| self.storage(bytes)).collect::<Vec<_>>();
+            let staging = storage.iter().map(|buffer| self.staging(buffer.size())).collect();
+            (storage, staging)
+        })?;
+        let staging: Vec<wgpu::Buffer> = staging;
+        let submission = self.scoped(kernel.name, || {
+            self.encode_single(dispatch, &pipeline, &device_buffers, &staging)
+        })?;
+        self.read_all(submission, &staging)
+    }
+
+    fn storage(&self, bytes: &[u8]) -> wgpu::Buffer {
+        let size = (bytes.len() as u64).next_multiple_of(4).max(4);
+        let buffer = self.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
+            view.slice(..bytes.len()).copy_from_slice(bytes);
+        }
+        buffer.unmap();
+        buffer
+    }
+
+    fn staging(&self, size: u64) -> wgpu::Buffer {
+        self.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    fn encode_single(
+        &self,
+        dispatch: &Dispatch,
+        pipeline: &super::pipelines::Pipeline,
+        buffers: &[wgpu::Buffer],
+        staging: &[wgpu::Buffer],
+    ) -> wgpu::SubmissionIndex {
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: buffer.as_entire_binding(),
+            })
+            .collect();
+        let group = self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let mut encoder =
+            self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline.raw);
+            pass.set_bind_group(0, &group, &[]);
+            if !dispatch.params.is_empty() {
+                pass.set_immediates(0, bytemuck::cast_slice(&dispatch.params));
+            }
+            let [x, y, z] = dispatch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+        for (buffer, staging) in buffers.iter().zip(staging) {
+            encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, buffer.size());
+        }
+        self.queue.submit([encoder.finish()])
+    }
+
+    fn read_all(
+        &self,
+        submission: wgpu::SubmissionIndex,
+        staging: &[wgpu::Buffer],
+    ) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let (sender, mapped) = mpsc::channel();
+        for buffer in staging {
+            let sender = sender.clone();
+            buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+                // The receiver lives until every buffer has answered.
+                let _ = sender.send(result);
+            });
+        }
+        drop(sender);
+        self.wait(submission)?;
+        for result in mapped {
+            result.map_err(|_| self.lost_error("its memory could not be read"))?;
+        }
+        staging
+            .iter()
+            .map(|buffer| {
+                let view = buffer.get_mapped_range(..).map_err(|error| DeviceError::Refused {
+                    what: "reading back".to_owned(),
+                    reason: error.to_string(),
+                })?;
+                Ok(view.to_vec())
+            })
+            .collect()
+    }
+}

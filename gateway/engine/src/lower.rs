@@ -1,0 +1,290 @@
+//! From a [`Net`] to a [`Plan`]: every node becomes a dispatch of its kernel family.
+//!
+//! - [`families`]: one function per kind of node. [`constants`]: weights in device form.
+
+mod constants;
+mod families;
+
+use gw_shaders::expr::Expr;
+use gw_shaders::kernel::{Caps, Dispatch};
+use gw_shaders::layout::View;
+use gw_shaders::pointwise;
+
+pub(crate) use constants::Constants;
+
+use crate::error::OpError;
+use crate::net::layout::{Layout, common};
+use crate::net::{Kind, Net, Node, Operand, TensorId, scalar};
+use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
+
+/// Why a node could not be lowered.
+pub(crate) struct Stopped {
+    pub(crate) node: String,
+    pub(crate) op: String,
+    pub(crate) error: OpError,
+}
+
+/// A [`Plan`] being made.
+pub(crate) struct Lowering<'a> {
+    net: &'a Net,
+    caps: &'a Caps,
+    constants: &'a Constants,
+    plan: Plan,
+    /// The buffer of each tensor that has one.
+    buffers: Vec<Option<BufferId>>,
+    /// What the steps being made compute.
+    label: String,
+}
+
+/// Lowers `net` for adapters that offer `caps`.
+pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Plan, Stopped> {
+    let buffers = vec![None; net.tensors.len()];
+    let plan = Plan::default();
+    let mut lowering = Lowering { net, caps, constants, plan, buffers, label: String::new() };
+    for output in &net.outputs {
+        lowering.reserve_output(&output.operand);
+    }
+    for node in net.nodes.iter().flatten() {
+        lowering.label = label(node);
+        lowering.node(node).map_err(|error| Stopped {
+            node: node.names.first().cloned().unwrap_or_default(),
+            op: family(&node.kind).to_owned(),
+            error,
+        })?;
+    }
+    lowering.ports()?;
+    Ok(lowering.plan)
+}
+
+/// The names of the nodes that one step computes, the first and the last where they are many.
+fn label(node: &Node) -> String {
+    match node.names.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, last] => format!("{first} + {last}"),
+        [first, between @ .., last] => format!("{first} +{}+ {last}", between.len()),
+    }
+}
+
+fn family(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Pointwise(_) => "pointwise",
+        Kind::Gemm(_) => "gemm",
+        Kind::Attention(_) => "attention",
+        Kind::Softmax { .. } => "softmax",
+        Kind::Norm { .. } => "norm",
+        Kind::Reduce(_) => "reduce",
+        Kind::Gather { .. } => "gather",
+        Kind::Conv(_) => "conv",
+        Kind::Pool { .. } => "pool",
+        Kind::Lrn { .. } => "lrn",
+    }
+}
+
+impl Lowering<'_> {
+    /// Gives an output that a node computes as it leaves a buffer that can be read back.
+    fn reserve_output(&mut self, operand: &Operand) {
+        let tensor = self.net.tensor(operand.tensor);
+        let is_input = self.net.inputs.iter().any(|input| input.tensor == operand.tensor);
+        let whole =
+            operand.layout.is_dense() && operand.layout.elements() == tensor.shape.elements();
+        if tensor.constant.is_none() && !is_input && whole {
+            self.buffer_of_kind(operand.tensor, BufferKind::Output);
+        }
+    }
+
+    fn add_buffer(&mut self, name: &str, kind: BufferKind, elements: usize) -> BufferId {
+        // There are a few buffers per node of a bounded plan.
+        let id = BufferId(u32::try_from(self.plan.buffers.len()).expect("plans are bounded"));
+        let bytes = (elements as u64 * 4).max(4);
+        self.plan.buffers.push(Buffer { name: name.to_owned(), kind, bytes });
+        id
+    }
+
+    fn buffer_of_kind(&mut self, id: TensorId, kind: BufferKind) -> BufferId {
+        if let Some(buffer) = self.buffers[id.0 as usize] {
+            return buffer;
+        }
+        let tensor = self.net.tensor(id);
+        let buffer = self.add_buffer(&tensor.name, kind, tensor.shape.elements());
+        self.buffers[id.0 as usize] = Some(buffer);
+        buffer
+    }
+
+    /// The buffer that holds all of a tensor.
+    fn buffer(&mut self, id: TensorId) -> Result<BufferId, OpError> {
+        let tensor = self.net.tensor(id);
+        if tensor.constant.is_some() && self.buffers[id.0 as usize].is_none() {
+            let operand =
+                Operand { tensor: id, layout: Layout::dense(&tensor.shape), dtype: tensor.dtype };
+            let buffer = self.weight(&operand)?;
+            self.buffers[id.0 as usize] = Some(buffer);
+        }
+        let is_input = self.net.inputs.iter().any(|input| input.tensor == id);
+        let kind = if is_input { BufferKind::Input } else { BufferKind::Temporary };
+        Ok(self.buffer_of_kind(id, kind))
+    }
+
+    /// A buffer that holds exactly what the operand sees, in row-major order.
+    fn dense(&mut self, operand: &Operand) -> Result<BufferId, OpError> {
+        if operand.layout.is_dense() {
+            return self.buffer(operand.tensor);
+        }
+        if self.net.is_constant(operand) {
+            return self.weight(operand);
+        }
+        self.copy(operand)
+    }
+
+    /// A step that copies what the operand sees to a buffer of its own.
+    fn copy(&mut self, operand: &Operand) -> Result<BufferId, OpError> {
+        let source = self.buffer(operand.tensor)?;
+        let shape = operand.shape();
+        let target = Layout::dense(&shape);
+        let expr = Expr::identity(operand.scalar());
+        let dispatch = self.pointwise_dispatch(&expr, &[&operand.layout], &target)?;
+        let dispatch = dispatch.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
+        let name = format!("{} copied", self.net.tensor(operand.tensor).name);
+        let buffer = self.add_buffer(&name, BufferKind::Temporary, target.elements());
+        let label = format!("{} (copy)", self.label);
+        self.plan.steps.push(Step { label, dispatch, bindings: vec![source, buffer] });
+        Ok(buffer)
+    }
+
+    fn step(&mut self, dispatch: Dispatch, bindings: Vec<BufferId>) {
+        self.plan.steps.push(Step { label: self.label.clone(), dispatch, bindings });
+    }
+
+    /// `None` where the views have no index space in common.
+    fn pointwise_dispatch(
+        &self,
+        expr: &Expr,
+        inputs: &[&Layout],
+        output: &Layout,
+    ) -> Result<Option<Dispatch>, OpError> {
+        match pointwise_spec(expr, inputs, output)? {
+            Some(spec) => Ok(Some(pointwise::dispatch(&spec, self.caps)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// An element-wise node; inputs whose views fit no common index space are copied first.
+    fn pointwise(&mut self, expr: &Expr, node: &Node) -> Result<(), OpError> {
+        let output = &node.output.layout;
+        let mut layouts: Vec<Layout> =
+            node.inputs.iter().map(|input| input.layout.clone()).collect();
+        let mut bindings = Vec::with_capacity(layouts.len() + 1);
+        for (input, layout) in node.inputs.iter().zip(&mut layouts) {
+            let fits = common(&[layout, output]).is_some();
+            bindings.push(if fits { self.buffer(input.tensor)? } else { self.dense(input)? });
+            if !fits {
+                *layout = Layout::dense(&input.shape());
+            }
+        }
+        let views: Vec<&Layout> = layouts.iter().collect();
+        let dispatch = match self.pointwise_dispatch(expr, &views, output) {
+            Ok(Some(dispatch)) => dispatch,
+            // Two views cut an axis at different places, or there are too many axes: dense
+            // inputs need no cuts.
+            Ok(None) | Err(OpError::Kernel(_)) => {
+                for ((input, layout), binding) in
+                    node.inputs.iter().zip(&mut layouts).zip(&mut bindings)
+                {
+                    if !layout.is_dense() {
+                        *binding = self.dense(input)?;
+                        *layout = Layout::dense(&input.shape());
+                    }
+                }
+                let views: Vec<&Layout> = layouts.iter().collect();
+                let dispatch = self.pointwise_dispatch(expr, &views, output)?;
+                dispatch.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?
+            }
+            Err(error) => return Err(error),
+        };
+        bindings.push(self.buffer(node.output.tensor)?);
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+
+    /// Inputs and outputs, in the order of the model.
+    fn ports(&mut self) -> Result<(), Stopped> {
+        for input in &self.net.inputs {
+            let tensor = self.net.tensor(input.tensor);
+            let source = match self.buffers[input.tensor.0 as usize] {
+                Some(buffer) => PortSource::Buffer(buffer),
+                None => PortSource::Unused,
+            };
+            self.plan.inputs.push(Port {
+                name: input.name.clone(),
+                dtype: tensor.dtype,
+                scalar: scalar(tensor.dtype),
+                shape: tensor.shape.clone(),
+                source,
+            });
+        }
+        for output in &self.net.outputs {
+            self.label = format!("output {}", output.name);
+            let source = self.output_source(&output.operand).map_err(|error| Stopped {
+                node: output.name.clone(),
+                op: "output".to_owned(),
+                error,
+            })?;
+            self.plan.outputs.push(Port {
+                name: output.name.clone(),
+                dtype: output.operand.dtype,
+                scalar: output.operand.scalar(),
+                shape: output.operand.shape().into(),
+                source,
+            });
+        }
+        Ok(())
+    }
+
+    fn output_source(&mut self, operand: &Operand) -> Result<PortSource, OpError> {
+        if let Some(data) = self.net.constant(operand) {
+            return Ok(PortSource::Constant(data));
+        }
+        let whole = operand.layout.elements() == self.net.tensor(operand.tensor).shape.elements();
+        if let Some(buffer) = self.buffers[operand.tensor.0 as usize]
+            && matches!(self.plan.buffers[buffer.0 as usize].kind, BufferKind::Output)
+            && operand.layout.is_dense()
+            && whole
+        {
+            return Ok(PortSource::Buffer(buffer));
+        }
+        let buffer = self.copy(operand)?;
+        self.plan.buffers[buffer.0 as usize].kind = BufferKind::Output;
+        Ok(PortSource::Buffer(buffer))
+    }
+}
+
+/// The kernel's view of layouts over one shape; `None` where they have no common index space.
+pub(crate) fn pointwise_spec(
+    expr: &Expr,
+    inputs: &[&Layout],
+    output: &Layout,
+) -> Result<Option<pointwise::Spec>, OpError> {
+    let mut layouts = inputs.to_vec();
+    layouts.push(output);
+    let Some((sizes, strides)) = common(&layouts) else { return Ok(None) };
+    let mut views = Vec::with_capacity(layouts.len());
+    for (layout, strides) in layouts.iter().zip(strides) {
+        let strides = strides.into_iter().map(stride).collect::<Result<_, _>>()?;
+        views.push(View { offset: offset(layout)?, strides });
+    }
+    let output = views.pop().expect("the output was pushed");
+    let shape = sizes.into_iter().map(size).collect::<Result<_, _>>()?;
+    Ok(Some(pointwise::Spec { shape, inputs: views, output, expr: expr.clone() }))
+}
+
+fn size(size: usize) -> Result<u32, OpError> {
+    u32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^32", size))
+}
+
+fn stride(stride: isize) -> Result<i32, OpError> {
+    i32::try_from(stride).map_err(|_| OpError::mismatch("a stride", "less than 2^31", stride))
+}
+
+fn offset(layout: &Layout) -> Result<u32, OpError> {
+    size(layout.offset())
+}

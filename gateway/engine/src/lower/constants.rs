@@ -1,0 +1,111 @@
+//! Weights in device form: made once per model, shared by its plans.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use gw_tensor::{DType, Tensor};
+
+use super::Lowering;
+use crate::error::OpError;
+use crate::net::{Operand, fold};
+use crate::plan::{BufferId, BufferKind};
+
+/// Bytes in device form by key. A key names the tensor and what was done to it.
+#[derive(Debug, Default)]
+pub(crate) struct Constants {
+    made: Mutex<HashMap<String, Bytes>>,
+    folded: Mutex<HashMap<String, Tensor>>,
+}
+
+impl Constants {
+    fn bytes(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<Bytes, OpError>,
+    ) -> Result<Bytes, OpError> {
+        // A panic elsewhere leaves the map whole: every insertion is one step.
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some(bytes) = made {
+            return Ok(bytes);
+        }
+        let bytes = make()?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(made.entry(key.to_owned()).or_insert(bytes).clone())
+    }
+
+    /// A constant that was computed from initialisers alone, which is the same in every plan.
+    pub(crate) fn folded(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Option<Tensor>,
+    ) -> Option<Tensor> {
+        let known = self.folded.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let tensor = make()?;
+        let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(folded.entry(key.to_owned()).or_insert(tensor).clone())
+    }
+}
+
+impl Lowering<'_> {
+    /// A buffer with what a constant operand sees, one word per element.
+    pub(super) fn weight(&mut self, operand: &Operand) -> Result<BufferId, OpError> {
+        self.converted(operand, "", |data| {
+            fold::device_bytes(data)
+                .map_err(|value| OpError::mismatch("a constant", "integers of 32 bits", value))
+        })
+    }
+
+    /// A buffer with a constant operand in the form that `convert` makes; `form` names it.
+    pub(super) fn converted(
+        &mut self,
+        operand: &Operand,
+        form: &str,
+        convert: impl FnOnce(&Tensor) -> Result<Bytes, OpError>,
+    ) -> Result<BufferId, OpError> {
+        let key = format!("{}{form}", key(self.net, operand));
+        let net = self.net;
+        let bytes = self.constants.bytes(&key, || {
+            let data = net.constant(operand);
+            convert(&data.ok_or_else(|| OpError::Dynamic("a weight".to_owned()))?)
+        })?;
+        let existing = self.plan.buffers.iter().position(
+            |buffer| matches!(&buffer.kind, BufferKind::Weight { key: other, .. } if *other == key),
+        );
+        if let Some(index) = existing {
+            // Buffers are counted in `u32` where they are made.
+            return Ok(BufferId(u32::try_from(index).expect("plans are bounded")));
+        }
+        let elements = bytes.len().div_ceil(4);
+        let name = key.clone();
+        Ok(self.add_buffer(&name, BufferKind::Weight { key, data: bytes }, elements))
+    }
+}
+
+/// What names the data that a constant operand sees, in every plan of a model alike.
+pub(crate) fn key(net: &crate::net::Net, operand: &Operand) -> String {
+    let tensor = net.tensor(operand.tensor);
+    let mut key = tensor.name.clone();
+    if !tensor.stable {
+        // What a plan computes from its shapes has the same name in every plan, and other data.
+        let mut hasher = DefaultHasher::new();
+        if let Some(data) = &tensor.constant {
+            data.bytes().hash(&mut hasher);
+        }
+        key = format!("{key}#{:016x}", hasher.finish());
+    }
+    if operand.dtype != tensor.dtype {
+        key = format!("{key} {}", operand.dtype);
+    }
+    let is_whole = operand.layout.elements() == tensor.shape.elements();
+    if !(is_whole && operand.layout.is_dense()) {
+        key = format!("{key} {}", operand.layout);
+    } else if tensor.dtype != DType::F32 {
+        key = format!("{key} {}", tensor.dtype);
+    }
+    key
+}

@@ -1,0 +1,339 @@
+//! One function per kind of node: from operands to the spec of its kernel family.
+
+use bytes::Bytes;
+use gw_shaders::expr::Expr;
+use gw_shaders::gemm::{Epilogue, Weights};
+use gw_shaders::kernel::Scalar;
+use gw_shaders::layout::Matrix;
+use gw_shaders::{attention, conv, gather, gemm, lrn, norm, pool, reduce, softmax};
+use gw_tensor::Tensor;
+
+use super::{Lowering, offset, size, stride};
+use crate::error::OpError;
+use crate::net::layout::Layout;
+use crate::net::{Attention, Conv, Gemm, Kind, MaskKind, Node, Operand};
+use crate::plan::BufferId;
+
+/// A constant whose elements repeat this much is not written out to be packed.
+const PACK_REPEATS_MAX: usize = 64;
+
+impl Lowering<'_> {
+    pub(super) fn node(&mut self, node: &Node) -> Result<(), OpError> {
+        match &node.kind {
+            Kind::Pointwise(expr) => self.pointwise(expr, node),
+            Kind::Gemm(gemm) => self.gemm(gemm, node),
+            Kind::Attention(attention) => self.attention(attention, node),
+            Kind::Conv(conv) => self.conv(conv, node),
+            Kind::Softmax { log } => {
+                let [outer, len, inner] = sizes(&node.inputs[0])?;
+                let spec = softmax::Spec { outer, len, inner, log: *log };
+                self.dense_step(node, softmax::dispatch(&spec, self.caps)?)
+            }
+            Kind::Norm { kind, eps, scale, bias } => {
+                let [rows, cols] = sizes(&node.inputs[0])?;
+                let spec = norm::Spec {
+                    kind: *kind,
+                    rows,
+                    cols,
+                    eps: *eps,
+                    residual: false,
+                    scale: *scale,
+                    bias: *bias,
+                    emit_sum: false,
+                };
+                self.dense_step(node, norm::dispatch(&spec, self.caps)?)
+            }
+            Kind::Reduce(op) => {
+                let [outer, reduced, inner] = sizes(&node.inputs[0])?;
+                let scalar = node.inputs[0].scalar();
+                let spec = reduce::Spec { op: *op, scalar, outer, reduced, inner };
+                self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
+            }
+            Kind::Gather { quantised } => self.gather(*quantised, node),
+            Kind::Pool { kind, window } => {
+                let [n, c, h, w] = sizes(&node.inputs[0])?;
+                let [_, _, rows, cols] = sizes(&node.output)?;
+                let spec = pool::Spec {
+                    kind: *kind,
+                    planes: n.saturating_mul(c),
+                    input: [h, w],
+                    output: [rows, cols],
+                    kernel: window.kernel,
+                    strides: window.strides,
+                    pads_begin: window.pads_begin,
+                    pads_end: window.pads_end,
+                    dilations: window.dilations,
+                };
+                self.dense_step(node, pool::dispatch(&spec, self.caps)?)
+            }
+            Kind::Lrn { size, alpha, beta, bias } => {
+                let [batch, channels, inner] = sizes(&node.inputs[0])?;
+                let (size, alpha, beta, bias) = (*size, *alpha, *beta, *bias);
+                let spec = lrn::Spec { batch, channels, inner, size, alpha, beta, bias };
+                self.dense_step(node, lrn::dispatch(&spec, self.caps)?)
+            }
+        }
+    }
+
+    /// A step of a kernel that takes every input dense.
+    fn dense_step(
+        &mut self,
+        node: &Node,
+        dispatch: gw_shaders::kernel::Dispatch,
+    ) -> Result<(), OpError> {
+        let mut bindings =
+            node.inputs.iter().map(|input| self.dense(input)).collect::<Result<Vec<_>, _>>()?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+
+    /// An operand as matrices; it is copied where an axis has not one stride.
+    fn matrix(&mut self, operand: &Operand) -> Result<(Matrix, BufferId), OpError> {
+        if let Some(matrix) = matrix(&operand.layout)? {
+            return Ok((matrix, self.buffer(operand.tensor)?));
+        }
+        let buffer = self.dense(operand)?;
+        let dense = matrix(&Layout::dense(&operand.shape()))?;
+        Ok((dense.expect("a dense layout has one stride per axis"), buffer))
+    }
+
+    fn gemm(&mut self, kind: &Gemm, node: &Node) -> Result<(), OpError> {
+        let [outer, inner, m, k] = sizes(&node.inputs[0])?;
+        let [_, _, _, n] = sizes(&node.inputs[1])?;
+        let (a, a_buffer) = self.matrix(&node.inputs[0])?;
+        let mut bindings = vec![a_buffer];
+        let b = self.right_side(kind, node, k, n, &mut bindings)?;
+        let further = &node.inputs[kind.operands()..];
+        let epilogue = self.epilogue(&kind.epilogue, further, &mut bindings)?;
+        let output = matrix(&node.output.layout)?
+            .ok_or_else(|| OpError::Unsupported("the layout of this output".to_owned()))?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        let spec = gemm::Spec { batch: [outer, inner], m, n, k, a, b, output, epilogue };
+        let dispatch = gemm::dispatch(&spec, self.caps)?;
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+
+    /// The right-hand matrix: packed where it is a weight.
+    fn right_side(
+        &mut self,
+        kind: &Gemm,
+        node: &Node,
+        k: u32,
+        n: u32,
+        bindings: &mut Vec<BufferId>,
+    ) -> Result<Weights, OpError> {
+        let b = &node.inputs[1];
+        let shape = [k as usize, n as usize];
+        let one = b.layout.one_matrix().map(|layout| b.with_layout(layout));
+        if kind.quantised {
+            let weights =
+                one.ok_or_else(|| OpError::Unsupported("a batch of weights".to_owned()))?;
+            bindings.push(self.converted(&weights, " packed", |data| {
+                let bytes = data.reshaped(shape)?;
+                Ok(words(gemm::pack_i8(&bytes.as_slice::<i8>()?, k, n)))
+            })?);
+            bindings.push(self.dense(&node.inputs[2])?);
+            return Ok(Weights::PackedI8);
+        }
+        let stored = self.net.tensor(b.tensor).shape.elements();
+        let repeats = b.layout.elements() / stored.max(1);
+        match one {
+            Some(weights) if self.net.is_constant(b) && repeats <= PACK_REPEATS_MAX => {
+                bindings.push(self.converted(&weights, " packed", |data| {
+                    let floats = floats(&data.reshaped(shape)?)?;
+                    Ok(words(gemm::pack_f32(&floats.as_slice::<f32>()?, k, n)))
+                })?);
+                Ok(Weights::PackedF32)
+            }
+            _ => {
+                let (matrix, buffer) = self.matrix(b)?;
+                bindings.push(buffer);
+                Ok(Weights::Strided(matrix))
+            }
+        }
+    }
+
+    fn epilogue(
+        &mut self,
+        expr: &Expr,
+        further: &[Operand],
+        bindings: &mut Vec<BufferId>,
+    ) -> Result<Epilogue, OpError> {
+        let mut inputs = Vec::with_capacity(further.len());
+        for operand in further {
+            let (matrix, buffer) = self.matrix(operand)?;
+            inputs.push(matrix);
+            bindings.push(buffer);
+        }
+        Ok(Epilogue { expr: expr.clone(), inputs })
+    }
+
+    fn conv(&mut self, kind: &Conv, node: &Node) -> Result<(), OpError> {
+        let [batch, channels_in, h, w] = sizes(&node.inputs[0])?;
+        let [_, channels_out, rows, cols] = sizes(&node.output)?;
+        let mut bindings = vec![self.dense(&node.inputs[0])?, self.dense(&node.inputs[1])?];
+        let per_group = channels_out / kind.groups;
+        let grouped = [batch, kind.groups, per_group, rows * cols].map(|size| size as usize);
+        let mut further = Vec::with_capacity(node.inputs.len() - 2);
+        for operand in &node.inputs[2..] {
+            let layout = operand.layout.reshaped(&grouped);
+            let layout = layout.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
+            further.push(operand.with_layout(layout));
+        }
+        let epilogue = self.epilogue(&kind.epilogue, &further, &mut bindings)?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        let spec = conv::Spec {
+            batch,
+            groups: kind.groups,
+            channels_in,
+            channels_out,
+            input: [h, w],
+            output: [rows, cols],
+            kernel: kind.window.kernel,
+            strides: kind.window.strides,
+            pads: kind.window.pads_begin,
+            dilations: kind.window.dilations,
+            epilogue,
+        };
+        let dispatch = conv::dispatch(&spec, self.caps)?;
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+
+    fn gather(&mut self, quantised: bool, node: &Node) -> Result<(), OpError> {
+        let data = &node.inputs[0];
+        let [outer, axis, inner] = sizes(data)?;
+        let indices = node.inputs.last().ok_or_else(|| OpError::Missing("indices".to_owned()))?;
+        let [count] = sizes(indices)?;
+        let mut bindings = Vec::with_capacity(4);
+        let table = if quantised {
+            bindings.push(self.converted(data, " rows", |data| {
+                Ok(words(gather::pack_i8(&data.as_slice::<i8>()?, inner)))
+            })?);
+            bindings.push(self.dense(&node.inputs[1])?);
+            gather::Table::PackedI8
+        } else {
+            bindings.push(self.dense(data)?);
+            gather::Table::Plain(data.scalar())
+        };
+        bindings.push(self.dense(indices)?);
+        bindings.push(self.buffer(node.output.tensor)?);
+        let spec = gather::Spec { table, outer, axis, inner, count };
+        let dispatch = gather::dispatch(&spec, self.caps)?;
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+
+    fn attention(&mut self, kind: &Attention, node: &Node) -> Result<(), OpError> {
+        let [batch, heads, queries, head_dim] = sizes(&node.inputs[0])?;
+        let [_, kv_heads, keys, _] = sizes(&node.inputs[1])?;
+        let [_, _, _, value_dim] = sizes(&node.inputs[2])?;
+        let mut bindings = Vec::with_capacity(5);
+        let mut rows = [attention::Rows::default(); 3];
+        for (rows, operand) in rows.iter_mut().zip(&node.inputs) {
+            let (found, buffer) = match head_rows(&operand.layout)? {
+                Some(found) => (found, self.buffer(operand.tensor)?),
+                None => {
+                    let dense = head_rows(&Layout::dense(&operand.shape()))?;
+                    (dense.expect("dense rows lie one after another"), self.dense(operand)?)
+                }
+            };
+            *rows = found;
+            bindings.push(buffer);
+        }
+        let mask = match (kind.mask, node.inputs.get(3)) {
+            (MaskKind::Additive, Some(operand)) => {
+                let (matrix, buffer) = self.matrix(operand)?;
+                bindings.push(buffer);
+                attention::Mask::Additive(attention::MaskView {
+                    offset: matrix.offset,
+                    batch: matrix.batch[0],
+                    head: matrix.batch[1],
+                    query: matrix.row,
+                    key: matrix.col,
+                })
+            }
+            _ => attention::Mask::None,
+        };
+        let output = head_rows(&node.output.layout)?
+            .ok_or_else(|| OpError::Unsupported("the layout of this output".to_owned()))?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        let [q, k, v] = rows;
+        let spec = attention::Spec {
+            batch,
+            heads,
+            kv_heads,
+            queries,
+            keys,
+            head_dim,
+            value_dim,
+            scale: kind.scale,
+            q,
+            k,
+            v,
+            output,
+            mask,
+            causal: None,
+            nan_to_zero: kind.nan_to_zero,
+        };
+        let dispatch = attention::dispatch(&spec, self.caps)?;
+        self.step(dispatch, bindings);
+        Ok(())
+    }
+}
+
+/// The sizes of an operand that has `N` axes.
+fn sizes<const N: usize>(operand: &Operand) -> Result<[u32; N], OpError> {
+    let shape = operand.shape();
+    let mut sizes = [0; N];
+    debug_assert_eq!(shape.len(), N, "the kind of the node says how many axes there are");
+    for (target, &axis) in sizes.iter_mut().zip(&shape) {
+        *target = size(axis)?;
+    }
+    Ok(sizes)
+}
+
+/// `None` where an axis has not one stride.
+fn matrix(layout: &Layout) -> Result<Option<Matrix>, OpError> {
+    let Some(strides) = layout.strides() else { return Ok(None) };
+    let &[outer, inner, row, col] = strides.as_slice() else { return Ok(None) };
+    Ok(Some(Matrix {
+        offset: offset(layout)?,
+        batch: [stride(outer)?, stride(inner)?],
+        row: stride(row)?,
+        col: stride(col)?,
+    }))
+}
+
+/// `[batch, head, row, element]` as rows; `None` where the elements of a row lie apart.
+fn head_rows(layout: &Layout) -> Result<Option<attention::Rows>, OpError> {
+    let Some(found) = matrix(layout)? else { return Ok(None) };
+    let width = layout.shape().last().copied().unwrap_or(1);
+    Ok((found.col == 1 || width == 1).then_some(attention::Rows {
+        offset: found.offset,
+        batch: found.batch[0],
+        head: found.batch[1],
+        row: found.row,
+    }))
+}
+
+fn words<T: bytemuck::Pod>(values: Vec<T>) -> Bytes {
+    bytemuck::cast_slice::<T, u8>(&values).to_vec().into()
+}
+
+/// Half and double precision as single.
+fn floats(data: &Tensor) -> Result<Tensor, OpError> {
+    debug_assert_eq!(crate::net::scalar(data.dtype()), Scalar::F32);
+    match data.dtype() {
+        gw_tensor::DType::F32 => Ok(data.clone()),
+        other => crate::net::fold::cast(data, gw_tensor::DType::F32)
+            .ok_or(OpError::Type { what: "a weight".to_owned(), given: other }),
+    }
+}
+
+/// What the test of a fusion needs to know of an epilogue input.
+pub(crate) fn is_matrix(layout: &Layout) -> bool {
+    matches!(matrix(layout), Ok(Some(_)))
+}

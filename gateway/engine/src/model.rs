@@ -1,0 +1,251 @@
+//! A model: an imported graph, and plans made of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+
+use bytes::Bytes;
+use gw_shaders::kernel::Caps;
+use gw_tensor::{DType, Shape};
+
+use crate::error::{ModelError, PlanError};
+use crate::graph::{Dim, Graph, ValueId};
+use crate::lower::{self, Constants};
+use crate::net::builder::{Builder, check_size};
+use crate::net::{Net, Output};
+use crate::onnx;
+use crate::ops;
+use crate::plan::Plan;
+
+/// An imported model: parsed and checked, with no shapes yet.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    graph: Graph,
+    signature: Signature,
+    constants: Constants,
+}
+
+/// What a model takes and gives, in its own order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// What a run must give.
+    pub inputs: Vec<PortSignature>,
+    /// What it gets back.
+    pub outputs: Vec<PortSignature>,
+}
+
+/// One input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSignature {
+    /// The name in the model file, kept exactly.
+    pub name: String,
+    /// The element type; `F32` for an output whose type the file leaves open.
+    pub dtype: DType,
+    /// The dimensions; `None` where the file leaves even the rank open.
+    pub dims: Option<Vec<Dim>>,
+}
+
+/// What a plan may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlanOptions {
+    /// How quantised weights lie on the device.
+    pub weights: WeightMode,
+    /// Whether several nodes may become one dispatch. Without it the plan is slow and simple,
+    /// to compare with.
+    pub fuse: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { weights: WeightMode::default(), fuse: true }
+    }
+}
+
+/// How quantised weights lie on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightMode {
+    /// As bytes, expanded where they are read.
+    #[default]
+    Int8,
+    /// As floats, expanded before the upload: four times the memory.
+    F32,
+}
+
+impl Model {
+    /// Imports the ONNX file at `path` and the external data files beside it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or breaks the rules of ONNX, and where an operator is not
+    /// supported.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::new(onnx::open(path)?, onnx::model_name(path))
+    }
+
+    /// Imports a model from memory; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; external data is refused.
+    pub fn parse(bytes: Bytes, name: &str) -> Result<Self, ModelError> {
+        Self::new(onnx::parse(bytes, name)?, name.to_owned())
+    }
+
+    fn new(graph: Graph, name: String) -> Result<Self, ModelError> {
+        let missing = ops::unsupported(&graph);
+        if !missing.is_empty() {
+            return Err(ModelError::UnsupportedOps { model: name, ops: missing });
+        }
+        let signature = Signature::of(&graph);
+        Ok(Self { name, graph, signature, constants: Constants::default() })
+    }
+
+    /// What errors call the model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The graph as imported.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// What the model takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The steps of one run with inputs of these shapes. An input whose dimensions are all
+    /// fixed needs none.
+    ///
+    /// # Errors
+    /// Where a shape does not fit the model, and where a node cannot run with it.
+    pub fn plan(
+        &self,
+        shapes: &BTreeMap<String, Shape>,
+        caps: &Caps,
+        options: &PlanOptions,
+    ) -> Result<Plan, PlanError> {
+        let shapes = self.signature.input_shapes(&self.name, shapes)?;
+        let net = self.net(&shapes)?;
+        let _ = options;
+        lower::lower(&net, caps, &self.constants).map_err(|stopped| PlanError::Node {
+            model: self.name.clone(),
+            node: stopped.node,
+            op: stopped.op,
+            reason: Box::new(stopped.error),
+        })
+    }
+
+    /// The graph for inputs of these shapes, before fusion.
+    fn net(&self, shapes: &[Shape]) -> Result<Net, PlanError> {
+        let mut builder = Builder::new();
+        for (port, shape) in self.signature.inputs.iter().zip(shapes) {
+            check_size(shape).map_err(|reason| PlanError::Node {
+                model: self.name.clone(),
+                node: port.name.clone(),
+                op: "input".to_owned(),
+                reason: Box::new(reason),
+            })?;
+            ops::declare(&mut builder, &port.name, port.dtype, shape);
+        }
+        let outputs = ops::build(&self.graph, &mut builder).map_err(|stopped| PlanError::Node {
+            model: self.name.clone(),
+            node: stopped.node,
+            op: stopped.op,
+            reason: Box::new(stopped.error),
+        })?;
+        let mut net = builder.net;
+        let names = self.signature.outputs.iter().map(|port| port.name.clone());
+        net.outputs = names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect();
+        net.drop_unread();
+        Ok(net)
+    }
+}
+
+impl Signature {
+    /// The ports of `graph`.
+    pub fn of(graph: &Graph) -> Self {
+        let ports = |ids: &[ValueId]| ids.iter().map(|&id| PortSignature::of(graph, id)).collect();
+        Self { inputs: ports(&graph.inputs), outputs: ports(&graph.outputs) }
+    }
+
+    /// One shape per input, in order, checked against what the model declares.
+    fn input_shapes(
+        &self,
+        model: &str,
+        given: &BTreeMap<String, Shape>,
+    ) -> Result<Vec<Shape>, PlanError> {
+        if let Some(name) = given.keys().find(|name| self.inputs.iter().all(|p| p.name != **name)) {
+            return Err(PlanError::UnknownInput {
+                model: model.to_owned(),
+                input: name.clone(),
+                known: self.inputs.iter().map(|port| port.name.clone()).collect(),
+            });
+        }
+        let mut symbols = HashMap::new();
+        let shapes = self.inputs.iter().map(|port| match given.get(&port.name) {
+            Some(shape) if port.fits(shape, &mut symbols) => Ok(shape.clone()),
+            Some(shape) => Err(PlanError::InputShape {
+                model: model.to_owned(),
+                input: port.name.clone(),
+                expected: port.to_string(),
+                given: shape.clone(),
+            }),
+            None => port.fixed_shape().ok_or_else(|| PlanError::MissingShape {
+                model: model.to_owned(),
+                input: port.name.clone(),
+                expected: port.to_string(),
+            }),
+        });
+        shapes.collect()
+    }
+}
+
+impl PortSignature {
+    fn of(graph: &Graph, id: ValueId) -> Self {
+        let value = graph.value(id);
+        Self {
+            name: value.name.clone(),
+            dtype: value.dtype.unwrap_or(DType::F32),
+            dims: value.dims.clone(),
+        }
+    }
+
+    /// The shape, where every dimension is fixed.
+    pub fn fixed_shape(&self) -> Option<Shape> {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Symbol(_) | Dim::Unknown => None,
+        };
+        self.dims.as_ref()?.iter().map(size).collect::<Option<Vec<_>>>().map(Shape::from)
+    }
+
+    /// Whether `shape` fits, with the sizes that other inputs gave to the named dimensions.
+    fn fits<'a>(&'a self, shape: &Shape, symbols: &mut HashMap<&'a str, usize>) -> bool {
+        let Some(dims) = &self.dims else { return true };
+        dims.len() == shape.len()
+            && dims.iter().zip(shape.iter()).all(|(dim, &size)| match dim {
+                Dim::Fixed(fixed) => *fixed == size,
+                Dim::Symbol(name) => *symbols.entry(name).or_insert(size) == size,
+                Dim::Unknown => true,
+            })
+    }
+}
+
+/// Prints as `i64 [batch, 128, ?]`.
+impl fmt::Display for PortSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.dtype)?;
+        let Some(dims) = &self.dims else { return f.write_str("of any rank") };
+        f.write_str("[")?;
+        for (axis, dim) in dims.iter().enumerate() {
+            let comma = if axis == 0 { "" } else { ", " };
+            match dim {
+                Dim::Fixed(size) => write!(f, "{comma}{size}")?,
+                Dim::Symbol(name) => write!(f, "{comma}{name}")?,
+                Dim::Unknown => write!(f, "{comma}?")?,
+            }
+        }
+        f.write_str("]")
+    }
+}

@@ -1,0 +1,234 @@
+//! The graph for one set of shapes: a few kinds of node, each with a kernel family behind it.
+//!
+//! Tensors are row-major; an [`Operand`] is a tensor seen through a [`Layout`], so that reshapes,
+//! transposes, slices and repeats are no nodes. Constants are operands too.
+//!
+//! - [`builder`]: how operators make it. [`fold`]: the arithmetic of constants.
+//! - [`formula`]: how element-wise expressions are written and joined. [`layout`]: views.
+
+pub(crate) mod builder;
+pub(crate) mod fold;
+pub(crate) mod formula;
+pub(crate) mod layout;
+
+use gw_shaders::expr::Expr;
+use gw_shaders::kernel::Scalar;
+use gw_shaders::{norm, pool, reduce};
+use gw_tensor::{DType, Shape, Tensor};
+
+use layout::Layout;
+
+/// A tensor of a [`Net`]: an index into its `tensors`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TensorId(pub(crate) u32);
+
+/// A row-major tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct NetTensor {
+    /// The name of a value of the model, or of the node that makes it.
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+    /// The data of a constant, in its own type and dense.
+    pub(crate) constant: Option<Tensor>,
+    /// The name alone says what the data are, in every plan of the model.
+    pub(crate) stable: bool,
+}
+
+/// A tensor seen through a layout.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Operand {
+    pub(crate) tensor: TensorId,
+    pub(crate) layout: Layout,
+    /// The element type that the model sees; casts between types that a device holds alike cost
+    /// nothing.
+    pub(crate) dtype: DType,
+}
+
+impl Operand {
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        self.layout.shape()
+    }
+
+    pub(crate) fn scalar(&self) -> Scalar {
+        scalar(self.dtype)
+    }
+
+    #[must_use]
+    pub(crate) fn with_layout(&self, layout: Layout) -> Self {
+        Self { layout, ..self.clone() }
+    }
+}
+
+/// The type that holds elements of `dtype` on a device.
+pub(crate) fn scalar(dtype: DType) -> Scalar {
+    match dtype {
+        DType::F32 | DType::F16 | DType::Bf16 | DType::F64 => Scalar::F32,
+        DType::Bool => Scalar::U32,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => Scalar::I32,
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => Scalar::I32,
+    }
+}
+
+/// What a node computes. Shapes are those of its operands, in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// Inputs have the shape of the output, input 0 of the expression is input 0 of the node.
+    Pointwise(Expr),
+    /// `a [b0, b1, m, k]`, `b [b0, b1, k, n]`, the scales `[n]` where `quantised`, the
+    /// epilogue's inputs `[b0, b1, m, n]`; output `[b0, b1, m, n]`.
+    Gemm(Gemm),
+    /// q `[b, heads, queries, d]`, k `[b, kv heads, keys, d]`, v `[b, kv heads, keys, e]`, the
+    /// mask `[b, heads, queries, keys]` where there is one; output `[b, heads, queries, e]`.
+    Attention(Attention),
+    /// `[outer, len, inner]`.
+    Softmax { log: bool },
+    /// x `[rows, cols]`, scale `[cols]`, bias `[cols]`.
+    Norm { kind: norm::Kind, eps: f32, scale: bool, bias: bool },
+    /// `[outer, reduced, inner]` to `[outer, inner]`.
+    Reduce(reduce::Op),
+    /// data `[outer, axis, inner]`, the scales `[axis]` where `quantised`, indices `[count]`;
+    /// output `[outer, count, inner]`.
+    Gather { quantised: bool },
+    /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
+    /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
+    Conv(Conv),
+    /// `[n, c, h, w]` to `[n, c, oh, ow]`.
+    Pool { kind: pool::Kind, window: Window },
+    /// `[n, c, inner]`.
+    Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
+}
+
+/// See [`Kind::Gemm`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Gemm {
+    pub(crate) quantised: bool,
+    /// Input 0 is the sum, the others are the epilogue's inputs.
+    pub(crate) epilogue: Expr,
+}
+
+impl Gemm {
+    /// How many operands come before the epilogue's.
+    pub(crate) fn operands(&self) -> usize {
+        if self.quantised { 3 } else { 2 }
+    }
+}
+
+/// See [`Kind::Attention`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attention {
+    pub(crate) scale: f32,
+    pub(crate) mask: MaskKind,
+    pub(crate) nan_to_zero: bool,
+}
+
+/// What the mask of an attention is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MaskKind {
+    None,
+    Additive,
+}
+
+/// The window of a convolution or pooling, as (height, width) pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) kernel: [u32; 2],
+    pub(crate) strides: [u32; 2],
+    pub(crate) dilations: [u32; 2],
+    pub(crate) pads_begin: [u32; 2],
+    pub(crate) pads_end: [u32; 2],
+}
+
+/// See [`Kind::Conv`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Conv {
+    pub(crate) groups: u32,
+    pub(crate) window: Window,
+    /// Input 0 is the sum, the others are the epilogue's inputs.
+    pub(crate) epilogue: Expr,
+}
+
+/// One node: it writes `output`, which several nodes share where each writes a part.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// The nodes of the model that it computes.
+    pub(crate) names: Vec<String>,
+    pub(crate) kind: Kind,
+    pub(crate) inputs: Vec<Operand>,
+    pub(crate) output: Operand,
+}
+
+/// A named input of a [`Net`].
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) tensor: TensorId,
+}
+
+/// A named output of a [`Net`].
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    pub(crate) operand: Operand,
+}
+
+/// The graph for one set of shapes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Net {
+    pub(crate) tensors: Vec<NetTensor>,
+    /// In the order of their execution; fusion leaves holes.
+    pub(crate) nodes: Vec<Option<Node>>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Net {
+    pub(crate) fn tensor(&self, id: TensorId) -> &NetTensor {
+        &self.tensors[id.0 as usize]
+    }
+
+    /// All of a new tensor.
+    pub(crate) fn add(
+        &mut self,
+        name: String,
+        dtype: DType,
+        shape: impl Into<Shape>,
+        constant: Option<Tensor>,
+    ) -> Operand {
+        let shape = shape.into();
+        let layout = Layout::dense(&shape);
+        // Every tensor stands for a value of a bounded file or for a node of a bounded plan.
+        let id = u32::try_from(self.tensors.len()).expect("plans are bounded");
+        self.tensors.push(NetTensor { name, dtype, shape, constant, stable: false });
+        Operand { tensor: TensorId(id), layout, dtype }
+    }
+
+    /// The data of an operand that is known before the run, dense.
+    pub(crate) fn constant(&self, operand: &Operand) -> Option<Tensor> {
+        let tensor = self.tensor(operand.tensor).constant.as_ref()?;
+        let data = fold::materialise(tensor, &operand.layout);
+        if tensor.dtype() == operand.dtype { Some(data) } else { fold::cast(&data, operand.dtype) }
+    }
+
+    pub(crate) fn is_constant(&self, operand: &Operand) -> bool {
+        self.tensor(operand.tensor).constant.is_some()
+    }
+
+    /// Leaves out every node whose result nobody reads.
+    pub(crate) fn drop_unread(&mut self) {
+        let mut read = vec![false; self.tensors.len()];
+        for output in &self.outputs {
+            read[output.operand.tensor.0 as usize] = true;
+        }
+        for slot in self.nodes.iter_mut().rev() {
+            let Some(node) = slot else { continue };
+            if read[node.output.tensor.0 as usize] {
+                for input in &node.inputs {
+                    read[input.tensor.0 as usize] = true;
+                }
+            } else {
+                *slot = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! How operators make a [`Net`]: views where they can, constants where they are known, nodes for
+//! the rest.
+
+use std::collections::HashMap;
+
+use gw_shaders::expr::Expr;
+use gw_shaders::kernel::Scalar;
+use gw_tensor::{DType, Shape, Tensor};
+
+use super::fold::{self, Number};
+use super::formula;
+use super::layout::Layout;
+use super::{Kind, Net, Node, Operand, scalar};
+use crate::error::OpError;
+
+/// Bindings hold at most 2 GiB on any adapter.
+const TENSOR_ELEMENTS_MAX: usize = 1 << 29;
+
+/// Constants up to this size are folded at once: all arithmetic on shapes is far below, and
+/// quantised weights, which stay bytes, are above.
+const FOLD_AT_ONCE_MAX: usize = 1 << 16;
+
+/// All that one plan may fold or lay out anew: 512 MiB of floats.
+const FOLD_BUDGET: usize = 1 << 27;
+
+/// A [`Net`] being made.
+pub(crate) struct Builder {
+    pub(crate) net: Net,
+    /// Names of values to operands, innermost graph last.
+    pub(crate) scopes: Vec<HashMap<String, Operand>>,
+    /// The node that is being built.
+    pub(crate) node: String,
+    budget: usize,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            net: Net::default(),
+            scopes: vec![HashMap::new()],
+            node: String::new(),
+            budget: FOLD_BUDGET,
+        }
+    }
+
+    /// The operand that the innermost graph calls `name`.
+    pub(crate) fn lookup(&self, name: &str) -> Option<&Operand> {
+        self.scopes.iter().rev().find_map(|scope| scope.get(name))
+    }
+
+    /// Takes `elements` off what may still be folded.
+    fn spend(&mut self, elements: usize) -> Result<(), OpError> {
+        match self.budget.checked_sub(elements) {
+            Some(rest) => {
+                self.budget = rest;
+                Ok(())
+            }
+            None => Err(OpError::Unsupported(format!(
+                "computing more than {FOLD_BUDGET} elements of constants before the run"
+            ))),
+        }
+    }
+
+    pub(crate) fn constant(&mut self, tensor: Tensor) -> Operand {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
+        self.net.add(self.node.clone(), dtype, shape, Some(tensor))
+    }
+
+    pub(crate) fn ints(&mut self, shape: &[usize], values: &[i64]) -> Result<Operand, OpError> {
+        Ok(self.constant(Tensor::from_slice(shape, values)?))
+    }
+
+    /// One float, with no axis.
+    pub(crate) fn float(&mut self, value: f32) -> Operand {
+        let shape: &[usize] = &[];
+        self.constant(Tensor::from_slice(shape, &[value]).expect("a scalar has one element"))
+    }
+
+    /// The data of an operand that is known before the run.
+    pub(crate) fn data(&mut self, operand: &Operand) -> Result<Option<Tensor>, OpError> {
+        if !self.net.is_constant(operand) {
+            return Ok(None);
+        }
+        self.spend(operand.layout.elements())?;
+        Ok(self.net.constant(operand))
+    }
+
+    /// The elements of a small constant; `what` is what an error calls it.
+    pub(crate) fn numbers(
+        &mut self,
+        operand: &Operand,
+        what: &str,
+    ) -> Result<Vec<Number>, OpError> {
+        match self.data(operand)? {
+            Some(tensor) => Ok(fold::numbers(&tensor)),
+            None => Err(OpError::Dynamic(what.to_owned())),
+        }
+    }
+
+    /// As [`Builder::numbers`].
+    pub(crate) fn int_data(&mut self, operand: &Operand, what: &str) -> Result<Vec<i64>, OpError> {
+        Ok(self.numbers(operand, what)?.into_iter().map(Number::int).collect())
+    }
+
+    /// The value of a constant whose elements are all one.
+    fn splat(&self, operand: &Operand) -> Option<Number> {
+        let tensor = self.net.tensor(operand.tensor).constant.as_ref()?;
+        let mut positions = operand.layout.positions();
+        let first = positions.next()?;
+        let is_one = tensor.elements() == 1 || operand.layout.is_splat();
+        if !is_one {
+            return None;
+        }
+        let one = operand.with_layout(Layout::at(first));
+        fold::numbers(&self.net.constant(&one)?).first().copied()
+    }
+
+    /// A node whose result is dense.
+    pub(crate) fn emit(
+        &mut self,
+        kind: Kind,
+        inputs: Vec<Operand>,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Operand, OpError> {
+        let output = self.empty(shape, dtype)?;
+        if output.layout.elements() > 0 {
+            self.push(kind, inputs, output.clone());
+        }
+        Ok(output)
+    }
+
+    /// A tensor that nodes will fill; without elements it is a constant.
+    pub(crate) fn empty(&mut self, shape: &[usize], dtype: DType) -> Result<Operand, OpError> {
+        let elements = check_size(shape)?;
+        let data = match elements {
+            0 => Some(Tensor::new(dtype, shape, Vec::new())?),
+            _ => None,
+        };
+        Ok(self.net.add(self.node.clone(), dtype, shape, data))
+    }
+
+    /// A node that fills a part or all of a tensor.
+    pub(crate) fn push(&mut self, kind: Kind, inputs: Vec<Operand>, output: Operand) {
+        let names = vec![self.node.clone()];
+        self.net.nodes.push(Some(Node { names, kind, inputs, output }));
+    }
+
+    /// `expr` over inputs that are broadcast to one shape.
+    pub(crate) fn pointwise(
+        &mut self,
+        expr: &Expr,
+        inputs: &[Operand],
+        dtype: DType,
+    ) -> Result<Operand, OpError> {
+        let mut shape = Vec::new();
+        for input in inputs {
+            shape = broadcast(&shape, &input.shape())?;
+        }
+        let elements = check_size(&shape)?;
+        if elements == 0 {
+            return self.empty(&shape, dtype);
+        }
+        if let Some(folded) = self.fold_pointwise(expr, inputs, &shape, dtype)? {
+            return Ok(folded);
+        }
+        let (expr, inputs) = self.without_constants(expr, inputs, &shape);
+        self.emit(Kind::Pointwise(expr), inputs, &shape, dtype)
+    }
+
+    fn fold_pointwise(
+        &mut self,
+        expr: &Expr,
+        inputs: &[Operand],
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Option<Operand>, OpError> {
+        let splats: Option<Vec<Number>> = inputs.iter().map(|input| self.splat(input)).collect();
+        if let Some(values) = splats {
+            let one =
+                |(value, input): (&Number, &Operand)| fold::tensor(input.dtype, &[1], &[*value]);
+            let tensors: Option<Vec<Tensor>> = values.iter().zip(inputs).map(one).collect();
+            let folded = tensors.and_then(|tensors| fold::pointwise(expr, &tensors, dtype));
+            let Some(folded) = folded else { return Ok(None) };
+            let scalar: &[usize] = &[];
+            let folded = self.constant(folded.reshaped(scalar)?);
+            let layout = folded.layout.expanded(shape);
+            return Ok(Some(folded.with_layout(layout)));
+        }
+        let elements: usize = shape.iter().product();
+        if elements > FOLD_AT_ONCE_MAX || !inputs.iter().all(|input| self.net.is_constant(input)) {
+            return Ok(None);
+        }
+        let mut tensors = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let expanded = input.with_layout(input.layout.expanded(shape));
+            let Some(tensor) = self.data(&expanded)? else { return Ok(None) };
+            tensors.push(tensor);
+        }
+        Ok(fold::pointwise(expr, &tensors, dtype).map(|folded| self.constant(folded)))
+    }
+
+    /// Writes splat constants into the expression and gives equal inputs one place.
+    fn without_constants(
+        &self,
+        expr: &Expr,
+        inputs: &[Operand],
+        shape: &[usize],
+    ) -> (Expr, Vec<Operand>) {
+        let mut kept: Vec<Operand> = Vec::new();
+        let mut map = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            if let Some(value) = self.splat(input) {
+                map.push(Err(value.float()));
+                continue;
+            }
+            let expanded = input.with_layout(input.layout.expanded(shape));
+            let place = kept.iter().position(|other| *other == expanded);
+            map.push(Ok(place.unwrap_or(kept.len())));
+            if place.is_none() {
+                kept.push(expanded);
+            }
+        }
+        let scalars = kept.iter().map(Operand::scalar).collect();
+        (formula::rename(expr, scalars, &map), kept)
+    }
+
+    /// The operand as a tensor of its own.
+    pub(crate) fn copy(&mut self, operand: &Operand) -> Result<Operand, OpError> {
+        if let Some(data) = self.data(operand)? {
+            return Ok(self.constant(data));
+        }
+        let expr = Expr::identity(operand.scalar());
+        let shape = operand.shape();
+        self.emit(Kind::Pointwise(expr), vec![operand.clone()], &shape, operand.dtype)
+    }
+
+    /// The same elements, in the same order, under another shape of the same size.
+    pub(crate) fn reshape(&mut self, x: &Operand, shape: &[usize]) -> Result<Operand, OpError> {
+        let elements = check_size(shape)?;
+        if elements != x.layout.elements() {
+            let given = Shape::from(x.shape());
+            return Err(OpError::mismatch("reshape", Shape::from(shape), given));
+        }
+        if let Some(layout) = x.layout.reshaped(shape) {
+            return Ok(x.with_layout(layout));
+        }
+        let dense = self.copy(x)?;
+        let layout = dense.layout.reshaped(shape).expect("a dense layout takes any shape");
+        Ok(dense.with_layout(layout))
+    }
+
+    /// `perm` names every axis once.
+    pub(crate) fn transpose(x: &Operand, perm: &[usize]) -> Operand {
+        x.with_layout(x.layout.transposed(perm))
+    }
+
+    /// `count` elements along `axis`; the caller has checked that they exist.
+    pub(crate) fn slice(
+        &mut self,
+        x: &Operand,
+        axis: usize,
+        start: usize,
+        step: isize,
+        count: usize,
+    ) -> Result<Operand, OpError> {
+        if let Some(layout) = x.layout.sliced(axis, start, step, count) {
+            return Ok(x.with_layout(layout));
+        }
+        let dense = self.copy(x)?;
+        let layout = dense.layout.sliced(axis, start, step, count);
+        Ok(dense.with_layout(layout.expect("an axis of a dense layout has one stride")))
+    }
+
+    /// The operand repeated to `shape` by the rules of broadcasting.
+    pub(crate) fn expand(&mut self, x: &Operand, shape: &[usize]) -> Result<Operand, OpError> {
+        check_size(shape)?;
+        let fits = broadcast(&x.shape(), shape)?;
+        if fits != shape {
+            return Err(OpError::mismatch("shape", Shape::from(shape), Shape::from(fits)));
+        }
+        Ok(x.with_layout(x.layout.expanded(shape)))
+    }
+
+    /// The operands one after another along `axis`; the caller has checked the other axes.
+    pub(crate) fn concat(&mut self, parts: &[Operand], axis: usize) -> Result<Operand, OpError> {
+        let first = parts.first().ok_or_else(|| OpError::Missing("input 0".to_owned()))?;
+        let parts: Vec<&Operand> = parts.iter().filter(|part| part.layout.elements() > 0).collect();
+        let [alone] = parts.as_slice() else {
+            let dtype = first.dtype;
+            let mut shape = first.shape();
+            shape[axis] = parts.iter().map(|part| part.shape()[axis]).sum();
+            let elements = check_size(&shape)?;
+            if elements <= FOLD_AT_ONCE_MAX && parts.iter().all(|part| self.net.is_constant(part)) {
+                return self.concat_constants(&parts, axis, &shape, dtype);
+            }
+            let whole = self.empty(&shape, dtype)?;
+            let mut start = 0;
+            for part in parts {
+                let count = part.shape()[axis];
+                let place = whole.layout.sliced(axis, start, 1, count);
+                let place = place.expect("an axis of a dense layout has one stride");
+                let expr = Expr::identity(part.scalar());
+                let target = whole.with_layout(place);
+                self.push(Kind::Pointwise(expr), vec![part.clone()], target);
+                start += count;
+            }
+            return Ok(whole);
+        };
+        Ok((*alone).clone())
+    }
+
+    fn concat_constants(
+        &mut self,
+        parts: &[&Operand],
+        axis: usize,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Operand, OpError> {
+        let outer: usize = shape[..axis].iter().product();
+        let mut rows = vec![Vec::new(); outer];
+        for part in parts {
+            let Some(data) = self.data(part)? else { continue };
+            let bytes = data.bytes();
+            let row = bytes.len() / outer.max(1);
+            for (index, target) in rows.iter_mut().enumerate() {
+                target.extend_from_slice(&bytes[index * row..(index + 1) * row]);
+            }
+        }
+        Ok(self.constant(Tensor::new(dtype, shape, rows.concat())?))
+    }
+
+    /// The operand with elements of another type. Between types that a device holds alike it is
+    /// a view.
+    pub(crate) fn retyped(x: &Operand, dtype: DType) -> Operand {
+        debug_assert_eq!(scalar(dtype), x.scalar(), "a view cannot convert");
+        Operand { dtype, ..x.clone() }
+    }
+
+    /// The operand as floats.
+    pub(crate) fn as_float(&mut self, x: &Operand) -> Result<Operand, OpError> {
+        if x.scalar() == Scalar::F32 {
+            return Ok(x.clone());
+        }
+        let mut cast = formula::Formula::new(&[x.scalar()]);
+        cast.cast(Scalar::F32, 0);
+        self.pointwise(&cast.0, std::slice::from_ref(x), DType::F32)
+    }
+}
+
+/// The number of elements, within what a device can bind.
+pub(crate) fn check_size(shape: &[usize]) -> Result<usize, OpError> {
+    let shape = Shape::from(shape);
+    let too_large = || OpError::TooLarge {
+        what: "a tensor".to_owned(),
+        shape: shape.clone(),
+        limit: TENSOR_ELEMENTS_MAX,
+    };
+    match shape.len_checked() {
+        Ok(elements) if elements <= TENSOR_ELEMENTS_MAX => Ok(elements),
+        _ => Err(too_large()),
+    }
+}
+
+/// The shape that both broadcast to, by the rules of ONNX.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, OpError> {
+    let rank = a.len().max(b.len());
+    let size = |shape: &[usize], axis: usize| {
+        (axis + shape.len()).checked_sub(rank).map_or(1, |own| shape[own])
+    };
+    (0..rank)
+        .map(|axis| match (size(a, axis), size(b, axis)) {
+            (x, y) if x == y => Ok(x),
+            (1, y) => Ok(y),
+            (x, 1) => Ok(x),
+            _ => Err(OpError::mismatch(
+                "broadcast",
+                format!("a shape that fits {}", Shape::from(a)),
+                Shape::from(b),
+            )),
+        })
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! Writing element-wise expressions.
+
+use gw_shaders::expr::{Binary, Expr, Instr, Reg, Unary};
+use gw_shaders::kernel::Scalar;
+
+/// An [`Expr`] being written, with short names.
+pub(crate) struct Formula(pub(crate) Expr);
+
+impl Formula {
+    pub(crate) fn new(inputs: &[Scalar]) -> Self {
+        Self(Expr::new(inputs.to_vec()))
+    }
+
+    /// `count` float inputs.
+    pub(crate) fn floats(count: usize) -> Self {
+        Self(Expr::new(vec![Scalar::F32; count]))
+    }
+
+    /// A float constant.
+    pub(crate) fn c(&mut self, value: f32) -> Reg {
+        self.0.constant(Scalar::F32, value.into())
+    }
+
+    pub(crate) fn int(&mut self, value: i32) -> Reg {
+        self.0.constant(Scalar::I32, value.into())
+    }
+
+    pub(crate) fn un(&mut self, op: Unary, a: Reg) -> Reg {
+        self.0.push(Instr::Unary(op, a))
+    }
+
+    pub(crate) fn bin(&mut self, op: Binary, a: Reg, b: Reg) -> Reg {
+        self.0.push(Instr::Binary(op, a, b))
+    }
+
+    pub(crate) fn add(&mut self, a: Reg, b: Reg) -> Reg {
+        self.bin(Binary::Add, a, b)
+    }
+
+    pub(crate) fn sub(&mut self, a: Reg, b: Reg) -> Reg {
+        self.bin(Binary::Sub, a, b)
+    }
+
+    pub(crate) fn mul(&mut self, a: Reg, b: Reg) -> Reg {
+        self.bin(Binary::Mul, a, b)
+    }
+
+    pub(crate) fn select(&mut self, cond: Reg, a: Reg, b: Reg) -> Reg {
+        self.0.push(Instr::Select(cond, a, b))
+    }
+
+    pub(crate) fn cast(&mut self, to: Scalar, a: Reg) -> Reg {
+        self.0.push(Instr::Cast(to, a))
+    }
+}
+
+/// `expr` with some of its inputs taken from others: input `i` becomes input `map[i]` of
+/// `inputs`, or a constant.
+pub(crate) fn rename(expr: &Expr, inputs: Vec<Scalar>, map: &[Result<usize, f64>]) -> Expr {
+    let mut renamed = Expr::new(inputs);
+    let mut arguments = Vec::with_capacity(map.len());
+    for (place, &scalar) in map.iter().zip(&expr.inputs) {
+        arguments.push(match *place {
+            Ok(input) => input,
+            Err(value) => renamed.constant(scalar, value),
+        });
+    }
+    renamed.inline(expr, &arguments);
+    renamed
+}
+
+/// What an expression of one instruction does, apart from constants.
+pub(crate) fn only_instr(expr: &Expr) -> Option<Instr> {
+    let mut found = None;
+    for instr in &expr.instrs {
+        if !matches!(instr, Instr::Const(..)) && found.replace(*instr).is_some() {
+            return None;
+        }
+    }
+    found
+}
+
+/// The value of a register that holds a constant.
+pub(crate) fn constant(expr: &Expr, register: Reg) -> Option<f64> {
+    match expr.instrs.get(register.checked_sub(expr.inputs.len())?)? {
+        Instr::Const(_, value) => Some(*value),
+        _ => None,
+    }
+}

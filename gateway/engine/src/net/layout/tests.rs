@@ -1,0 +1,70 @@
+use super::*;
+
+/// The elements of `layout` over a row-major tensor that holds 0, 1, 2, …
+fn elements(layout: &Layout) -> Vec<usize> {
+    layout.positions().collect()
+}
+
+#[test]
+fn a_transpose_walks_columns_first() {
+    let layout = Layout::dense(&[2, 3]).transposed(&[1, 0]);
+    assert_eq!(elements(&layout), [0, 3, 1, 4, 2, 5]);
+    assert_eq!(layout.strides(), Some(vec![1, 3]));
+    assert!(!layout.is_dense());
+}
+
+#[test]
+fn axes_that_do_not_merge_come_apart_again() {
+    let heads = Layout::dense(&[2, 5, 3, 4]).transposed(&[0, 2, 1, 3]);
+    let merged = heads.reshaped(&[6, 5, 4]).unwrap();
+    assert_eq!(merged.strides(), None);
+    let keys = merged.transposed(&[0, 2, 1]).reshaped(&[2, 3, 4, 5]).unwrap();
+    assert_eq!(keys, Layout::dense(&[2, 5, 3, 4]).transposed(&[0, 2, 3, 1]));
+}
+
+#[test]
+fn a_reshape_that_cuts_across_strides_needs_a_copy() {
+    let layout = Layout::dense(&[2, 3]).transposed(&[1, 0]).reshaped(&[2, 3]);
+    assert_eq!(layout, None);
+}
+
+#[test]
+fn a_slice_can_walk_backwards() {
+    let layout = Layout::dense(&[2, 4]).sliced(1, 3, -2, 2).unwrap();
+    assert_eq!(elements(&layout), [3, 1, 7, 5]);
+}
+
+#[test]
+fn an_expanded_axis_repeats() {
+    let layout = Layout::dense(&[3, 1]).expanded(&[2, 3, 2]);
+    assert_eq!(elements(&layout), [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]);
+}
+
+#[test]
+fn a_view_of_a_copy_is_a_view_of_its_source() {
+    // The second of three column blocks, as heads.
+    let inner = Layout::dense(&[4, 18]).sliced(1, 6, 1, 6).unwrap();
+    let outer = Layout::dense(&[2, 2, 3, 2]).transposed(&[0, 2, 1, 3]);
+    let direct = outer.over(&inner).unwrap();
+    let block: Vec<usize> = inner.positions().collect();
+    let through: Vec<usize> = outer.positions().map(|at| block[at]).collect();
+    assert_eq!(elements(&direct), through);
+    assert_eq!(direct.shape(), [2, 3, 2, 2]);
+}
+
+#[test]
+fn a_view_that_mixes_rows_and_columns_of_its_source_needs_a_copy() {
+    let inner = Layout::dense(&[3, 4]).transposed(&[1, 0]);
+    assert_eq!(Layout::dense(&[2, 6]).over(&inner), None);
+    let halves = Layout::dense(&[2, 6]).reshaped(&[2, 2, 3]).unwrap().over(&inner).unwrap();
+    assert_eq!(elements(&halves), elements(&inner));
+}
+
+#[test]
+fn common_cuts_axes_where_any_view_does() {
+    let dense = Layout::dense(&[6, 4]);
+    let cut = Layout::dense(&[3, 2, 4]).transposed(&[1, 0, 2]).reshaped(&[6, 4]).unwrap();
+    let (sizes, strides) = common(&[&dense, &cut]).unwrap();
+    assert_eq!(sizes, [2, 3, 4]);
+    assert_eq!(strides, [[12, 4, 1], [4, 8, 1]]);
+}

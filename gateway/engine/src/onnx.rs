@@ -1,0 +1,63 @@
+//! ONNX files: from bytes to a [`Graph`].
+//!
+//! It checks what can be checked without shapes: names, order, sizes and paths. A file is input:
+//! whatever it holds gives a graph or a [`ModelError`].
+
+mod external;
+mod import;
+
+pub mod proto;
+mod tensor;
+
+pub(crate) use tensor::dtype;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::ModelError;
+use crate::graph::Graph;
+use proto::ModelProto;
+
+/// Protobuf cannot hold more in one message.
+const FILE_BYTES_MAX: u64 = (2 << 30) - 1;
+
+/// Imports the model file at `path`, with the external data files beside it.
+///
+/// # Errors
+/// [`ModelError`]; never [`ModelError::UnsupportedOps`].
+pub fn open(path: &Path) -> Result<Graph, ModelError> {
+    let read = |source| ModelError::Read { path: path.to_owned(), source };
+    let name = model_name(path);
+    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(ModelError::Invalid {
+            model: name,
+            place: "file".to_owned(),
+            reason: format!("{bytes} bytes are more than the {FILE_BYTES_MAX} of an ONNX file"),
+        });
+    }
+    let bytes = Bytes::from(std::fs::read(path).map_err(read)?);
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    decode(bytes, &name, Some(folder.unwrap_or(Path::new("."))))
+}
+
+/// Imports a model from memory; one with external data is refused.
+///
+/// # Errors
+/// As [`open`].
+pub fn parse(bytes: Bytes, name: &str) -> Result<Graph, ModelError> {
+    decode(bytes, name, None)
+}
+
+/// The name that errors and metrics use for the model at `path`.
+pub(crate) fn model_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, ModelError> {
+    let model = ModelProto::decode(bytes)
+        .map_err(|source| ModelError::NotOnnx { model: name.to_owned(), source })?;
+    import::import(model, &import::Context::new(name, folder))
+}

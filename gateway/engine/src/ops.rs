@@ -1,0 +1,294 @@
+//! The operators: what each means in terms of [`crate::net`].
+//!
+//! A file per family, all of one shape: a table `OPS` of names, then the functions it names. A
+//! function reads the node's inputs and attributes through [`Call`] and makes operands with the
+//! [`Builder`], which folds what is constant: no operator has a second, constant form.
+
+mod activation;
+mod constant;
+mod control;
+mod elementwise;
+mod gather;
+mod layout;
+mod matmul;
+mod norm;
+mod quant;
+mod reduce;
+mod shape;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use gw_tensor::{DType, Shape, Tensor};
+
+use crate::error::{OpError, UnsupportedOp};
+use crate::graph::{Attr, Graph, Node, ValueId};
+use crate::net::builder::Builder;
+use crate::net::{Input, Operand};
+
+/// Makes the outputs of one node, in order; optional ones at the end may be left out.
+type Build = fn(&mut Call<'_>) -> Result<Vec<Operand>, OpError>;
+
+/// The operators of one family. Those of `com.microsoft` have their domain before the name.
+type Table = &'static [(&'static str, Build)];
+
+static REGISTRY: LazyLock<HashMap<&'static str, Build>> = LazyLock::new(|| {
+    let tables: [Table; 12] = [
+        activation::OPS,
+        constant::OPS,
+        control::OPS,
+        elementwise::OPS,
+        gather::OPS,
+        layout::OPS,
+        matmul::OPS,
+        norm::OPS,
+        quant::OPS,
+        reduce::OPS,
+        shape::OPS,
+        window::OPS,
+    ];
+    tables.into_iter().flatten().copied().collect()
+});
+
+/// Graphs inside graphs, at most: more than any exporter writes, and little stack.
+const DEPTH_MAX: usize = 16;
+
+fn full_name(node: &Node) -> String {
+    match node.domain.as_str() {
+        "" => node.op.clone(),
+        domain => format!("{domain}.{}", node.op),
+    }
+}
+
+/// Every operator type of `graph` and its subgraphs that has no entry.
+pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedOp> {
+    let mut found: Vec<UnsupportedOp> = Vec::new();
+    let mut graphs = vec![graph];
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.nodes {
+            let op = full_name(node);
+            if !REGISTRY.contains_key(op.as_str()) {
+                match found.iter_mut().find(|entry| entry.op == op) {
+                    Some(entry) => entry.count += 1,
+                    None => found.push(UnsupportedOp { op, node: node.name.clone(), count: 1 }),
+                }
+            }
+            graphs.extend(node.attrs.values().filter_map(|attr| match attr {
+                Attr::Graph(inner) => Some(&**inner),
+                _ => None,
+            }));
+        }
+    }
+    found.sort_by(|a, b| a.op.cmp(&b.op));
+    found
+}
+
+/// The inner node where building stopped, and why.
+pub(crate) struct Stopped {
+    pub(crate) node: String,
+    pub(crate) op: String,
+    pub(crate) error: OpError,
+}
+
+/// Builds the nodes of `graph` into `builder`, whose innermost scope has its inputs.
+pub(crate) fn build(graph: &Graph, builder: &mut Builder) -> Result<Vec<Operand>, Stopped> {
+    for value in &graph.values {
+        if let Some(tensor) = &value.constant {
+            builder.node.clone_from(&value.name);
+            let operand = builder.constant(tensor.clone());
+            let is_outermost = builder.scopes.len() == 1;
+            builder.net.tensors[operand.tensor.0 as usize].stable = is_outermost;
+            bind(builder, &value.name, operand);
+        }
+    }
+    for node in &graph.nodes {
+        let made = builder.net.tensors.len();
+        builder.node.clone_from(&node.name);
+        let outputs = build_node(graph, node, builder).map_err(|error| Stopped {
+            node: node.name.clone(),
+            op: node.op.clone(),
+            error,
+        })?;
+        for (id, operand) in node.outputs.iter().zip(outputs) {
+            let Some(id) = id else { continue };
+            let name = &graph.value(*id).name;
+            if operand.tensor.0 as usize >= made {
+                builder.net.tensors[operand.tensor.0 as usize].name.clone_from(name);
+            }
+            bind(builder, name, operand);
+        }
+    }
+    let output = |id: &ValueId| {
+        let name = &graph.value(*id).name;
+        builder.lookup(name).cloned().ok_or_else(|| Stopped {
+            node: graph.name.clone(),
+            op: "graph".to_owned(),
+            error: OpError::Missing(format!("output `{name}`")),
+        })
+    };
+    graph.outputs.iter().map(output).collect()
+}
+
+fn bind(builder: &mut Builder, name: &str, operand: Operand) {
+    let scope = builder.scopes.last_mut().expect("the outermost scope is never closed");
+    scope.insert(name.to_owned(), operand);
+}
+
+/// Declares an input of the outermost graph.
+pub(crate) fn declare(builder: &mut Builder, name: &str, dtype: DType, shape: &[usize]) {
+    let operand = builder.net.add(name.to_owned(), dtype, shape, None);
+    builder.net.inputs.push(Input { name: name.to_owned(), tensor: operand.tensor });
+    bind(builder, name, operand);
+}
+
+fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<Operand>, OpError> {
+    let name = full_name(node);
+    let build = REGISTRY.get(name.as_str()).ok_or(OpError::Unsupported(name))?;
+    let input = |id: &Option<ValueId>| {
+        let Some(id) = id else { return Ok(None) };
+        let name = &graph.value(*id).name;
+        let operand = builder.lookup(name).cloned();
+        operand.map(Some).ok_or_else(|| OpError::Missing(format!("value `{name}`")))
+    };
+    let inputs = node.inputs.iter().map(input).collect::<Result<_, _>>()?;
+    build(&mut Call { node, opset: graph.opset, inputs, builder })
+}
+
+/// One node being built.
+pub(crate) struct Call<'a> {
+    node: &'a Node,
+    opset: i64,
+    inputs: Vec<Option<Operand>>,
+    builder: &'a mut Builder,
+}
+
+impl Call<'_> {
+    fn input(&self, index: usize) -> Result<Operand, OpError> {
+        self.optional(index).ok_or_else(|| OpError::Missing(format!("input {index}")))
+    }
+
+    fn optional(&self, index: usize) -> Option<Operand> {
+        self.inputs.get(index).cloned().flatten()
+    }
+
+    /// All inputs that are there.
+    fn given(&self) -> Vec<Operand> {
+        self.inputs.iter().flatten().cloned().collect()
+    }
+
+    /// The integers of an input that must be known before the run.
+    fn known_ints(&mut self, index: usize) -> Result<Vec<i64>, OpError> {
+        let input = self.input(index)?;
+        self.builder.int_data(&input, &format!("input {index}"))
+    }
+
+    /// As [`Call::known_ints`], of an input that may be left out.
+    fn optional_ints(&mut self, index: usize) -> Result<Option<Vec<i64>>, OpError> {
+        match self.optional(index) {
+            Some(_) => self.known_ints(index).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Integers that older operator sets give as an attribute and newer ones as an input.
+    fn ints_or_input(&mut self, name: &str, index: usize) -> Result<Option<Vec<i64>>, OpError> {
+        match self.ints(name) {
+            Some(given) => Ok(Some(given)),
+            None => self.optional_ints(index),
+        }
+    }
+
+    fn int(&self, name: &str, default: i64) -> i64 {
+        match self.node.attrs.get(name) {
+            Some(Attr::Int(value)) => *value,
+            _ => default,
+        }
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.int(name, default.into()) != 0
+    }
+
+    fn float(&self, name: &str, default: f32) -> f32 {
+        match self.node.attrs.get(name) {
+            Some(Attr::Float(value)) => *value,
+            _ => default,
+        }
+    }
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        match self.node.attrs.get(name) {
+            Some(Attr::Ints(values)) => Some(values.clone()),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        match self.node.attrs.get(name) {
+            Some(Attr::String(value)) => String::from_utf8_lossy(value).into_owned(),
+            _ => default.to_owned(),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Option<&Tensor> {
+        match self.node.attrs.get(name) {
+            Some(Attr::Tensor(tensor)) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// An element type that an attribute names by ONNX's number.
+    fn dtype(&self, name: &str) -> Result<Option<DType>, OpError> {
+        match self.node.attrs.get(name) {
+            Some(Attr::Int(number)) => {
+                let number = i32::try_from(*number).unwrap_or(0);
+                crate::onnx::dtype(number).map(Some).map_err(OpError::Unsupported)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The axis that a possibly negative number names.
+fn axis(number: i64, rank: usize) -> Result<usize, OpError> {
+    let rank_signed = i64::try_from(rank).unwrap_or(i64::MAX);
+    let from_front = if number < 0 { number.checked_add(rank_signed) } else { Some(number) };
+    match from_front.map(usize::try_from) {
+        Some(Ok(axis)) if axis < rank => Ok(axis),
+        _ => Err(OpError::mismatch("axis", format!("one of {rank} axes"), number)),
+    }
+}
+
+/// The axes that possibly negative numbers name, each once, in ascending order.
+fn axes(numbers: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut axes =
+        numbers.iter().map(|&number| axis(number, rank)).collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    match axes.len() == numbers.len() {
+        true => Ok(axes),
+        false => Err(OpError::mismatch("axes", "each axis once", format!("{numbers:?}"))),
+    }
+}
+
+/// Sizes that a model computes: each within bounds.
+fn sizes(numbers: &[i64]) -> Result<Vec<usize>, OpError> {
+    let size = |&number: &i64| {
+        usize::try_from(number).map_err(|_| OpError::mismatch("a size", "at least 0", number))
+    };
+    numbers.iter().map(size).collect()
+}
+
+/// Fails unless there are `rank` axes.
+fn expect_rank(what: &str, shape: &[usize], rank: usize) -> Result<(), OpError> {
+    match shape.len() == rank {
+        true => Ok(()),
+        false => Err(OpError::mismatch(what, format!("{rank} axes"), Shape::from(shape))),
+    }
+}
+
+/// A size as kernels take it.
+fn narrow(size: usize) -> Result<u32, OpError> {
+    u32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^32", size))
+}

@@ -1,0 +1,188 @@
+//! Axes folded away, and softmax.
+
+use gw_shaders::kernel::Scalar;
+use gw_shaders::reduce::Op;
+use gw_tensor::DType;
+
+use super::{Call, Table, axes, axis};
+use crate::error::OpError;
+use crate::net::builder::Builder;
+use crate::net::fold::{self, Number};
+use crate::net::{Kind, Operand};
+
+pub(super) const OPS: Table = &[
+    ("ArgMax", arg),
+    ("ArgMin", arg),
+    ("GlobalAveragePool", global),
+    ("GlobalMaxPool", global),
+    ("LogSoftmax", softmax),
+    ("ReduceL1", reduce),
+    ("ReduceL2", reduce),
+    ("ReduceLogSum", reduce),
+    ("ReduceLogSumExp", reduce),
+    ("ReduceMax", reduce),
+    ("ReduceMean", reduce),
+    ("ReduceMin", reduce),
+    ("ReduceProd", reduce),
+    ("ReduceSum", reduce),
+    ("ReduceSumSquare", reduce),
+    ("Softmax", softmax),
+];
+
+/// Sizes and positions computed by a model are far below.
+const FOLD_MAX: usize = 1 << 12;
+
+fn reduce(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let op = match call.node.op.as_str() {
+        "ReduceL1" => Op::L1,
+        "ReduceL2" => Op::L2,
+        "ReduceLogSum" => Op::LogSum,
+        "ReduceLogSumExp" => Op::LogSumExp,
+        "ReduceMax" => Op::Max,
+        "ReduceMean" => Op::Mean,
+        "ReduceMin" => Op::Min,
+        "ReduceProd" => Op::Prod,
+        "ReduceSum" => Op::Sum,
+        _ => Op::SumSquare,
+    };
+    let x = call.input(0)?;
+    let rank = x.shape().len();
+    let reduced = match call.ints_or_input("axes", 1)? {
+        Some(numbers) if !numbers.is_empty() => axes(&numbers, rank)?,
+        _ if call.flag("noop_with_empty_axes", false) => return Ok(vec![x]),
+        _ => (0..rank).collect(),
+    };
+    let keep = call.flag("keepdims", true);
+    let dtype = x.dtype;
+    Ok(vec![over(call.builder, op, &x, &reduced, keep, dtype)?])
+}
+
+fn arg(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let last = call.flag("select_last_index", false);
+    let op = match call.node.op.as_str() {
+        "ArgMax" => Op::ArgMax { last },
+        _ => Op::ArgMin { last },
+    };
+    let x = call.input(0)?;
+    let at = axis(call.int("axis", 0), x.shape().len())?;
+    let keep = call.flag("keepdims", true);
+    Ok(vec![over(call.builder, op, &x, &[at], keep, DType::I64)?])
+}
+
+fn global(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let op = if call.node.op == "GlobalMaxPool" { Op::Max } else { Op::Mean };
+    let x = call.input(0)?;
+    let reduced: Vec<usize> = (2..x.shape().len()).collect();
+    let dtype = x.dtype;
+    Ok(vec![over(call.builder, op, &x, &reduced, true, dtype)?])
+}
+
+/// Folds `reduced`, which is in ascending order.
+fn over(
+    builder: &mut Builder,
+    op: Op,
+    x: &Operand,
+    reduced: &[usize],
+    keep: bool,
+    dtype: DType,
+) -> Result<Operand, OpError> {
+    let dims = x.shape();
+    let kept: Vec<usize> = (0..dims.len()).filter(|axis| !reduced.contains(axis)).collect();
+    let count: usize = reduced.iter().map(|&axis| dims[axis]).product();
+    let target: Vec<usize> = (0..dims.len())
+        .filter(|axis| keep || !reduced.contains(axis))
+        .map(|axis| if reduced.contains(&axis) { 1 } else { dims[axis] })
+        .collect();
+    // Neighbouring axes need no transpose: the kernel takes axes before and after.
+    let together = reduced.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let (x, outer, inner) = match reduced.first() {
+        Some(&first) if together => {
+            let after = first + reduced.len();
+            (x.clone(), dims[..first].iter().product(), dims[after..].iter().product())
+        }
+        _ => {
+            let perm: Vec<usize> = kept.iter().chain(reduced).copied().collect();
+            let outer = kept.iter().map(|&axis| dims[axis]).product();
+            (Builder::transpose(x, &perm), outer, 1)
+        }
+    };
+    let elements = x.layout.elements();
+    if count == 0 && !matches!(op, Op::Sum | Op::Prod | Op::L1 | Op::L2 | Op::SumSquare) {
+        return Err(OpError::mismatch("input 0", "elements to reduce", "an empty axis"));
+    }
+    let x = builder.reshape(&x, &[outer, count, inner])?;
+    let result = match fold_small(builder, op, &x, dtype, elements)? {
+        Some(folded) => folded,
+        None => builder.emit(Kind::Reduce(op), vec![x], &[outer, inner], dtype)?,
+    };
+    builder.reshape(&result, &target)
+}
+
+/// Sums, products and extremes of small constants.
+fn fold_small(
+    builder: &mut Builder,
+    op: Op,
+    x: &Operand,
+    dtype: DType,
+    elements: usize,
+) -> Result<Option<Operand>, OpError> {
+    if elements > FOLD_MAX || !matches!(op, Op::Sum | Op::Prod | Op::Max | Op::Min) {
+        return Ok(None);
+    }
+    let Some(data) = builder.data(x)? else { return Ok(None) };
+    let [outer, count, inner] = x.shape()[..] else { return Ok(None) };
+    let values = fold::numbers(&data);
+    let mut results = Vec::with_capacity(outer * inner);
+    for place in 0..outer * inner {
+        let (row, column) = (place / inner, place % inner);
+        let line = (0..count).map(|index| values[(row * count + index) * inner + column]);
+        let folded = line.reduce(|a, b| match op {
+            Op::Sum => join(a, b, i64::wrapping_add, |a, b| a + b),
+            Op::Prod => join(a, b, i64::wrapping_mul, |a, b| a * b),
+            Op::Max => join(a, b, i64::max, f64::max),
+            _ => join(a, b, i64::min, f64::min),
+        });
+        let Some(folded) = folded else { return Ok(None) };
+        results.push(folded);
+    }
+    let folded = fold::tensor(dtype, &[outer, inner], &results);
+    Ok(folded.map(|tensor| builder.constant(tensor)))
+}
+
+fn join(
+    a: Number,
+    b: Number,
+    ints: impl Fn(i64, i64) -> i64,
+    floats: impl Fn(f64, f64) -> f64,
+) -> Number {
+    match (a, b) {
+        (Number::Int(a), Number::Int(b)) => Number::Int(ints(a, b)),
+        (a, b) => Number::Float(floats(a.float(), b.float())),
+    }
+}
+
+/// Before operator set 13 all axes from `axis` on were one.
+fn softmax(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    if x.scalar() != Scalar::F32 {
+        return Err(OpError::Type { what: "input 0".to_owned(), given: x.dtype });
+    }
+    let log = call.node.op == "LogSoftmax";
+    let dims = x.shape();
+    if dims.is_empty() {
+        let rows = call.builder.reshape(&x, &[1, 1, 1])?;
+        let kind = Kind::Softmax { log };
+        let result = call.builder.emit(kind, vec![rows], &[1, 1, 1], x.dtype)?;
+        return Ok(vec![call.builder.reshape(&result, &[])?]);
+    }
+    let rows = if call.opset < 13 {
+        let at = axis(call.int("axis", 1), dims.len())?;
+        [dims[..at].iter().product(), dims[at..].iter().product(), 1]
+    } else {
+        let at = axis(call.int("axis", -1), dims.len())?;
+        [dims[..at].iter().product(), dims[at], dims[at + 1..].iter().product()]
+    };
+    let flat = call.builder.reshape(&x, &rows)?;
+    let result = call.builder.emit(Kind::Softmax { log }, vec![flat], &rows, x.dtype)?;
+    Ok(vec![call.builder.reshape(&result, &dims)?])
+}

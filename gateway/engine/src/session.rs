@@ -1,0 +1,296 @@
+//! A model on a device: weights uploaded once, one prepared plan per set of input shapes.
+//!
+//! A run of shapes that were seen before plans nothing, compiles nothing and makes no buffer:
+//! it writes its inputs into mapped memory, replays a list of dispatches in one pass, and reads
+//! the outputs back.
+//!
+//! - [`error`]: why a run failed, and whose fault it is.
+//! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
+//! - `prepared`: a plan with its pipelines, bind groups and arenas.
+//! - `weights`: constants on the device, shared by all plans.
+//! - `staging`: mapped memory on the way in and out.
+//! - `convert`: tensors to device form and back.
+//! - `ledger`: who holds how many bytes.
+
+mod convert;
+pub mod error;
+mod ledger;
+mod plans;
+mod prepared;
+mod staging;
+mod weights;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gw_shaders::kernel::Caps;
+use gw_tensor::{Shape, Tensor};
+
+use crate::device::Device;
+use crate::error::PlanError;
+use crate::graph::Dim;
+use crate::model::{Model, PlanOptions, PortSignature, Signature};
+use crate::plan::Plan;
+use crate::plan::summary::PlanSummary;
+pub use error::RunError;
+use ledger::Ledger;
+use plans::Plans;
+use prepared::Prepared;
+use weights::Weights;
+
+/// How a [`Session`] plans and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// What plans may do.
+    pub plan: PlanOptions,
+    /// Sets of input shapes that stay prepared; the one that was used longest ago goes first.
+    /// Default 32: six batch sizes by five lengths and a few odd ones.
+    pub plans_max: usize,
+    /// Bytes of arenas and mapped memory that all prepared plans may take together; the plan that
+    /// was used longest ago goes first, and inputs that alone need more are refused. A dropped
+    /// plan that is still running keeps its memory until it is done. Default 4 GiB: half of what
+    /// a common GPU has.
+    pub memory_max: u64,
+    /// Runs of one plan that may be between upload and readback at once; each has its own
+    /// mapped memory, they share the arenas. Default 2: one on the device, one on its way.
+    pub in_flight: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { plan: PlanOptions::default(), plans_max: 32, memory_max: 4 << 30, in_flight: 2 }
+    }
+}
+
+/// What a session holds and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// The most bytes of device memory that the session ever held at once.
+    pub peak_bytes: u64,
+    /// Bytes of weights on the device now.
+    pub weight_bytes: u64,
+    /// Bytes of arenas, over all prepared plans, now.
+    pub arena_bytes: u64,
+    /// Bytes of mapped memory for inputs and outputs now.
+    pub staging_bytes: u64,
+    /// Prepared plans now.
+    pub plans: usize,
+    /// Dispatches of the plan that was prepared last.
+    pub dispatches: usize,
+}
+
+type Planner = dyn Fn(&BTreeMap<String, Shape>, &Caps) -> Result<Plan, PlanError> + Send + Sync;
+
+/// A model on a device. Any number of threads may run it at once.
+pub struct Session {
+    device: Arc<Device>,
+    signature: Signature,
+    planner: Box<Planner>,
+    options: SessionOptions,
+    plans: Plans<Prepared>,
+    weights: Weights,
+    ledger: Arc<Ledger>,
+    dispatches: AtomicUsize,
+}
+
+impl Session {
+    /// A session of `model` on `device`. Nothing is planned yet; see [`Session::warm_up`].
+    pub fn new(model: Arc<Model>, device: Arc<Device>, options: SessionOptions) -> Self {
+        let signature = model.signature().clone();
+        let planner = move |shapes: &BTreeMap<String, Shape>, caps: &Caps| {
+            model.plan(shapes, caps, &options.plan)
+        };
+        Self::with_planner(signature, planner, device, options)
+    }
+
+    /// A session of one plan, which runs with the shapes that it was made for.
+    pub fn from_plan(plan: Plan, device: Arc<Device>, options: SessionOptions) -> Self {
+        let signature = signature_of(&plan);
+        let shapes: HashMap<String, Shape> =
+            plan.inputs.iter().map(|port| (port.name.clone(), port.shape.clone())).collect();
+        let planner = move |given: &BTreeMap<String, Shape>, _: &Caps| {
+            for (input, given) in given {
+                match shapes.get(input) {
+                    Some(expected) if expected != given => {
+                        return Err(PlanError::InputShape {
+                            model: "of a ready plan".to_owned(),
+                            input: input.clone(),
+                            expected: expected.to_string(),
+                            given: given.clone(),
+                        });
+                    }
+                    _ => {}
+                }
+            }
+            Ok(plan.clone())
+        };
+        Self::with_planner(signature, planner, device, options)
+    }
+
+    /// A session whose plans come from `planner`, which gets one shape per input.
+    pub fn with_planner(
+        signature: Signature,
+        planner: impl Fn(&BTreeMap<String, Shape>, &Caps) -> Result<Plan, PlanError>
+        + Send
+        + Sync
+        + 'static,
+        device: Arc<Device>,
+        options: SessionOptions,
+    ) -> Self {
+        let ledger = Arc::new(Ledger::default());
+        Self {
+            signature,
+            planner: Box::new(planner),
+            plans: Plans::new(options.plans_max),
+            weights: Weights::new(Arc::clone(&ledger)),
+            dispatches: AtomicUsize::new(0),
+            device,
+            options,
+            ledger,
+        }
+    }
+
+    /// What a run takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The device that runs it.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Runs the model once. The outputs come in the model's order.
+    ///
+    /// # Errors
+    /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
+    pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+        let ordered = self.ordered(inputs)?;
+        let shapes: Vec<_> = ordered.iter().map(|tensor| tensor.shape().clone()).collect();
+        self.prepared(&shapes)?.run(&self.device, &ordered)
+    }
+
+    /// Prepares the plan for these shapes, one per input, and makes the driver compile its
+    /// kernels now, so that the first run does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn warm_up(&self, shapes: &BTreeMap<String, Shape>) -> Result<(), RunError> {
+        self.prepared_for(shapes)?.warm_up(&self.device)
+    }
+
+    /// What a run with these shapes does; plans it if it was not planned yet.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn plan_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<PlanSummary>, RunError> {
+        Ok(Arc::clone(&self.prepared_for(shapes)?.summary))
+    }
+
+    /// What the session holds.
+    pub fn stats(&self) -> SessionStats {
+        SessionStats {
+            peak_bytes: self.ledger.peak(),
+            weight_bytes: self.ledger.weights.bytes(),
+            arena_bytes: self.ledger.arenas.bytes(),
+            staging_bytes: self.ledger.staging.bytes(),
+            plans: self.plans.len(),
+            dispatches: self.dispatches.load(Ordering::Relaxed),
+        }
+    }
+
+    fn prepared_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<Prepared>, RunError> {
+        let unknown = shapes.keys().find(|name| self.index(name).is_none());
+        if let Some(name) = unknown {
+            return Err(self.unknown(name));
+        }
+        let shape = |port: &PortSignature| {
+            let shape = shapes.get(&port.name).cloned().or_else(|| port.fixed_shape());
+            shape.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
+        };
+        let shapes = self.signature.inputs.iter().map(shape).collect::<Result<Vec<_>, _>>()?;
+        self.prepared(&shapes)
+    }
+
+    fn prepared(&self, shapes: &[Shape]) -> Result<Arc<Prepared>, RunError> {
+        self.plans.get(shapes, |shapes| {
+            let names = self.signature.inputs.iter().map(|port| port.name.clone());
+            let named = names.zip(shapes.iter().cloned()).collect();
+            let plan = (self.planner)(&named, &self.device.caps())?;
+            let (device, in_flight) = (&self.device, self.options.in_flight);
+            let memory = Prepared::layout(device, &plan)?;
+            self.make_room(shapes, Prepared::bytes(&plan, &memory, in_flight))?;
+            let made =
+                Prepared::build(device, &plan, &memory, &self.weights, &self.ledger, in_flight)?;
+            self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
+            Ok(made)
+        })
+    }
+
+    /// Drops prepared plans until `bytes` more are within the session's bound.
+    fn make_room(&self, shapes: &[Shape], bytes: u64) -> Result<(), RunError> {
+        let max = self.options.memory_max;
+        if bytes > max {
+            return Err(RunError::MemoryLimit { bytes, max });
+        }
+        let taken = || self.ledger.arenas.bytes() + self.ledger.staging.bytes();
+        self.plans.shed(shapes, || taken() + bytes > max);
+        Ok(())
+    }
+
+    /// The inputs in the model's order, each with the type that the model declares.
+    fn ordered<'a>(&self, inputs: &'a [(String, Tensor)]) -> Result<Vec<&'a Tensor>, RunError> {
+        let mut ordered = vec![None; self.signature.inputs.len()];
+        for (name, tensor) in inputs {
+            let index = self.index(name).ok_or_else(|| self.unknown(name))?;
+            let (expected, given) = (self.signature.inputs[index].dtype, tensor.dtype());
+            if expected != given {
+                return Err(RunError::DType { input: name.clone(), expected, given });
+            }
+            if ordered[index].replace(tensor).is_some() {
+                return Err(RunError::RepeatedInput { input: name.clone() });
+            }
+        }
+        let named = ordered.into_iter().zip(&self.signature.inputs);
+        named
+            .map(|(tensor, port)| {
+                tensor.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
+            })
+            .collect()
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.signature.inputs.iter().position(|port| port.name == name)
+    }
+
+    fn unknown(&self, input: &str) -> RunError {
+        RunError::UnknownInput {
+            input: input.to_owned(),
+            known: self.signature.inputs.iter().map(|port| port.name.clone()).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("device", &self.device.info().name)
+            .field("options", &self.options)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+fn signature_of(plan: &Plan) -> Signature {
+    let port = |port: &crate::plan::Port| PortSignature {
+        name: port.name.clone(),
+        dtype: port.dtype,
+        dims: Some(port.shape.iter().map(|&size| Dim::Fixed(size)).collect()),
+    };
+    Signature {
+        inputs: plan.inputs.iter().map(port).collect(),
+        outputs: plan.outputs.iter().map(port).collect(),
+    }
+}

@@ -1,0 +1,300 @@
+//! A plan with everything that a run needs, made once and replayed.
+
+mod build;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gw_shaders::kernel::Scalar;
+use gw_tensor::{DType, Shape, Tensor};
+use wgpu::{CommandEncoderDescriptor, ComputePassDescriptor};
+
+use super::convert;
+use super::error::RunError;
+use super::ledger::{Held, Ledger};
+use super::staging::{Ring, Staging};
+use super::weights::Weights;
+use crate::device::pipelines::Pipeline;
+use crate::device::{Device, DeviceError};
+use crate::plan::memory::{self, MemoryPlan};
+use crate::plan::summary::PlanSummary;
+use crate::plan::{Plan, Port, PortSource};
+
+/// Where a tensor starts in staging memory: mapped ranges start at multiples of eight.
+const STAGING_ALIGNMENT: u64 = 16;
+
+/// A plan on a device.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) summary: Arc<PlanSummary>,
+    steps: Vec<Ready>,
+    uploads: Vec<Copy>,
+    downloads: Vec<Copy>,
+    inputs: Vec<String>,
+    outputs: Vec<Output>,
+    ring: Ring,
+    _held: [Held; 2],
+}
+
+/// One dispatch, ready to be encoded.
+#[derive(Debug)]
+struct Ready {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    params: Vec<u32>,
+    workgroups: [u32; 3],
+}
+
+/// One copy between staging memory and where a tensor lies during the run.
+#[derive(Debug)]
+struct Copy {
+    /// Index of the port.
+    port: usize,
+    /// Bytes from the start of the staging buffer.
+    staging: u64,
+    buffer: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+}
+
+/// How an output reaches the caller.
+#[derive(Debug)]
+struct Output {
+    name: String,
+    dtype: DType,
+    scalar: Scalar,
+    shape: Shape,
+    constant: Option<Tensor>,
+}
+
+impl Prepared {
+    /// Checks `plan` against the adapter and gives its buffers places.
+    pub(super) fn layout(device: &Device, plan: &Plan) -> Result<MemoryPlan, RunError> {
+        plan.verify()?;
+        plan.verify_for(&device.caps())?;
+        Ok(memory::plan_memory(plan, &build::limits(device))?)
+    }
+
+    /// Bytes of arenas and staging that a plan with this layout takes.
+    pub(super) fn bytes(plan: &Plan, memory: &MemoryPlan, in_flight: usize) -> u64 {
+        let staging = |ports: &[Port]| {
+            let on_device = |port: &&Port| matches!(port.source, PortSource::Buffer(_));
+            let bytes = |port: &Port| convert::device_bytes(port.shape.elements());
+            ports.iter().filter(on_device).map(|p| padded(bytes(p))).sum::<u64>()
+        };
+        let pair = staging(&plan.inputs) + staging(&plan.outputs);
+        memory.arena_bytes() + pair * in_flight.max(1) as u64
+    }
+
+    /// Compiles, uploads, allocates and binds whatever `plan` needs.
+    pub(super) fn build(
+        device: &Device,
+        plan: &Plan,
+        memory: &MemoryPlan,
+        weights: &Weights,
+        ledger: &Arc<Ledger>,
+        in_flight: usize,
+    ) -> Result<Self, RunError> {
+        let pipelines = build::compile(device, plan)?;
+        let weights = weights.upload(device, plan)?;
+        let arenas = build::arenas(device, memory)?;
+        let locations = build::locations(plan, memory, &arenas, &weights);
+        let steps = build::bind(device, plan, &pipelines, &locations)?;
+        let (uploads, upload_bytes) = build::copies(&plan.inputs, &locations);
+        let (downloads, download_bytes) = build::copies(&plan.outputs, &locations);
+        let pairs = in_flight.max(1);
+        let staging = (0..pairs)
+            .map(|_| Staging::new(device, upload_bytes, download_bytes))
+            .collect::<Result<_, _>>()?;
+        let staging_bytes = (upload_bytes + download_bytes) * pairs as u64;
+        Ok(Self {
+            summary: Arc::new(plan.summary_with(memory)),
+            steps,
+            uploads,
+            downloads,
+            inputs: plan.inputs.iter().map(|port| port.name.clone()).collect(),
+            outputs: plan.outputs.iter().map(Output::of).collect(),
+            ring: Ring::new(staging),
+            _held: [
+                ledger.hold(|ledger| &ledger.arenas, memory.arena_bytes()),
+                ledger.hold(|ledger| &ledger.staging, staging_bytes),
+            ],
+        })
+    }
+
+    /// Runs the plan once, with one tensor per input, of the plan's types and shapes.
+    pub(super) fn run(
+        &self,
+        device: &Device,
+        inputs: &[&Tensor],
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
+        for upload in &self.uploads {
+            convert::check_range(&self.inputs[upload.port], inputs[upload.port])?;
+        }
+        if self.downloads.is_empty() {
+            return self.outputs(&[]);
+        }
+        let mut lease = self.ring.take();
+        let staging = match lease.staging.take() {
+            Some(staging) => staging,
+            None => Staging::new(device, end(&self.uploads), end(&self.downloads))?,
+        };
+        self.write(&staging, inputs)?;
+        let submission = device.scoped("a run", || self.submit(device, &staging))?;
+        device.wait(submission)?;
+        staging.arrivals.wait(device)?;
+        let outputs = self.read(&staging);
+        // Only a pair that went through the whole run is mapped as the next run expects it.
+        lease.staging = Some(staging);
+        outputs
+    }
+
+    /// Makes the driver compile every kernel for real, by one workgroup of each: some drivers
+    /// put that off to the first dispatch.
+    pub(super) fn warm_up(&self, device: &Device) -> Result<(), RunError> {
+        let mut seen = HashSet::new();
+        let submission = device.scoped("the warm-up of a model", || {
+            let mut encoder =
+                device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+                for step in &self.steps {
+                    if seen.insert(Arc::as_ptr(&step.pipeline)) {
+                        step.encode(&mut pass, None, [1, 1, 1]);
+                    }
+                }
+            }
+            device.queue.submit([encoder.finish()])
+        })?;
+        Ok(device.wait(submission)?)
+    }
+
+    /// Puts the inputs into mapped memory in device form.
+    fn write(&self, staging: &Staging, inputs: &[&Tensor]) -> Result<(), RunError> {
+        let Some(buffer) = &staging.upload else { return Ok(()) };
+        let mapped = buffer.get_mapped_range_mut(..);
+        let mut mapped = mapped.map_err(|error| refused("writing the inputs", &error))?;
+        for upload in &self.uploads {
+            let tensor = inputs[upload.port];
+            let bytes = convert::device_bytes(tensor.elements());
+            convert::encode(tensor, mapped.slice(range(upload.staging, bytes)));
+        }
+        drop(mapped);
+        buffer.unmap();
+        Ok(())
+    }
+
+    /// One encoder, one pass, one submission.
+    fn submit(&self, device: &Device, staging: &Staging) -> wgpu::SubmissionIndex {
+        let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+        if let Some(from) = &staging.upload {
+            for Copy { staging, buffer, offset, bytes, .. } in &self.uploads {
+                encoder.copy_buffer_to_buffer(from, *staging, buffer, *offset, *bytes);
+            }
+        }
+        if !self.steps.is_empty() {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            let mut bound = None;
+            for step in &self.steps {
+                step.encode(&mut pass, bound, step.workgroups);
+                bound = Some(&step.pipeline);
+            }
+        }
+        if let Some(to) = &staging.download {
+            for Copy { staging, buffer, offset, bytes, .. } in &self.downloads {
+                encoder.copy_buffer_to_buffer(buffer, *offset, to, *staging, *bytes);
+            }
+        }
+        let submission = device.queue.submit([encoder.finish()]);
+        if let Some(buffer) = &staging.upload {
+            staging.arrivals.expect(buffer, wgpu::MapMode::Write);
+        }
+        if let Some(buffer) = &staging.download {
+            staging.arrivals.expect(buffer, wgpu::MapMode::Read);
+        }
+        submission
+    }
+
+    fn read(&self, staging: &Staging) -> Result<Vec<(String, Tensor)>, RunError> {
+        let Some(buffer) = &staging.download else { return self.outputs(&[]) };
+        let mapped = buffer.get_mapped_range(..);
+        let mapped = mapped.map_err(|error| refused("reading the outputs", &error))?;
+        let outputs = self.outputs(&mapped);
+        drop(mapped);
+        buffer.unmap();
+        outputs
+    }
+
+    /// The outputs, from what lies in staging memory and from what was known before the run.
+    fn outputs(&self, mapped: &[u8]) -> Result<Vec<(String, Tensor)>, RunError> {
+        let mut downloads = self.downloads.iter().peekable();
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for (index, output) in self.outputs.iter().enumerate() {
+            let tensor = match (&output.constant, downloads.next_if(|d| d.port == index)) {
+                (Some(constant), _) => constant.clone(),
+                (None, download) => {
+                    let bytes = convert::device_bytes(output.shape.elements());
+                    let start = download.map_or(0, |download| download.staging);
+                    let data = mapped.get(range(start, bytes)).unwrap_or_default();
+                    output.decode(data)?
+                }
+            };
+            outputs.push((output.name.clone(), tensor));
+        }
+        Ok(outputs)
+    }
+}
+
+impl Ready {
+    fn encode(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        bound: Option<&Arc<Pipeline>>,
+        [x, y, z]: [u32; 3],
+    ) {
+        if bound.is_none_or(|bound| !Arc::ptr_eq(bound, &self.pipeline)) {
+            pass.set_pipeline(&self.pipeline.raw);
+        }
+        pass.set_bind_group(0, &self.group, &[]);
+        if !self.params.is_empty() {
+            pass.set_immediates(0, bytemuck::cast_slice(&self.params));
+        }
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+impl Output {
+    fn of(port: &Port) -> Self {
+        let constant = match &port.source {
+            PortSource::Constant(tensor) => Some(tensor.clone()),
+            _ => None,
+        };
+        let Port { name, dtype, scalar, shape, .. } = port.clone();
+        Self { name, dtype, scalar, shape, constant }
+    }
+
+    fn decode(&self, data: &[u8]) -> Result<Tensor, RunError> {
+        convert::decode(self.dtype, self.scalar, &self.shape, data)
+            .map_err(|source| RunError::Output { output: self.name.clone(), source })
+    }
+}
+
+/// The bytes of staging memory that `copies` need.
+fn end(copies: &[Copy]) -> u64 {
+    let last = copies.last();
+    last.map_or(0, |last| last.staging + padded(last.bytes))
+}
+
+/// The bytes that a tensor takes in staging memory.
+const fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(STAGING_ALIGNMENT)
+}
+
+fn range(start: u64, bytes: u64) -> std::ops::Range<usize> {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    at(start)..at(start + bytes)
+}
+
+fn refused(what: &str, error: &wgpu::MapRangeError) -> RunError {
+    DeviceError::Refused { what: what.to_owned(), reason: error.to_string() }.into()
+}

@@ -1,0 +1,115 @@
+//! Constants on the device: uploaded once, shared by all plans of a session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wgpu::BufferUsages;
+
+use super::error::RunError;
+use super::ledger::{Held, Ledger};
+use crate::device::{Device, DeviceError};
+use crate::plan::{Buffer, BufferKind, Plan};
+
+/// Small weights share a buffer of at most this size. A larger one would save nothing: drivers
+/// hold twice the bytes of a buffer while it is uploaded.
+const SHARD_BYTES: u64 = 32 << 20;
+
+/// Where a weight lies.
+#[derive(Clone, Debug)]
+pub(super) struct WeightPlace {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+}
+
+/// The weights of a session, by the key that plans give them.
+#[derive(Debug)]
+pub(super) struct Weights {
+    table: Mutex<Table>,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    places: HashMap<String, WeightPlace>,
+    held: Vec<Held>,
+}
+
+/// A buffer in the making.
+#[derive(Debug, Default)]
+struct Shard<'a> {
+    bytes: u64,
+    members: Vec<(&'a str, &'a bytes::Bytes, u64)>,
+}
+
+impl Weights {
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { table: Mutex::default(), ledger }
+    }
+
+    /// Where the weights of `plan` lie, one entry per buffer of the plan; uploads those that no
+    /// earlier plan had.
+    pub(super) fn upload(
+        &self,
+        device: &Device,
+        plan: &Plan,
+    ) -> Result<Vec<Option<WeightPlace>>, RunError> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in shards(plan, &table, device.alignment()) {
+            let buffer = device.scoped("the weights of a model", || fill(device, &shard))??;
+            table.held.push(self.ledger.hold(|ledger| &ledger.weights, shard.bytes));
+            for (key, _, offset) in shard.members {
+                let place = WeightPlace { buffer: buffer.clone(), offset };
+                table.places.insert(key.to_owned(), place);
+            }
+        }
+        let place = |buffer: &Buffer| match &buffer.kind {
+            BufferKind::Weight { key, .. } => table.places.get(key).cloned(),
+            _ => None,
+        };
+        Ok(plan.buffers.iter().map(place).collect())
+    }
+}
+
+/// The weights of `plan` that `table` lacks, grouped into buffers.
+fn shards<'a>(plan: &'a Plan, table: &Table, alignment: u64) -> Vec<Shard<'a>> {
+    let mut shards: Vec<Shard<'a>> = Vec::new();
+    let mut new = std::collections::HashSet::new();
+    for buffer in &plan.buffers {
+        let BufferKind::Weight { key, data } = &buffer.kind else { continue };
+        if table.places.contains_key(key) || !new.insert(key) {
+            continue;
+        }
+        let fits = |shard: &Shard<'_>| {
+            shard.bytes.next_multiple_of(alignment) + buffer.bytes <= SHARD_BYTES
+        };
+        if !shards.last().is_some_and(fits) {
+            shards.push(Shard::default());
+        }
+        if let Some(shard) = shards.last_mut() {
+            let offset = shard.bytes.next_multiple_of(alignment);
+            shard.members.push((key, data, offset));
+            shard.bytes = offset + buffer.bytes;
+        }
+    }
+    shards
+}
+
+/// Makes the buffer through mapped memory: `write_buffer` is several times slower.
+fn fill(device: &Device, shard: &Shard<'_>) -> Result<wgpu::Buffer, DeviceError> {
+    let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("weights"),
+        size: shard.bytes,
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    });
+    let mapped = buffer.get_mapped_range_mut(..);
+    let mut mapped = mapped
+        .map_err(|_| DeviceError::OutOfMemory { what: "the weights of a model".to_owned() })?;
+    for (_, data, offset) in &shard.members {
+        let start = usize::try_from(*offset).unwrap_or(usize::MAX);
+        mapped.slice(start..start + data.len()).copy_from_slice(data);
+    }
+    drop(mapped);
+    buffer.unmap();
+    Ok(buffer)
+}

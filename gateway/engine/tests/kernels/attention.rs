@@ -1,0 +1,149 @@
+use gw_shaders::attention::{Mask, MaskView, Rows, Spec, reference, variants};
+use gw_shaders::data::Data;
+
+use crate::harness::{Random, Tolerance, agree};
+
+/// Exponentials of drivers are good to about 2^-18, and a hundred of them are added.
+const SCORES: Tolerance = Tolerance::of(2e-5, 1e-5);
+
+fn dense(heads: u32, rows: u32, dim: u32) -> Rows {
+    let row = dim.cast_signed();
+    let head = row * rows.cast_signed();
+    Rows { offset: 0, batch: head * heads.cast_signed(), head, row }
+}
+
+fn plain(batch: u32, heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
+    Spec {
+        batch,
+        heads,
+        kv_heads: heads,
+        queries,
+        keys,
+        head_dim: dim,
+        value_dim: dim,
+        scale: 1.0 / (dim as f32).sqrt(),
+        q: dense(heads, queries, dim),
+        k: dense(heads, keys, dim),
+        v: dense(heads, keys, dim),
+        output: dense(heads, queries, dim),
+        mask: Mask::None,
+        causal: None,
+        nan_to_zero: false,
+    }
+}
+
+fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
+    let mut random = Random::new(seed);
+    let size = |rows: u32, dim: u32| (spec.batch * spec.heads * rows * dim) as usize;
+    let mut scaled = |count| {
+        let data = random.floats(count);
+        Data::F32(data.f32().iter().map(|value| 3.0 * value).collect())
+    };
+    vec![
+        scaled(size(spec.queries, spec.head_dim)),
+        scaled(size(spec.keys, spec.head_dim)),
+        scaled(size(spec.keys, spec.value_dim)),
+    ]
+}
+
+fn check(spec: &Spec, inputs: &[Data]) {
+    let expected = reference(spec, inputs);
+    agree(|caps| variants(spec, caps), inputs, &[expected], SCORES);
+}
+
+#[test]
+fn sizes_at_edges_agree() {
+    for (seed, (queries, keys, dim)) in (0..).zip([
+        (1, 1, 1),
+        (1, 9, 32),
+        (7, 3, 4),
+        (9, 8, 30),
+        (33, 31, 32),
+        (65, 17, 64),
+        (40, 65, 32),
+        (3, 5, 80),
+    ]) {
+        let spec = plain(2, 3, queries, keys, dim);
+        check(&spec, &operands(&spec, seed));
+    }
+    let long = plain(1, 1, 2, 5, 256);
+    check(&long, &operands(&long, 9));
+}
+
+#[test]
+fn values_may_have_another_size_and_keys_fewer_heads() {
+    let spec = Spec {
+        kv_heads: 2,
+        value_dim: 12,
+        k: dense(2, 9, 8),
+        v: dense(2, 9, 12),
+        output: dense(4, 5, 12),
+        ..plain(2, 4, 5, 9, 8)
+    };
+    check(&spec, &operands(&spec, 1));
+}
+
+#[test]
+fn a_fused_buffer_is_read_in_place() {
+    // Rows of [q | k | v], each with two heads of eight; output rows of two heads.
+    let (heads, length, dim) = (2u32, 6u32, 8u32);
+    let row = (3 * heads * dim).cast_signed();
+    let rows = |part: u32| Rows {
+        offset: part * heads * dim,
+        batch: row * length.cast_signed(),
+        head: dim.cast_signed(),
+        row,
+    };
+    let out_row = (heads * dim).cast_signed();
+    let spec = Spec {
+        q: rows(0),
+        k: rows(1),
+        v: rows(2),
+        output: Rows {
+            offset: 0,
+            batch: out_row * length.cast_signed(),
+            head: dim.cast_signed(),
+            row: out_row,
+        },
+        ..plain(2, heads, length, length, dim)
+    };
+    let data = Random::new(3).floats((2 * length) as usize * row as usize);
+    check(&spec, &[data.clone(), data.clone(), data]);
+}
+
+#[test]
+fn masks_agree() {
+    let base = plain(2, 2, 10, 13, 8);
+    let mut random = Random::new(4);
+    let padding = MaskView { batch: 13, key: 1, ..MaskView::default() };
+    let full = MaskView { offset: 1, batch: 260, head: 130, query: 13, key: 1 };
+    let lowest = [0.0, 0.0, -1.5, f32::MIN, f32::NEG_INFINITY];
+    let additive: Vec<f32> = (0..600).map(|_| lowest[random.below(5) as usize]).collect();
+    let boolean: Vec<u32> = (0..600).map(|_| random.below(2)).collect();
+    for view in [padding, full] {
+        for causal in [None, Some(0), Some(3)] {
+            let spec = Spec { mask: Mask::Additive(view), causal, ..base.clone() };
+            let inputs = [operands(&spec, 5), vec![Data::F32(additive.clone())]].concat();
+            check(&spec, &inputs);
+            let spec = Spec { mask: Mask::Boolean(view), causal, ..base.clone() };
+            let inputs = [operands(&spec, 6), vec![Data::U32(boolean.clone())]].concat();
+            check(&spec, &inputs);
+        }
+    }
+}
+
+#[test]
+fn a_query_without_keys_gives_nan_or_zeros() {
+    let view = MaskView { query: 2, key: 1, ..MaskView::default() };
+    for nan_to_zero in [false, true] {
+        let spec = Spec { mask: Mask::Boolean(view), nan_to_zero, ..plain(1, 1, 2, 2, 4) };
+        let inputs = [operands(&spec, 7), vec![Data::U32(vec![0, 0, 1, 0])]].concat();
+        check(&spec, &inputs);
+        let empty = Spec { nan_to_zero, ..plain(1, 2, 3, 0, 4) };
+        check(&empty, &operands(&empty, 8));
+        let least = vec![f32::MIN, f32::MIN, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        let spec = Spec { mask: Mask::Additive(view), ..spec };
+        let inputs = [operands(&spec, 7), vec![Data::F32(least)]].concat();
+        check(&spec, &inputs);
+    }
+}

@@ -1,0 +1,36 @@
+use gw_shaders::data::Data;
+use gw_shaders::gather::{Spec, Table, pack_i8, reference, variants};
+use gw_shaders::kernel::Scalar;
+
+use crate::harness::{Random, Tolerance, agree};
+
+#[test]
+fn gathered_rows_agree() {
+    let mut random = Random::new(1);
+    for (outer, axis, inner, count) in
+        [(1, 1, 1, 1), (1, 5, 4, 9), (3, 5, 7, 4), (2, 3, 8, 0), (1, 64, 384, 33), (2, 9, 1, 65)]
+    {
+        let size = (outer * axis * inner) as usize;
+        // From one before the first to one after the last, and negative ones.
+        let indices = random.integers(count as usize, 2 * axis + 2);
+        let indices =
+            Data::I32(indices.iter().map(|index| index - axis.cast_signed() - 1).collect());
+        let integers = random.integers(size, 1000);
+        let bits: Vec<u32> = integers.iter().map(|value| value.cast_unsigned() % 2).collect();
+        for data in [random.floats(size), Data::I32(integers), Data::U32(bits)] {
+            let table = Table::Plain(data.scalar());
+            let spec = Spec { table, outer, axis, inner, count };
+            let inputs = [data, indices.clone()];
+            let expected = reference(&spec, &inputs);
+            agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+        }
+        let bytes: Vec<i8> =
+            random.integers(size, 256).iter().map(|value| (value - 128) as i8).collect();
+        let spec = Spec { table: Table::PackedI8, outer, axis, inner, count };
+        let scales = random.floats((outer * axis) as usize);
+        let inputs = [Data::U32(pack_i8(&bytes, inner)), scales, indices];
+        let expected = reference(&spec, &inputs);
+        assert_eq!(expected.scalar(), Scalar::F32);
+        agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+    }
+}

@@ -1,0 +1,71 @@
+//! The limits of plugins on a node.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[plugins]` of the node's configuration. A plugin's own limits lie within these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostConfig {
+    /// How many instances may live at once, all plugins together. Default 128: enough to keep
+    /// two cores and a device busy, and 2 TiB of reserved address space.
+    pub instances_max: u32,
+    /// How many requests may wait for an instance; one more is refused. Default 1024.
+    pub waiting_max: usize,
+    /// The largest memory limit that a plugin may ask for, in bytes. Default 512 MiB.
+    pub memory_bytes_max: u64,
+    /// The largest request body that is passed to a guest, in bytes. Default 8 MiB.
+    pub request_bytes_max: usize,
+    /// The largest response body that is taken from a guest, in bytes. Default 32 MiB.
+    pub response_bytes_max: usize,
+    /// Tensors that one request may hold at once, in bytes. Default 64 MiB.
+    pub tensor_bytes_max: usize,
+    /// What a guest may pass in one host call, in bytes. Default 64 MiB.
+    pub hostcall_bytes_max: usize,
+    /// Resources (tensors, streams, headers) that one request may hold at once. Default 1024.
+    pub resources_max: usize,
+    /// What one request may print to standard output and error together, in bytes; the rest is
+    /// dropped. Default 16 KiB.
+    pub log_bytes_max: usize,
+    /// Where compiled code is kept between starts; nowhere by default. It needs
+    /// [`HostConfig::seal_key`].
+    pub compiled_dir: Option<PathBuf>,
+    /// The node's key that seals compiled code; made on first use.
+    pub seal_key: Option<PathBuf>,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            instances_max: 128,
+            waiting_max: 1024,
+            memory_bytes_max: 512 << 20,
+            request_bytes_max: 8 << 20,
+            response_bytes_max: 32 << 20,
+            tensor_bytes_max: 64 << 20,
+            hostcall_bytes_max: 64 << 20,
+            resources_max: 1024,
+            log_bytes_max: 16 << 10,
+            compiled_dir: None,
+            seal_key: None,
+        }
+    }
+}
+
+/// How often a busy guest is interrupted to let others run and to look at its deadline. Ten
+/// milliseconds cost a guest nothing measurable and bound how long it can hold a thread.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// Core instances per component; a componentised Python program has some thirty.
+pub(crate) const CORE_INSTANCES: u32 = 48;
+/// Memories per component: one per composed part.
+pub(crate) const MEMORIES: u32 = 4;
+/// Tables per component.
+pub(crate) const TABLES: u32 = 16;
+/// Elements per table; componentised interpreters exceed the default of 20,000.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+/// Metadata of one component with its core instances, in bytes; interpreters exceed 1 MiB.
+pub(crate) const INSTANCE_BYTES: usize = 10 << 20;
+/// The in-memory size of one set of HTTP headers, in bytes.
+pub(crate) const HEADER_BYTES: usize = 64 << 10;

@@ -1,0 +1,95 @@
+//! The settings of the Wasm engine, and the ticker that interrupts busy guests.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::HostError;
+use crate::config::{
+    CORE_INSTANCES, HostConfig, INSTANCE_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES, TICK,
+};
+
+/// Makes the engine. Instances come from a pool of reserved address space; where the machine
+/// does not give that much (small address spaces, `ulimit -v`), they are allocated one by one.
+///
+/// Reserving the pool is the probe: it asks for exactly what the pool needs.
+pub(crate) fn build(config: &HostConfig) -> Result<Engine, HostError> {
+    let mut pooled = common();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+    match Engine::new(&pooled) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no pool of instances; each is allocated on demand, some ten times slower"
+            );
+            Engine::new(&common())
+                .map_err(|error| HostError::Engine { reason: format!("{error:#}") })
+        }
+    }
+}
+
+fn common() -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    // Handlers of WASI 0.2 need none of the concurrent data structures of 0.3.
+    config.concurrency_support(false);
+    // No language that targets components needs these; less to attack.
+    config.gc_support(false);
+    config.wasm_threads(false);
+    config
+}
+
+fn pool(config: &HostConfig) -> PoolingAllocationConfig {
+    let instances = config.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        // With every component within its share, the pool cannot run out before the permits do.
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .max_memories_per_component(MEMORIES)
+        .total_memories(instances.saturating_mul(MEMORIES))
+        .max_tables_per_component(TABLES)
+        .total_tables(instances.saturating_mul(TABLES))
+        .max_memory_size(usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX))
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        // A swapped dirty page is not reset by it in this release: the next tenant could read it.
+        .pagemap_scan(Enabled::No);
+    pool
+}
+
+/// Advances the engine's epoch every [`TICK`] until it is dropped.
+pub(crate) struct Ticker {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: &Engine) -> Result<Self, HostError> {
+        let (stop, stopped) = channel::<()>();
+        let engine = engine.clone();
+        let thread = std::thread::Builder::new()
+            .name("gw-epoch".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(|error| HostError::Engine { reason: error.to_string() })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread cannot panic: it only counts.
+            let _ = thread.join();
+        }
+    }
+}

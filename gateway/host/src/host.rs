@@ -1,0 +1,106 @@
+//! The host: one engine, one linker, and the plugins that it loads.
+
+use std::sync::Arc;
+
+use gw_artifact::Digest;
+use prometheus_client::registry::Registry;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::compiled::Compiler;
+use crate::engine::Ticker;
+use crate::instance::State;
+use crate::plugin::{Gate, Grants};
+use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
+
+/// Loads plugins and owns what all instances share.
+pub struct Host {
+    config: Arc<HostConfig>,
+    engine: Engine,
+    linker: Linker<State>,
+    compiler: Compiler,
+    gate: Arc<Gate>,
+    metrics: HostMetrics,
+    ticker: Arc<Ticker>,
+}
+
+impl Host {
+    /// Starts the engine.
+    ///
+    /// `registry` gets the metrics under their full names, which start with `gw_plugin_`.
+    ///
+    /// # Errors
+    /// [`HostError::Engine`], and [`HostError::Cache`] where compiled code is to be kept and its
+    /// directory or key cannot be used.
+    pub fn new(config: HostConfig, registry: &mut Registry) -> Result<Arc<Self>, HostError> {
+        let metrics = HostMetrics::register(registry);
+        let engine = engine::build(&config)?;
+        let ticker = Arc::new(Ticker::start(&engine)?);
+        let linker = imports::linker(&engine)
+            .map_err(|error| HostError::Engine { reason: format!("{error:#}") })?;
+        let compiler = Compiler::new(&engine, &config, metrics.clone())?;
+        let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
+        let config = Arc::new(config);
+        Ok(Arc::new(Self { config, engine, linker, compiler, gate, metrics, ticker }))
+    }
+
+    /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
+    /// its imports are offered, it handles requests, it fits its limits. It blocks for as long as
+    /// compiling takes, which is seconds for large plugins.
+    ///
+    /// # Errors
+    /// What is wrong with the plugin, with the import or the limit by name.
+    pub fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, HostError> {
+        if let Some(assets) = spec.assets.as_ref().filter(|assets| !assets.is_dir()) {
+            let path = assets.display().to_string();
+            return Err(HostError::Assets { plugin: spec.name, path });
+        }
+        let digest = Digest::of(&spec.wasm);
+        let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
+        self.check_memory(&spec, &component)?;
+        let pre = self.link(&spec.name, &component)?;
+        Ok(Arc::new(Plugin {
+            name: spec.name.into(),
+            digest,
+            pre,
+            memory_bytes: spec.memory_bytes,
+            time: spec.time,
+            grants: Arc::new(Grants { models: spec.models, assets: spec.assets }),
+            gate: Arc::clone(&self.gate),
+            config: Arc::clone(&self.config),
+            metrics: self.metrics.clone(),
+            _ticker: Arc::clone(&self.ticker),
+        }))
+    }
+
+    fn link(&self, plugin: &str, component: &Component) -> Result<ProxyPre<State>, HostError> {
+        let pre = self.linker.instantiate_pre(component).map_err(|error| {
+            let missing = imports::missing(&self.engine, component);
+            let plugin = plugin.to_owned();
+            if missing.is_empty() {
+                HostError::Link { plugin, reason: format!("{error:#}") }
+            } else {
+                HostError::MissingImport { plugin, imports: missing, offered: imports::offered() }
+            }
+        })?;
+        ProxyPre::new(pre).map_err(|_| HostError::NotAHandler { plugin: plugin.to_owned() })
+    }
+
+    fn check_memory(&self, spec: &PluginSpec, component: &Component) -> Result<(), HostError> {
+        let over = |what, needed, limit| {
+            Err(HostError::OverLimit { plugin: spec.name.clone(), what, needed, limit })
+        };
+        if spec.memory_bytes > self.config.memory_bytes_max {
+            return over("memory", spec.memory_bytes, self.config.memory_bytes_max);
+        }
+        let initial = component
+            .resources_required()
+            .and_then(|required| required.max_initial_memory_size)
+            .unwrap_or(0);
+        if initial > spec.memory_bytes {
+            return over("initial memory", initial, spec.memory_bytes);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What a guest may import: WASI 0.2 over an empty context, `wasi:http`, and `wasi:nn`.
+//!
+//! The whole command set is linked because every std-based guest imports it; what it reaches is
+//! decided by the context of each instance, and that context is empty.
+
+pub(crate) mod log;
+pub(crate) mod nn;
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::instance::State;
+
+/// What the linker below fills, as prefixes of import names.
+const OFFERED: [&str; 8] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/types@0.2",
+    "wasi:http/outgoing-handler@0.2",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+/// The version of `wasi:nn`; a pre-release matches itself only.
+const NN_VERSION: &str = "@0.2.0-rc-2024-10-28";
+
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    nn::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// The imports of a component that nobody fills.
+pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    ty.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !fills(name)).collect()
+}
+
+/// What may be imported, for people.
+pub(crate) fn offered() -> String {
+    format!("wasi 0.2 (cli, clocks, filesystem, http, io, random, sockets) and wasi:nn{NN_VERSION}")
+}
+
+fn fills(import: &str) -> bool {
+    if import.starts_with("wasi:nn/") {
+        return import.ends_with(NN_VERSION);
+    }
+    let version_two = import.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
+    version_two && OFFERED.iter().any(|prefix| import.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_offered_by_package_and_version() {
+        let cases = [
+            ("wasi:cli/environment@0.2.6", true),
+            ("wasi:http/types@0.2.12", true),
+            ("wasi:nn/graph@0.2.0-rc-2024-10-28", true),
+            ("wasi:nn/graph@0.2.0-rc-2024-08-19", false),
+            ("wasi:http/types@0.3.0", false),
+            ("wasi:keyvalue/store@0.2.0-draft", false),
+            ("host-function", false),
+        ];
+        for (import, offered) in cases {
+            assert_eq!(fills(import), offered, "{import}");
+        }
+    }
+}

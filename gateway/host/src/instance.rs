@@ -1,0 +1,189 @@
+//! What one instance owns, and what it may grow to.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
+
+use crate::Plugin;
+use crate::config::{CORE_INSTANCES, HEADER_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::imports::log::Output;
+use crate::imports::nn::{Nn, NnView};
+
+/// Everything behind one instance. It lives for one request.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: NoOutbound,
+    table: ResourceTable,
+    pub(crate) growth: Growth,
+    pub(crate) nn: Nn,
+}
+
+impl State {
+    /// The context for a fresh instance: no files but the plugin's assets, no environment, no
+    /// arguments, no network, output to the log.
+    fn new(plugin: &Plugin, deadline: Instant, request_id: &str) -> wasmtime::Result<Self> {
+        let config = &plugin.config;
+        let (stdout, stderr) = Output::pair(&plugin.name, request_id, config.log_bytes_max);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout).stderr(stderr);
+        if let Some(assets) = &plugin.grants.assets {
+            wasi.preopened_dir(assets, "/assets", FsPerms::ReadOnly)?;
+        }
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(config.resources_max);
+        Ok(Self {
+            wasi: wasi.build(),
+            http,
+            outbound: NoOutbound,
+            table,
+            growth: Growth::new(plugin.memory_bytes),
+            nn: Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max),
+        })
+    }
+
+    pub(crate) fn nn(&mut self) -> NnView<'_> {
+        NnView { nn: &mut self.nn, table: &mut self.table }
+    }
+}
+
+/// A store for one request, with every limit in place.
+pub(crate) fn store(
+    plugin: &Plugin,
+    deadline: Instant,
+    request_id: &str,
+) -> wasmtime::Result<Store<State>> {
+    let state = State::new(plugin, deadline, request_id)?;
+    let mut store = Store::new(plugin.pre.engine(), state);
+    store.limiter(|state| &mut state.growth);
+    store.set_hostcall_fuel(plugin.config.hostcall_bytes_max);
+    store.set_max_component_handles(plugin.config.resources_max);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        if Instant::now() >= deadline {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        // tokio's own yield lets its timers and sockets be served before this guest goes on.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    Ok(store)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outbound,
+        }
+    }
+}
+
+/// Refuses every request that a guest sends: no plugin has been granted a host.
+struct NoOutbound;
+
+type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
+
+impl WasiHttpHooks for NoOutbound {
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
+        Box::new(async { Err(HttpError::HttpRequestDenied.into()) })
+    }
+}
+
+/// What an instance may grow to. Being refused does not end the guest; what it does next may.
+pub(crate) struct Growth {
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    memory_refused: bool,
+}
+
+impl Growth {
+    fn new(memory_bytes_max: u64) -> Self {
+        let memory_bytes_max = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX);
+        Self { memory_bytes: 0, memory_bytes_max, memory_refused: false }
+    }
+
+    /// Whether the guest was ever refused memory.
+    pub(crate) fn memory_refused(&self) -> bool {
+        self.memory_refused
+    }
+}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // One sum over all memories, so that several of them gain a guest nothing.
+        let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if sum > self.memory_bytes_max {
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        self.memory_bytes = sum;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_refused = true;
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_memories_share_one_limit() {
+        let mut growth = Growth::new(100);
+        assert!(growth.memory_growing(0, 60, None).unwrap());
+        assert!(growth.memory_growing(0, 40, None).unwrap());
+        assert!(!growth.memory_refused());
+        assert!(!growth.memory_growing(40, 41, None).unwrap());
+        assert!(growth.memory_refused());
+    }
+}

@@ -1,0 +1,144 @@
+//! A host with a model, and the guests of `tests/guests`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gw_artifact::Digest;
+use gw_host::{Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec};
+use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+
+/// A host in a folder of its own, with the model `double`: `y = x + x`.
+pub(crate) struct Node {
+    pub(crate) host: Arc<Host>,
+    pub(crate) folder: TempDir,
+    model: Arc<Model>,
+    metrics: Registry,
+}
+
+impl Node {
+    pub(crate) fn start() -> Self {
+        Self::with(HostConfig::default())
+    }
+
+    pub(crate) fn with(config: HostConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut metrics = Registry::default();
+        let model = double(folder.path(), &mut metrics);
+        let host = Host::new(config, &mut metrics).expect("a host");
+        Self { host, folder, model, metrics }
+    }
+
+    /// A plugin with the model, 16 MiB and a quarter of a second.
+    pub(crate) fn spec(&self, name: &str) -> PluginSpec {
+        PluginSpec {
+            name: name.to_owned(),
+            wasm: guest(name),
+            memory_bytes: 16 << 20,
+            time: Duration::from_millis(250),
+            models: HashMap::from([("double".to_owned(), Arc::clone(&self.model))]),
+            assets: None,
+        }
+    }
+
+    pub(crate) fn load(&self, name: &str) -> Result<Arc<Plugin>, HostError> {
+        self.host.load(self.spec(name))
+    }
+
+    /// The neighbour whose answers must all be right; it may wait for its turn.
+    pub(crate) fn good(&self) -> Arc<Plugin> {
+        let time = Duration::from_secs(60);
+        self.host.load(PluginSpec { time, ..self.spec("good") }).expect("the guest loads")
+    }
+
+    /// The metrics as Prometheus reads them.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).expect("encoded");
+        text
+    }
+}
+
+pub(crate) async fn ask(plugin: &Plugin, body: &str) -> Result<Handled, GuestError> {
+    let request = http::Request::post("http://localhost/guest").body(Bytes::from(body.to_owned()));
+    let call = Call { deadline: Instant::now() + Duration::from_secs(60), request_id: "t".into() };
+    plugin.handle(request.expect("a request"), call).await
+}
+
+/// The answer's body, where the guest answered.
+pub(crate) async fn text(plugin: &Plugin, body: &str) -> String {
+    let handled = ask(plugin, body).await.expect("an answer");
+    String::from_utf8(handled.response.into_body().to_vec()).expect("text")
+}
+
+/// The component of a guest, built first where it is a crate.
+pub(crate) fn guest(name: &str) -> Bytes {
+    let folder = guests().join(name);
+    if let Ok(text) = std::fs::read_to_string(folder.join("guest.wat")) {
+        return wat::parse_str(text).expect("a component").into();
+    }
+    let file = format!("wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    std::fs::read(built().join(file)).expect("a built guest").into()
+}
+
+fn guests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests")
+}
+
+/// Builds the guests that are crates, once per process; where nothing changed it takes no time.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(guests())
+            // Flags for this machine's processor are not for the guest's.
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET")
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the guests do not build");
+        target
+    })
+}
+
+fn double(folder: &Path, metrics: &mut Registry) -> Arc<Model> {
+    let onnx = onnx();
+    let path = folder.join("double.onnx");
+    std::fs::write(&path, &onnx).expect("written");
+    let models = Models::new(InferenceConfig::default(), metrics);
+    let (name, digest) = ("double".to_owned(), Digest::of(&onnx));
+    let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu };
+    models.load(&spec).expect("the model loads")
+}
+
+/// An ONNX file: one `Add` over `x: f32 [batch, n]`.
+fn onnx() -> Vec<u8> {
+    let dim = |name: &str| field(1, &field(2, name.as_bytes()));
+    let shape = [dim("batch"), dim("n")].concat();
+    let tensor = [varint(1, 1), field(2, &shape)].concat();
+    let value = |name: &str| [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat();
+    let node = [field(1, b"x"), field(1, b"x"), field(2, b"y"), field(4, b"Add")].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(11, &value("x")), field(12, &value("y"))];
+    [varint(1, 8), field(8, &varint(2, 13)), field(7, &graph.concat())].concat()
+}
+
+/// A field of protocol buffers: its number, its length, its bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("a small message");
+    assert!(length < 128, "one byte of length");
+    [&[number << 3 | 2, length], bytes].concat()
+}
+
+fn varint(number: u8, value: u8) -> Vec<u8> {
+    vec![number << 3, value]
+}

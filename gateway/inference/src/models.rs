@@ -1,0 +1,225 @@
+//! The models of a node: each file is loaded once per device, however many names it has.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use gw_artifact::Digest;
+use prometheus_client::registry::Registry;
+
+use crate::backend::{Backend, BackendKind, open_backend};
+use crate::worker::{Core, Limits, Turn};
+use crate::{DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model};
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// What to call it; errors and metrics use the name.
+    pub name: String,
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// The digest of the file, already verified by whoever fetched it.
+    pub digest: Digest,
+    /// Where to run it.
+    pub device: DeviceChoice,
+}
+
+/// One entry of the ledger: a model whose weights are in memory.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// The digest of its file.
+    pub digest: Digest,
+    /// The device that holds it.
+    pub device: Arc<str>,
+    /// What it holds.
+    pub footprint: Footprint,
+}
+
+/// Every model of a node, and the devices that they run on.
+///
+/// A GPU runs one batch at a time, and its models take turns. On the CPU every model has its own
+/// worker, over one pool of threads.
+pub struct Models {
+    config: InferenceConfig,
+    metrics: InferenceMetrics,
+    lanes: Mutex<HashMap<DeviceChoice, Lane>>,
+    flights: Mutex<HashMap<(Digest, String), Arc<Flight>>>,
+    names: Mutex<HashMap<String, Weak<Model>>>,
+}
+
+/// A device with its queue discipline.
+#[derive(Clone)]
+struct Lane {
+    backend: Arc<dyn Backend>,
+    turn: Option<Arc<Turn>>,
+}
+
+/// One load of one file on one device, shared by all who ask meanwhile and after.
+#[derive(Default)]
+struct Flight(OnceLock<Result<Weak<Core>, InferenceError>>);
+
+impl Models {
+    /// No models yet; devices are opened when the first model needs them.
+    ///
+    /// `registry` gets the metrics under their full names, which start with `gw_`.
+    pub fn new(config: InferenceConfig, registry: &mut Registry) -> Self {
+        Self {
+            config,
+            metrics: InferenceMetrics::register(registry),
+            lanes: Mutex::default(),
+            flights: Mutex::default(),
+            names: Mutex::default(),
+        }
+    }
+
+    /// Loads a model, or shares it where the same file is already loaded on the same device. It
+    /// blocks; concurrent loads of one file wait for one of them. With [`DeviceChoice::Auto`] a
+    /// model with an operator that the GPU lacks is loaded on the CPU.
+    ///
+    /// # Errors
+    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
+    pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
+        let core = match self.load_on(&spec.device, spec) {
+            Err(error @ InferenceError::Unsupported { .. })
+                if spec.device == DeviceChoice::Auto
+                    && self.lane(&spec.device)?.backend.kind() == BackendKind::Gpu =>
+            {
+                tracing::warn!(%error, "using the cpu for this model");
+                self.load_on(&DeviceChoice::Cpu, spec)?
+            }
+            result => result?,
+        };
+        let model = Arc::new(Model::new(&spec.name, core, &self.metrics));
+        let mut names = locked(&self.names);
+        names.retain(|_, model| model.strong_count() > 0);
+        names.insert(spec.name.clone(), Arc::downgrade(&model));
+        Ok(model)
+    }
+
+    /// The model that was last loaded under this name and is still in use.
+    ///
+    /// # Errors
+    /// [`InferenceError::NotFound`].
+    pub fn find(&self, name: &str) -> Result<Arc<Model>, InferenceError> {
+        let found = locked(&self.names).get(name).and_then(Weak::upgrade);
+        found.ok_or_else(|| InferenceError::NotFound { name: name.to_owned() })
+    }
+
+    /// The ledger: what is in memory now, ordered by digest and device.
+    pub fn resident(&self) -> Vec<Resident> {
+        let mut resident: Vec<Resident> = (self.cores(|_| true).iter())
+            .map(|core| Resident {
+                digest: core.digest,
+                device: Arc::clone(&core.device),
+                footprint: core.footprint(),
+            })
+            .collect();
+        resident.sort_by(|a, b| (a.digest, &a.device).cmp(&(b.digest, &b.device)));
+        resident
+    }
+
+    /// Unloads a file from every device: requests that wait are answered, new ones are refused,
+    /// and the memory is free when this returns. Without it a model goes when its last
+    /// [`Model`] is dropped.
+    pub async fn unload(&self, digest: &Digest) {
+        let cores = self.cores(|loaded| loaded == digest);
+        locked(&self.flights).retain(|(loaded, _), _| loaded != digest);
+        finish(&cores).await;
+    }
+
+    /// Unloads everything, as [`Self::unload`]: the last step of a shutdown.
+    pub async fn drain(&self) {
+        finish(&self.cores(|_| true)).await;
+    }
+
+    fn cores(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Arc<Core>> {
+        let flights = locked(&self.flights);
+        let loaded = flights.iter().filter(|((digest, _), _)| wanted(digest));
+        loaded.filter_map(|(_, flight)| flight.0.get()?.as_ref().ok()?.upgrade()).collect()
+    }
+
+    fn load_on(
+        &self,
+        device: &DeviceChoice,
+        spec: &ModelSpec,
+    ) -> Result<Arc<Core>, InferenceError> {
+        let lane = self.lane(device)?;
+        let key = (spec.digest, lane.backend.device().to_owned());
+        loop {
+            let flight = Arc::clone(locked(&self.flights).entry(key.clone()).or_default());
+            // Whoever loads keeps the model alive until it is handed out.
+            let mut loaded = None;
+            let result = flight.0.get_or_init(|| {
+                let core = Arc::new(self.load_now(&lane, spec)?);
+                loaded = Some(Arc::clone(&core));
+                Ok(Arc::downgrade(&core))
+            });
+            match result {
+                Ok(core) => {
+                    if let Some(core) = core.upgrade() {
+                        return Ok(core);
+                    }
+                    // It was loaded once and dropped since.
+                    self.land(&key, &flight);
+                }
+                // Those who waited share the failure; whoever asks next tries again.
+                Err(error) => {
+                    self.land(&key, &flight);
+                    return Err(error.clone());
+                }
+            }
+        }
+    }
+
+    fn load_now(&self, lane: &Lane, spec: &ModelSpec) -> Result<Core, InferenceError> {
+        let started = Instant::now();
+        let model = lane.backend.load(&spec.name, &spec.path)?;
+        let limits = Limits { queue_max: self.config.queue_max, batch_max: self.config.batch_max };
+        let took = started.elapsed();
+        let metrics = self.metrics.model(&spec.name, lane.backend.device());
+        metrics.loaded(took);
+        let core = Core::start(&spec.name, spec.digest, model, lane.turn.clone(), limits, metrics)?;
+        tracing::info!(model = %spec.name, device = %core.device, ?took, "model loaded");
+        Ok(core)
+    }
+
+    /// Forgets a flight that is over, unless another took its place.
+    fn land(&self, key: &(Digest, String), flight: &Arc<Flight>) {
+        let mut flights = locked(&self.flights);
+        if flights.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            flights.remove(key);
+        }
+    }
+
+    /// The device that a choice means; opened once, and shared by choices that mean the same.
+    fn lane(&self, choice: &DeviceChoice) -> Result<Lane, InferenceError> {
+        let mut lanes = locked(&self.lanes);
+        if let Some(lane) = lanes.get(choice) {
+            return Ok(lane.clone());
+        }
+        let backend = open_backend(choice, &self.config)?;
+        let known = lanes.values().find(|lane| lane.backend.device() == backend.device());
+        let lane = known.cloned().unwrap_or_else(|| Lane {
+            turn: (backend.kind() == BackendKind::Gpu).then(Arc::default),
+            backend,
+        });
+        lanes.insert(choice.clone(), lane.clone());
+        Ok(lane)
+    }
+}
+
+/// Closes all queues first, so that they empty side by side.
+async fn finish(cores: &[Arc<Core>]) {
+    for core in cores {
+        core.close();
+    }
+    for core in cores {
+        core.finished().await;
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section here is one insertion or removal, so a poisoned lock is still good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

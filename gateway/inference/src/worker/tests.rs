@@ -1,0 +1,422 @@
+//! Time is controlled by a model whose runs wait for permission; what it computes is real.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Poll;
+
+use gw_tensor::Shape;
+use prometheus_client::registry::Registry;
+
+use super::*;
+use crate::metrics::Outcome;
+use crate::signature::Dim;
+use crate::{InferenceMetrics, InputProblem, Model, TensorSpec};
+
+/// Doubles its input, and fails on any run that holds this value.
+const POISON: f32 = 13.0;
+/// Panics on any run that holds this value.
+const BOMB: f32 = 666.0;
+
+/// A model of one input `x` and one output `y`, both `f32 [batch, width]`.
+struct Doubler {
+    signature: Signature,
+    /// Told how many rows each run has, when it starts.
+    started: Sender<usize>,
+    /// One permission per run.
+    permitted: Mutex<Receiver<()>>,
+    /// Answers with this many rows, whatever came in.
+    fixed_rows: Option<usize>,
+    /// Wants batches of 1, 2, 4, 8 … rows.
+    pads: bool,
+}
+
+impl LoadedModel for Doubler {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn device(&self) -> &'static str {
+        "test"
+    }
+
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let x = &inputs[0].1;
+        self.started.send(x.shape()[0]).unwrap();
+        self.permitted.lock().unwrap().recv().unwrap();
+        let values = x.to_vec::<f32>().unwrap();
+        assert!(!values.contains(&BOMB), "a bomb in the batch");
+        if values.contains(&POISON) {
+            let (model, device) = ("doubler".to_owned(), "test".to_owned());
+            return Err(InferenceError::Run { model, device, reason: "poisoned".to_owned() });
+        }
+        let doubled: Vec<f32> = values.iter().map(|value| value * 2.0).collect();
+        let mut y = Tensor::from_slice(x.shape().dims(), &doubled).unwrap();
+        if let Some(rows) = self.fixed_rows {
+            let sum: f32 = doubled.iter().sum();
+            y = Tensor::from_slice([rows, 1], &vec![sum; rows]).unwrap();
+        }
+        Ok(vec![("y".to_owned(), y)])
+    }
+
+    fn rows_are_independent(&self) -> bool {
+        true
+    }
+
+    fn padded_rows(&self, rows: usize) -> usize {
+        if self.pads { rows.next_power_of_two() } else { rows }
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint { weight_bytes: 100, arena_bytes: 20, peak_bytes: 120 }
+    }
+
+    fn dispatches(&self, _: &[(String, Shape)]) -> Result<Option<usize>, InferenceError> {
+        Ok(None)
+    }
+}
+
+/// A doubler behind its queue, with the levers that control its device.
+struct Rig {
+    model: Arc<Model>,
+    core: Arc<Core>,
+    started: Receiver<usize>,
+    permit: Sender<()>,
+}
+
+#[derive(Clone)]
+struct Setup {
+    limits: Limits,
+    fixed_rows: Option<usize>,
+    pads: bool,
+    turn: Option<Arc<Turn>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let limits = Limits { queue_max: 100, batch_max: 8 };
+        Self { limits, fixed_rows: None, pads: false, turn: None }
+    }
+}
+
+impl Rig {
+    fn new(setup: Setup) -> Self {
+        let (started_tx, started) = channel();
+        let (permit, permitted) = channel();
+        let batch = || Dim::Symbol("batch".to_owned());
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            dtype: gw_tensor::DType::F32,
+            dims: Some(vec![batch(), Dim::Unknown]),
+        };
+        let doubler = Doubler {
+            signature: Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] },
+            started: started_tx,
+            permitted: Mutex::new(permitted),
+            fixed_rows: setup.fixed_rows,
+            pads: setup.pads,
+        };
+        let metrics = InferenceMetrics::register(&mut Registry::default());
+        let core = Core::start(
+            "doubler",
+            Digest::of(b"doubler"),
+            Box::new(doubler),
+            setup.turn,
+            setup.limits,
+            metrics.model("doubler", "test"),
+        );
+        let core = Arc::new(core.unwrap());
+        let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
+        Self { model, core, started, permit }
+    }
+
+    /// Queues a request of `[rows, width]`, every element `value`.
+    async fn ask(&self, rows: usize, width: usize, value: f32) -> Asked {
+        self.ask_until(rows, width, value, far_future()).await
+    }
+
+    async fn ask_until(&self, rows: usize, width: usize, value: f32, deadline: Instant) -> Asked {
+        let model = Arc::clone(&self.model);
+        let x = Tensor::from_slice([rows, width], &vec![value; rows * width]).unwrap();
+        let inputs = vec![("x".to_owned(), x)];
+        let mut asked: Asked = Box::pin(async move { model.infer(inputs, deadline).await });
+        // One poll puts it in the queue; an answer that is there at once is kept.
+        let early = poll_fn(|ctx| Poll::Ready(asked.as_mut().poll(ctx))).await;
+        if let Poll::Ready(answer) = early { Box::pin(async { answer }) } else { asked }
+    }
+
+    /// Waits for the next run and tells its rows.
+    fn run_starts(&self) -> usize {
+        self.started.recv().unwrap()
+    }
+
+    fn let_it_run(&self) {
+        self.permit.send(()).unwrap();
+    }
+}
+
+type Asked = Pin<Box<dyn Future<Output = Result<Inference, InferenceError>> + Send>>;
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_hours(1)
+}
+
+fn values(answer: &Inference) -> Vec<f32> {
+    answer.outputs[0].1.to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn what_waits_while_the_device_is_busy_shares_the_next_run() {
+    let rig = Rig::new(Setup::default());
+    let first = rig.ask(1, 2, 1.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (second, third) = (rig.ask(2, 2, 2.0).await, rig.ask(1, 2, 3.0).await);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 3);
+    rig.let_it_run();
+
+    assert_eq!(values(&first.await.unwrap()), [2.0, 2.0]);
+    let second = second.await.unwrap();
+    assert_eq!(values(&second), [4.0; 4]);
+    assert_eq!((second.batch, &*second.device), (3, "test"));
+    assert_eq!(second.outputs[0].1.shape().dims(), [2, 2]);
+    assert_eq!(values(&third.await.unwrap()), [6.0, 6.0]);
+}
+
+#[tokio::test]
+async fn a_run_joins_at_most_batch_max_rows_and_keeps_the_order() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let mut asked = Vec::new();
+    for rows in [5, 4, 3, 20] {
+        asked.push(rig.ask(rows, 1, 1.0).await);
+    }
+    // Five and three fit in eight rows, four waits, and twenty runs alone.
+    for rows in [8, 4, 20] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    rig.let_it_run();
+    busy.await.unwrap();
+    for (asked, rows) in asked.into_iter().zip([5, 4, 3, 20]) {
+        assert_eq!(values(&asked.await.unwrap()), vec![2.0; rows]);
+    }
+}
+
+#[tokio::test]
+async fn requests_of_different_widths_never_share_a_run() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (narrow, wide, narrow_too) =
+        (rig.ask(1, 1, 1.0).await, rig.ask(1, 3, 2.0).await, rig.ask(1, 1, 3.0).await);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 2);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 1);
+    rig.let_it_run();
+    busy.await.unwrap();
+    assert_eq!(values(&narrow.await.unwrap()), [2.0]);
+    assert_eq!(values(&wide.await.unwrap()), [4.0; 3]);
+    assert_eq!(values(&narrow_too.await.unwrap()), [6.0]);
+}
+
+#[tokio::test]
+async fn only_the_guilty_request_of_a_batch_fails() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (good, guilty, good_too) =
+        (rig.ask(1, 1, 1.0).await, rig.ask(1, 1, POISON).await, rig.ask(1, 1, 2.0).await);
+    // The busy run, the batch that fails, then each of the three alone.
+    for rows in [3, 1, 1, 1] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    rig.let_it_run();
+    busy.await.unwrap();
+    assert_eq!(values(&good.await.unwrap()), [2.0]);
+    let error = guilty.await.unwrap_err();
+    assert_eq!(error.to_string(), "model doubler failed on test: poisoned");
+    assert_eq!(values(&good_too.await.unwrap()), [4.0]);
+}
+
+#[tokio::test]
+async fn outputs_that_do_not_follow_the_rows_end_batching_and_stay_right() {
+    let rig = Rig::new(Setup { fixed_rows: Some(1), ..Setup::default() });
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (one, two) = (rig.ask(1, 1, 1.0).await, rig.ask(1, 1, 2.0).await);
+    for rows in [2, 1, 1] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    let (three, four) = (rig.ask(1, 1, 3.0).await, rig.ask(1, 1, 4.0).await);
+    for rows in [1, 1] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    rig.let_it_run();
+    busy.await.unwrap();
+    for (asked, sum) in [(one, 2.0), (two, 4.0), (three, 6.0), (four, 8.0)] {
+        let answer = asked.await.unwrap();
+        assert_eq!(values(&answer), [sum]);
+        assert_eq!(answer.batch, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_padded_to_the_size_that_the_device_wants() {
+    let rig = Rig::new(Setup { pads: true, ..Setup::default() });
+    let alone = rig.ask(3, 2, 1.0).await;
+    assert_eq!(rig.run_starts(), 4);
+    let (two, three) = (rig.ask(2, 2, 2.0).await, rig.ask(3, 2, 3.0).await);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 8);
+    rig.let_it_run();
+    assert_eq!(values(&alone.await.unwrap()), [2.0; 6]);
+    assert_eq!(values(&two.await.unwrap()), [4.0; 4]);
+    let three = three.await.unwrap();
+    assert_eq!((values(&three), three.batch), (vec![6.0; 6], 5));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_one_more() {
+    let limits = Limits { queue_max: 2, batch_max: 8 };
+    let rig = Rig::new(Setup { limits, ..Setup::default() });
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let waiting = (rig.ask(1, 1, 1.0).await, rig.ask(1, 1, 2.0).await);
+    let refused = rig.ask(1, 1, 3.0).await.await.unwrap_err();
+    assert_eq!(refused, InferenceError::QueueFull { model: "doubler".to_owned(), queue_max: 2 });
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 2);
+    rig.let_it_run();
+    busy.await.unwrap();
+    assert_eq!(values(&waiting.0.await.unwrap()), [2.0]);
+    assert_eq!(values(&waiting.1.await.unwrap()), [4.0]);
+}
+
+#[tokio::test]
+async fn a_caller_that_left_makes_room_in_a_full_queue() {
+    let limits = Limits { queue_max: 1, batch_max: 8 };
+    let rig = Rig::new(Setup { limits, ..Setup::default() });
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    drop(rig.ask(1, 1, 1.0).await);
+    let next = rig.ask(3, 1, 2.0).await;
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 3);
+    rig.let_it_run();
+    busy.await.unwrap();
+    assert_eq!(values(&next.await.unwrap()), [4.0; 3]);
+}
+
+#[tokio::test]
+async fn expired_request_never_reaches_the_device() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let soon = Instant::now() + Duration::from_millis(5);
+    let expired = rig.ask_until(4, 1, 1.0, soon).await.await.unwrap_err();
+    assert_eq!(expired, InferenceError::DeadlinePassed { model: "doubler".to_owned() });
+    let in_time = rig.ask(2, 1, 2.0).await;
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 2);
+    rig.let_it_run();
+    busy.await.unwrap();
+    assert_eq!(values(&in_time.await.unwrap()), [4.0; 2]);
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_wait_for_a_run_that_takes_too_long() {
+    let rig = Rig::new(Setup::default());
+    // Long enough that a busy machine queues the request in time.
+    let soon = Instant::now() + Duration::from_secs(1);
+    let expired = rig.ask_until(1, 1, 1.0, soon).await;
+    assert_eq!(rig.run_starts(), 1);
+    assert!(matches!(expired.await, Err(InferenceError::DeadlinePassed { .. })));
+    rig.let_it_run();
+}
+
+#[tokio::test]
+async fn withdrawn_request_never_reaches_the_device() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    drop(rig.ask(4, 1, 1.0).await);
+    let stays = rig.ask(2, 1, 2.0).await;
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 2);
+    rig.let_it_run();
+    busy.await.unwrap();
+    stays.await.unwrap();
+    assert_eq!(rig.model.requests().count(Outcome::Cancelled), 1);
+    assert_eq!(rig.model.requests().count(Outcome::Ok), 2);
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_before_it_can_join() {
+    let rig = Rig::new(Setup::default());
+    let inputs = vec![("z".to_owned(), Tensor::from_slice([1, 1], &[1.0f32]).unwrap())];
+    let error = rig.model.infer(inputs, far_future()).await.unwrap_err();
+    let problem = InputProblem::Unknown { name: "z".to_owned(), expected: vec!["x".to_owned()] };
+    let problem = Box::new(problem);
+    assert_eq!(error, InferenceError::BadInput { model: "doubler".to_owned(), problem });
+    assert_eq!(rig.model.requests().count(Outcome::BadInput), 1);
+}
+
+#[tokio::test]
+async fn closing_answers_those_that_wait_and_refuses_the_rest() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 1.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let waiting = rig.ask(1, 1, 2.0).await;
+    assert_eq!(rig.core.footprint().weight_bytes, 100);
+    rig.core.close();
+    let late = rig.ask(1, 1, 3.0).await.await.unwrap_err();
+    assert_eq!(late, InferenceError::Unloading { model: "doubler".to_owned() });
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 1);
+    rig.let_it_run();
+    rig.core.finished().await;
+    assert_eq!(values(&busy.await.unwrap()), [2.0]);
+    assert_eq!(values(&waiting.await.unwrap()), [4.0]);
+    assert_eq!(rig.core.footprint(), Footprint::default());
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_leaves_nobody_waiting() {
+    let rig = Rig::new(Setup::default());
+    let doomed = rig.ask(1, 1, BOMB).await;
+    assert_eq!(rig.run_starts(), 1);
+    let waiting = rig.ask(1, 2, 1.0).await;
+    rig.let_it_run();
+    for asked in [doomed, waiting] {
+        assert!(matches!(asked.await, Err(InferenceError::Unloading { .. })));
+    }
+    rig.core.finished().await;
+    assert!(matches!(rig.ask(1, 1, 1.0).await.await, Err(InferenceError::Unloading { .. })));
+}
+
+#[tokio::test]
+async fn models_of_one_device_take_turns() {
+    let turn = Some(Arc::new(Turn::default()));
+    let (a, b) = (
+        Rig::new(Setup { turn: turn.clone(), ..Setup::default() }),
+        Rig::new(Setup { turn: turn.clone(), ..Setup::default() }),
+    );
+    let first = a.ask(1, 1, 1.0).await;
+    assert_eq!(a.run_starts(), 1);
+    let second = b.ask(1, 1, 2.0).await;
+    // Until `a` is done, what comes for `b` joins one batch.
+    let third = b.ask(1, 1, 3.0).await;
+    assert!(b.started.try_recv().is_err());
+    a.let_it_run();
+    assert_eq!(b.run_starts(), 2);
+    b.let_it_run();
+    assert_eq!(values(&first.await.unwrap()), [2.0]);
+    assert_eq!(values(&second.await.unwrap()), [4.0]);
+    assert_eq!(values(&third.await.unwrap()), [6.0]);
+}

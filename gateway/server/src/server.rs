@@ -1,0 +1,124 @@
+//! The node as a whole: its listeners, and how they start and stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gw_deploy::Deployments;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::ServerConfig;
+use crate::admin::Admin;
+use crate::admit::Admission;
+use crate::auth::Keys;
+use crate::cache::Cache;
+use crate::handle::Gateway;
+use crate::listen::listen;
+use crate::metrics::HttpMetrics;
+use crate::node::Node;
+use crate::request_id::RequestIds;
+
+/// Why a node does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Anybody could use the node, or nobody.
+    #[error(
+        "{address} is reachable from other machines, so `{key}` must hold at least one key's \
+         SHA-256 digest; or listen on 127.0.0.1"
+    )]
+    NoKeys {
+        /// The listener's address.
+        address: SocketAddr,
+        /// The configuration key that is empty.
+        key: &'static str,
+    },
+    /// A listener has no address.
+    #[error("a listening socket is unusable")]
+    Listener(#[source] io::Error),
+}
+
+/// Serves until `shutdown`; then accepts no more, answers what it has begun, and returns.
+///
+/// `registry` holds the metrics of the other layers; those of this one are added to it. Requests
+/// that are not over after [`ServerConfig::drain`] are cut off. The admin listener stays open
+/// until the main one is drained, so the node can be watched to its end.
+///
+/// # Errors
+/// [`ServeError::NoKeys`] where a listener is reachable from other machines and takes no key.
+pub async fn serve(
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+    deployments: Arc<Deployments>,
+    config: ServerConfig,
+    mut registry: Registry,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let keys = keys(&listener, &config.api_keys, "api_keys")?;
+    let admin_keys = match &admin {
+        Some(admin) => Some(self::keys(admin, &config.admin_keys, "admin_keys")?),
+        None => None,
+    };
+    let metrics = HttpMetrics::register(&mut registry);
+    let cache = Cache::new(&config, metrics.clone());
+    let node = Arc::new(Node {
+        deployments: Arc::clone(&deployments),
+        draining: AtomicBool::new(false),
+        registry,
+        cache: Arc::clone(&cache),
+        http: metrics.clone(),
+    });
+    let gateway = Arc::new(Gateway {
+        deployments: Arc::clone(&deployments),
+        keys,
+        admission: Admission::new(&config),
+        cache,
+        metrics: metrics.clone(),
+        node: Arc::clone(&node),
+        ids: RequestIds::default(),
+    });
+    let (drained, admin_stop) = watch::channel(());
+    let main = async {
+        let stop = async {
+            shutdown.await;
+            node.draining.store(true, Ordering::Relaxed);
+            tracing::info!("draining");
+        };
+        let handler = move |request| Arc::clone(&gateway).handle(request);
+        let open = metrics.connections.clone();
+        if !listen(listener, &config, open, handler, stop).await {
+            tracing::warn!(drain = ?config.drain, "cut off requests that were not over in time");
+        }
+        drop(drained);
+    };
+    let admin = async {
+        let Some((admin, keys)) = admin.zip(admin_keys) else { return };
+        let limit = config.bundle_bytes_max.0;
+        let api =
+            Arc::new(Admin::new(deployments, keys, Arc::clone(&node), limit, metrics.clone()));
+        let handler = move |request| Arc::clone(&api).handle(request);
+        let mut stop = admin_stop;
+        let stop = async move {
+            // Nothing is ever sent: the end of the sender is the signal.
+            let _ = stop.changed().await;
+        };
+        listen(admin, &config, metrics.connections.clone(), handler, stop).await;
+    };
+    futures::join!(main, admin);
+    Ok(())
+}
+
+fn keys(
+    listener: &TcpListener,
+    digests: &[gw_artifact::Digest],
+    key: &'static str,
+) -> Result<Keys, ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let keys = Keys::new(digests, address);
+    if keys.lock_everybody_out() {
+        return Err(ServeError::NoKeys { address, key });
+    }
+    Ok(keys)
+}

@@ -1,0 +1,483 @@
+//! A node on real sockets, with a real plugin behind it and a real client before it.
+
+#[path = "../../deploy/tests/guests.rs"]
+mod guests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gw_artifact::bundle::{BundleContent, pack};
+use gw_artifact::keys::SigningKey;
+use gw_artifact::manifest::Manifest;
+use gw_artifact::{ByteSize, Digest, FetchConfig, Fetcher, NoProgress};
+use gw_deploy::{DeployConfig, Deployments, Loader};
+use gw_host::{Host, HostConfig};
+use gw_inference::{DeviceChoice, InferenceConfig, Models};
+use gw_server::{ServeError, ServerConfig, serve};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// `/say` answers its body and is cached; `/raw` is not.
+const MANIFEST: &str = r#"
+[app]
+name = "demo"
+version = "0.1.0"
+
+[[plugin]]
+name = "moody"
+path = "moody.wasm"
+
+[[route]]
+path = "/say"
+methods = ["GET", "POST"]
+plugins = ["moody"]
+cache = { ttl = "10m" }
+
+[[route]]
+path = "/raw"
+plugins = ["moody"]
+"#;
+
+/// A running node.
+struct Node {
+    address: SocketAddr,
+    admin: SocketAddr,
+    key: SigningKey,
+    deployments: Arc<Deployments>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Result<(), ServeError>>,
+    _dir: TempDir,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: http::HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn code(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).unwrap();
+        let error = &body["error"];
+        assert_eq!(error["request_id"], self.header("x-request-id"));
+        error["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Node {
+    /// A node that serves [`MANIFEST`].
+    async fn start() -> Self {
+        Self::start_with(ServerConfig::default()).await
+    }
+
+    async fn start_with(config: ServerConfig) -> Self {
+        let node = Self::empty(config).await;
+        let manifest = Manifest::parse(MANIFEST, "gw.toml").unwrap();
+        node.deployments.install(manifest, content(MANIFEST), PathBuf::new()).await.unwrap();
+        node
+    }
+
+    /// A node on which nothing is deployed.
+    async fn empty(config: ServerConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let mut registry = Registry::default();
+        let host = HostConfig { instances_max: 4, ..HostConfig::default() };
+        let loader = Loader {
+            host: Host::new(host, &mut registry).unwrap(),
+            models: Arc::new(Models::new(InferenceConfig::default(), &mut registry)),
+            fetcher: Arc::new(Fetcher::new(FetchConfig::from_env())),
+            device: DeviceChoice::Cpu,
+            progress: Arc::new(NoProgress),
+        };
+        let (state, trusted) = (dir.path().join("state"), vec![key.public()]);
+        let deployments =
+            Deployments::open(state, trusted, loader, DeployConfig::default()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, admin) =
+            (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let serving = Arc::clone(&deployments);
+        let served = tokio::spawn(async move {
+            serve(listener, Some(admin_listener), serving, config, registry, shutdown).await
+        });
+        Self { address, admin, key, deployments, stop: Some(stop), served, _dir: dir }
+    }
+
+    fn bundle(&self, version: &str) -> Bytes {
+        let manifest = MANIFEST.replace("0.1.0", version);
+        pack(&content(&manifest), &self.key).unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        send(self.address, "GET", path, &[], Bytes::new()).await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    async fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        send(self.address, "POST", path, headers, body).await
+    }
+
+    async fn admin(&self, method: &'static str, path: &str, body: Bytes) -> (u16, Value) {
+        let answer = send(self.admin, method, path, &[], body).await;
+        (answer.status, serde_json::from_str(&answer.body).unwrap())
+    }
+
+    async fn metric(&self, series: &str) -> f64 {
+        let text = send(self.admin, "GET", "/metrics", &[], Bytes::new()).await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+}
+
+fn content(manifest: &str) -> BundleContent {
+    BundleContent {
+        manifest_text: manifest.to_owned(),
+        plugins: vec![("moody".to_owned(), guests::component("moody"))],
+        assets: Vec::new(),
+        models: Vec::new(),
+    }
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &'static str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Answer {
+    let mut request = http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body.to_vec()).unwrap();
+    let sent = tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder();
+        let config = config.http_status_as_error(false).allow_non_standard_methods(true).build();
+        let response = ureq::Agent::new_with_config(config).run(request).unwrap();
+        let (head, mut body) = response.into_parts();
+        let body = body.read_to_string().unwrap();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    });
+    sent.await.unwrap()
+}
+
+/// Writes `text` as it is and reads until the node closes.
+async fn raw(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_second_request_is_a_hit_and_runs_no_plugin() {
+    let node = Node::start().await;
+    let first = node.post("/say", "hello").await;
+    assert_eq!((first.status, &*first.body), (200, "hello"));
+    assert_eq!(first.header("cache-status"), "gw; fwd=miss; stored");
+    let timing = first.header("server-timing");
+    for entry in ["cache;dur=", "plugin;dur=", "queue;dur=", "infer;dur="] {
+        assert!(timing.contains(entry), "{timing}");
+    }
+    let second = node.post("/say", "hello").await;
+    assert_eq!((second.status, &*second.body), (200, "hello"));
+    assert!(second.header("cache-status").starts_with("gw; hit; ttl="), "{second:?}");
+    assert!(second.headers.contains_key("age"));
+    assert!(!second.header("server-timing").contains("plugin"), "{second:?}");
+    assert_eq!(second.header("content-type"), first.header("content-type"));
+    assert_ne!(second.header("x-request-id"), first.header("x-request-id"));
+    let runs = "gw_plugin_requests_total{plugin=\"moody\",outcome=\"ok\"}";
+    assert!((node.metric(runs).await - 1.0).abs() < 0.1);
+    let hits = node.metric("gw_cache_lookups_total{result=\"hit\"}").await;
+    assert!((hits - 1.0).abs() < 0.1);
+    assert!(node.metric("gw_cache_bytes").await > 500.0);
+}
+
+#[tokio::test]
+async fn concurrent_identical_misses_run_the_plugin_once() {
+    let node = Node::start().await;
+    let requests = (0..64).map(|_| node.post("/say", "the same"));
+    for answer in futures::future::join_all(requests).await {
+        assert_eq!((answer.status, &*answer.body), (200, "the same"));
+    }
+    let runs = "gw_plugin_requests_total{plugin=\"moody\",outcome=\"ok\"}";
+    assert!((node.metric(runs).await - 1.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_route_without_a_policy_is_never_cached() {
+    let node = Node::start().await;
+    for _ in 0..2 {
+        let answer = node.post("/raw", "hello").await;
+        assert_eq!(answer.header("cache-status"), "gw; fwd=bypass");
+        assert!(answer.header("server-timing").contains("plugin;dur="));
+    }
+    let no_store = [("cache-control", "no-store")];
+    for _ in 0..2 {
+        let answer = node.post_with("/say", "x", &no_store).await;
+        assert_eq!(answer.header("cache-status"), "gw; fwd=bypass");
+    }
+}
+
+#[tokio::test]
+async fn a_plugins_own_error_passes_through_and_is_not_cached() {
+    let node = Node::start().await;
+    for _ in 0..2 {
+        let answer = node.post("/say", "refuse").await;
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!((answer.status, &body["error"]["code"]), (418, &json!("teapot")));
+        assert_eq!(body["error"]["field"], "body");
+        assert_eq!(answer.header("cache-status"), "gw; fwd=miss");
+    }
+}
+
+#[tokio::test]
+async fn a_trap_costs_its_own_request_and_no_other() {
+    let node = Node::start().await;
+    for _ in 0..3 {
+        let answer = node.post("/say", "panic").await;
+        assert_eq!((answer.status, &*answer.code()), (502, "plugin_trapped"));
+        assert_eq!(node.post("/say", "fine").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_no_route_answers_is_refused_and_tells_nothing() {
+    let node = Node::start().await;
+    let unknown = node.post("/nothing", "x").await;
+    assert_eq!((unknown.status, &*unknown.code()), (404, "route_not_found"));
+    assert!(!unknown.body.contains("say"), "{}", unknown.body);
+    let wrong = node.get("/raw").await;
+    assert_eq!((wrong.status, &*wrong.code(), wrong.header("allow")), (405, "method_not_allowed", "POST"));
+    let options = send(node.address, "OPTIONS", "/say", &[], Bytes::new()).await;
+    assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, POST"));
+    let none = "gw_http_requests_total{route=\"none\",method=\"POST\",code=\"404\"}";
+    assert!((node.metric(none).await - 1.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_head_request_gets_the_headers_of_a_get() {
+    let node = Node::start().await;
+    let get = node.get("/say?x=1").await;
+    let head = "HEAD /say?x=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = raw(node.address, head).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(answer.contains(&format!("content-length: {}\r\n", get.body.len())), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_and_its_sender_hears_so() {
+    let node = Node::start().await;
+    let answer = node.post("/say", &"x".repeat(10 << 20)).await;
+    assert_eq!((answer.status, &*answer.code()), (413, "body_too_large"));
+    let patient = "POST /say HTTP/1.1\r\nhost: x\r\ncontent-length: 10485760\r\n\
+                   expect: 100-continue\r\nconnection: close\r\n\r\n";
+    let answer = raw(node.address, patient).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_told_to_come_back() {
+    let node = Node::start_with(ServerConfig { requests_max: 0, ..Default::default() }).await;
+    let answer = node.post("/say", "x").await;
+    assert_eq!((answer.status, &*answer.code()), (503, "saturated"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(node.get("/healthz").await.status, 200, "probes are always let in");
+}
+
+#[tokio::test]
+async fn the_clients_request_id_comes_back_if_it_is_sane() {
+    let node = Node::start().await;
+    let answer = node.post_with("/say", "x", &[("x-request-id", "abc-1")]).await;
+    assert_eq!(answer.header("x-request-id"), "abc-1");
+    let answer = node.post_with("/say", "x", &[("x-request-id", "a b")]).await;
+    assert_eq!(answer.header("x-request-id").len(), 24);
+}
+
+#[tokio::test]
+async fn tenants_share_no_cached_answer() {
+    let keys = ["one", "two"].map(|key| Digest::of(key.as_bytes()));
+    let config = ServerConfig { api_keys: keys.to_vec(), ..Default::default() };
+    let node = Node::start_with(config).await;
+    for key in ["Bearer one", "Bearer two"] {
+        let headers = [("authorization", key)];
+        let first = node.post_with("/say", "x", &headers).await;
+        assert_eq!(first.header("cache-status"), "gw; fwd=miss; stored");
+        let second = node.post_with("/say", "x", &headers).await;
+        assert!(second.header("cache-status").starts_with("gw; hit"));
+    }
+    let wrong = node.post_with("/say", "x", &[("x-api-key", "three")]).await;
+    assert_eq!((wrong.status, &*wrong.code()), (401, "unauthenticated"));
+}
+
+#[tokio::test]
+async fn a_node_that_others_can_reach_does_not_start_without_keys() {
+    let node = Node::start().await;
+    let bind = || TcpListener::bind("0.0.0.0:0");
+    let serve_on = |listener, admin, config| {
+        let deployments = Arc::clone(&node.deployments);
+        let never = std::future::pending();
+        async move { serve(listener, admin, deployments, config, Registry::default(), never).await }
+    };
+    let open = serve_on(bind().await.unwrap(), None, ServerConfig::default()).await;
+    assert!(matches!(open, Err(ServeError::NoKeys { key: "api_keys", .. })), "{open:?}");
+    let config = ServerConfig { api_keys: vec![Digest::of(b"k")], ..Default::default() };
+    let admin = Some(bind().await.unwrap());
+    let open = serve_on(bind().await.unwrap(), admin, config).await;
+    assert!(matches!(open, Err(ServeError::NoKeys { key: "admin_keys", .. })), "{open:?}");
+}
+
+#[tokio::test]
+async fn a_bundle_is_pushed_shown_and_rolled_back() {
+    let node = Node::empty(ServerConfig::default()).await;
+    assert_eq!((node.get("/healthz").await.status, node.get("/readyz").await.status), (200, 503));
+    let (status, first) = node.admin("POST", "/v1/bundles", node.bundle("0.1.0")).await;
+    assert_eq!(status, 201, "{first}");
+    assert_eq!(first["app"], "demo");
+    assert_eq!(first["routes"], json!(["GET /say", "POST /say", "POST /raw"]));
+    assert_eq!(node.get("/readyz").await.status, 200);
+    assert_eq!(node.post("/say", "hello").await.body, "hello");
+
+    let (_, second) = node.admin("POST", "/v1/bundles", node.bundle("0.2.0")).await;
+    let (_, status) = node.admin("GET", "/v1/status", Bytes::new()).await;
+    let app = &status["apps"][0];
+    assert_eq!((&app["app"], &app["live"]), (&json!("demo"), &second["revision"]));
+    assert_eq!(app["revisions"][0]["digest"], first["revision"]);
+    assert_eq!(app["revisions"][1]["live"], true);
+    assert_eq!(app["revisions"][1]["signer"], node.key.public().to_string());
+
+    let (status, back) = node.admin("POST", "/v1/apps/demo/rollback", Bytes::new()).await;
+    assert_eq!((status, &back["revision"]), (200, &first["revision"]));
+    let named = json!({ "revision": second["revision"] }).to_string().into();
+    let (status, forth) = node.admin("POST", "/v1/apps/demo/rollback", named).await;
+    assert_eq!((status, &forth["revision"]), (200, &second["revision"]));
+}
+
+#[tokio::test]
+async fn the_admin_api_refuses_by_code_and_changes_nothing() {
+    let config = ServerConfig { bundle_bytes_max: ByteSize(8 << 20), ..Default::default() };
+    let node = Node::empty(config).await;
+    let pushed = node.admin("POST", "/v1/bundles", node.bundle("0.1.0")).await;
+    assert_eq!(pushed.0, 201);
+    let before = node.admin("GET", "/v1/status", Bytes::new()).await;
+    let mut tampered = node.bundle("0.2.0").to_vec();
+    *tampered.last_mut().unwrap() ^= 1;
+    let stranger = SigningKey::generate().unwrap();
+    let foreign = pack(&content(&MANIFEST.replace("0.1.0", "0.2.0")), &stranger).unwrap();
+    let cases: [(&'static str, &str, Bytes, u16, &str); 9] = [
+        ("POST", "/v1/bundles", Bytes::from_static(b"noise"), 400, "not_a_bundle"),
+        ("POST", "/v1/bundles", tampered.into(), 403, "bundle_tampered"),
+        ("POST", "/v1/bundles", foreign, 403, "bundle_untrusted"),
+        ("POST", "/v1/bundles", vec![0; 9 << 20].into(), 413, "body_too_large"),
+        ("GET", "/v1/bundles", Bytes::new(), 405, "method_not_allowed"),
+        ("POST", "/v1/apps/demo/rollback", Bytes::new(), 409, "nothing_before"),
+        ("POST", "/v1/apps/demo/rollback", Bytes::from_static(b"{\"rev\":1}"), 400, "bad_request"),
+        ("POST", "/v1/apps/other/rollback", Bytes::new(), 404, "unknown_app"),
+        ("GET", "/v1/nothing", Bytes::new(), 404, "route_not_found"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = node.admin(method, path, body).await;
+        assert_eq!((answer.0, &answer.1["error"]["code"]), (status, &json!(code)), "{path}");
+    }
+    let page = [("origin", "https://evil.example")];
+    let answer = send(node.admin, "GET", "/v1/status", &page, Bytes::new()).await;
+    assert_eq!((answer.status, &*answer.code()), (400, "bad_request"));
+    assert_eq!(node.admin("GET", "/v1/status", Bytes::new()).await, before);
+    assert_eq!(node.post("/say", "still here").await.body, "still here");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_before_the_node_ends() {
+    let mut node = Node::start().await;
+    let mut client = TcpStream::connect(node.address).await.unwrap();
+    let head = "POST /raw HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel";
+    client.write_all(head.as_bytes()).await.unwrap();
+    // The head has been read once the request counts as in flight.
+    while node.metric("gw_http_in_flight").await < 2.0 {
+        tokio::task::yield_now().await;
+    }
+    node.stop.take().unwrap().send(()).unwrap();
+    loop {
+        let ready = send(node.admin, "GET", "/readyz", &[], Bytes::new()).await;
+        if ready.body == "draining\n" {
+            assert_eq!(ready.status, 503);
+            break;
+        }
+    }
+    while TcpStream::connect(node.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    client.write_all(b"lo").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    node.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_is_cut_off() {
+    let soon = Duration::from_millis(100);
+    let config = ServerConfig {
+        header_timeout: soon,
+        body_timeout: soon,
+        drain: soon,
+        ..Default::default()
+    };
+    let mut node = Node::start_with(config).await;
+    for head in ["", "P", "POST /say HT", "GET /say HTTP/1.1\r\nhost: "] {
+        assert_eq!(raw(node.address, head).await, "", "{head:?}");
+    }
+    let body = "POST /say HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhel";
+    let answer = raw(node.address, body).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let mut idle = TcpStream::connect(node.address).await.unwrap();
+    idle.write_all(b"POST /raw HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+    node.stop.take().unwrap().send(()).unwrap();
+    node.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_swap_drops_no_request() {
+    let node = Node::start().await;
+    let swaps = async {
+        for version in 2..6 {
+            let text = MANIFEST.replace("0.1.0", &format!("0.{version}.0"));
+            let manifest = Manifest::parse(&text, "gw.toml").unwrap();
+            node.deployments.install(manifest, content(&text), PathBuf::new()).await.unwrap();
+        }
+    };
+    let requests = async {
+        for n in 0..200 {
+            let text = format!("number {n}");
+            let answer = node.post("/raw", &text).await;
+            assert_eq!((answer.status, answer.body), (200, text));
+        }
+    };
+    futures::join!(swaps, requests);
+    assert_eq!(node.deployments.live().revisions()[0].version, "0.5.0");
+}

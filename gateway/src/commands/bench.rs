@@ -1,0 +1,198 @@
+//! `gw bench`: how fast one model runs on one device.
+
+use std::time::{Duration, Instant};
+
+use gw_inference::{DeviceChoice, InferenceConfig, TensorSpec};
+use gw_tensor::{DType, Shape, Tensor};
+use half::{bf16, f16};
+use serde::Serialize;
+
+use crate::models::{self, ShapeArg, Shapes};
+use crate::report::{self, Output};
+
+/// Measure a model on one device with random inputs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  gw bench model.onnx --device cpu --shape input_ids=1x128 --runs 50
+
+Inputs are repeatable: integers are 0 or 1 (valid token ids of any vocabulary), inputs with `mask`
+in their name are all ones, floats are uniform between 0 and 1.")]
+pub(crate) struct Args {
+    /// An ONNX file, or a source such as hf:org/repo#model.onnx
+    model: String,
+    /// Where to run: auto, gpu, cpu, or a part of an adapter's name
+    #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// The shape of one input; repeat for each [default: open dimensions are 1]
+    #[arg(long, env = "GW_SHAPE", value_name = "NAME=1x128")]
+    shape: Vec<ShapeArg>,
+    /// Runs to measure, after the first
+    #[arg(long, env = "GW_RUNS", value_name = "N", default_value = "20")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// The figures; times in milliseconds.
+#[derive(Debug, Serialize)]
+struct Figures {
+    adapter: String,
+    /// Reading the file until the model could run.
+    load_ms: f64,
+    /// The first run: planning, compiling and uploading fall into it.
+    first_ms: f64,
+    median_ms: f64,
+    p10_ms: f64,
+    p90_ms: f64,
+    runs: u32,
+    /// On a GPU: dispatches of one run.
+    dispatches: Option<usize>,
+    /// On a GPU the most device memory held at once, on the CPU the most resident memory of this
+    /// process (`None` where the system does not tell).
+    peak_bytes: Option<u64>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let path = models::locate(&args.model)?;
+    let start = Instant::now();
+    let model = gw_inference::open_model(&path, &args.device, &InferenceConfig::default())?;
+    let load = start.elapsed();
+    let resolved = Shapes::resolve(model.signature(), &args.shape)?;
+    resolved.note_assumptions();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut inputs = Vec::new();
+    for spec in &model.signature().inputs {
+        inputs.push((spec.name.clone(), random.tensor(spec, &resolved.shapes[&spec.name])?));
+    }
+    let once = || -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        model.run(&inputs)?;
+        Ok(start.elapsed())
+    };
+    let first = once()?;
+    let mut times = (0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?;
+    times.sort_unstable();
+    let shapes: Vec<(String, Shape)> = resolved.shapes.into_iter().collect();
+    let dispatches = model.dispatches(&shapes)?;
+    let on_device = model.footprint().peak_bytes;
+    let figures = Figures {
+        adapter: model.device().to_owned(),
+        load_ms: millis(load),
+        first_ms: millis(first),
+        median_ms: millis(percentile(&times, 50)),
+        p10_ms: millis(percentile(&times, 10)),
+        p90_ms: millis(percentile(&times, 90)),
+        runs: args.runs,
+        dispatches,
+        peak_bytes: if dispatches.is_some() { Some(on_device) } else { resident_peak() },
+    };
+    args.output.print(&figures, text)
+}
+
+fn text(figures: &Figures) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    format!(
+        "adapter     {}\nload        {:.1} ms\nfirst run   {:.2} ms\nmedian      {:.2} ms  \
+         (p10 {:.2}, p90 {:.2}, {} runs)\ndispatches  {}\npeak        {}",
+        figures.adapter,
+        figures.load_ms,
+        figures.first_ms,
+        figures.median_ms,
+        figures.p10_ms,
+        figures.p90_ms,
+        figures.runs,
+        or_dash(figures.dispatches.map(|count| count.to_string())),
+        or_dash(figures.peak_bytes.map(report::bytes)),
+    )
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The nearest rank: a time that was measured, never one between two.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).clamp(1, sorted.len());
+    sorted[rank - 1]
+}
+
+/// The most memory this process had resident, where the system tells.
+fn resident_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Xorshift: the same inputs in every run, and no need for more.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn tensor(&mut self, spec: &TensorSpec, shape: &Shape) -> anyhow::Result<Tensor> {
+        let elements = shape.len_checked()?;
+        let mask = spec.name.to_lowercase().contains("mask");
+        let size = elements.checked_mul(spec.dtype.size());
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size.unwrap_or(usize::MAX))?;
+        for _ in 0..elements {
+            let unit = if mask { 1.0 } else { (self.next() >> 40) as f32 / (1u64 << 24) as f32 };
+            let bit = u8::from(mask || self.next() >> 63 == 1);
+            match spec.dtype {
+                DType::F32 => bytes.extend(unit.to_le_bytes()),
+                DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
+                DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
+                DType::Bf16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
+                integer => {
+                    bytes.push(bit);
+                    bytes.resize(bytes.len() + integer.size() - 1, 0);
+                }
+            }
+        }
+        Ok(Tensor::new(spec.dtype, shape.clone(), bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_measured_values() {
+        let times: Vec<_> = (1..=20).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&times, 50), Duration::from_millis(10));
+        assert_eq!(percentile(&times, 10), Duration::from_millis(2));
+        assert_eq!(percentile(&times, 90), Duration::from_millis(18));
+        assert_eq!(percentile(&times[..1], 90), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn random_inputs_are_valid() {
+        let spec = |name: &str, dtype| TensorSpec { name: name.to_owned(), dtype, dims: None };
+        let mut random = Random(1);
+        let shape = Shape::new([4, 64]);
+        let ids = random.tensor(&spec("ids", DType::I64), &shape).unwrap();
+        let ids = ids.to_vec::<i64>().unwrap();
+        assert!(ids.iter().all(|id| (0..=1).contains(id)));
+        assert!(ids.contains(&0) && ids.contains(&1));
+        let mask = random.tensor(&spec("attention_mask", DType::I64), &shape).unwrap();
+        assert!(mask.to_vec::<i64>().unwrap().iter().all(|&bit| bit == 1));
+        let image = random.tensor(&spec("image", DType::F32), &shape).unwrap();
+        let image = image.to_vec::<f32>().unwrap();
+        assert!(image.iter().all(|x| (0.0..1.0).contains(x)) && image[0] != image[1]);
+    }
+
+    #[test]
+    fn a_shape_that_no_machine_holds_is_an_error() {
+        let spec = TensorSpec { name: "x".into(), dtype: DType::F32, dims: None };
+        assert!(Random(1).tensor(&spec, &Shape::new([usize::MAX / 8])).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! `gw dev`: an app built, served, and rebuilt whenever its source changes.
+
+mod watch;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use gw_artifact::bundle::BundleContent;
+use gw_artifact::manifest::RouteEntry;
+use gw_artifact::{Digest, FetchConfig};
+use gw_deploy::Deployments;
+use gw_inference::DeviceChoice;
+use prometheus_client::registry::Registry;
+
+use self::watch::Watch;
+use crate::app::App;
+use crate::config::Config;
+use crate::node;
+use crate::report;
+
+/// Build an app, serve it on this machine, and rebuild it when its source changes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gw dev examples/01-embed
+  gw dev --device cpu --listen 127.0.0.1:0")]
+pub(crate) struct Args {
+    /// The app's folder, which holds gw.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
+    /// The address to serve on; port 0 takes a free one
+    #[arg(long, env = "GW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// Where models run: auto, gpu, cpu, or a part of an adapter's name
+    #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Serve what is built now, and do not rebuild it
+    #[arg(long, env = "GW_NO_WATCH", value_parser = clap::builder::FalseyValueParser::new())]
+    no_watch: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    // What can fail at once fails before the build, which takes its time.
+    let app = App::open(&args.folder)?;
+    let listener = node::listen(args.listen, "--listen")?;
+    // From here on, so that an edit during the first build is not missed.
+    let watch = if args.no_watch { None } else { Some(Watch::start(&app)?) };
+    let content = app.build()?;
+    let config = Config::default();
+    let mut registry = Registry::default();
+    let kept = FetchConfig::from_env().cache_dir;
+    let loader = node::loader(&config, &args.device, &kept, &mut registry)?;
+    node::block_on(async {
+        let deployments = Deployments::in_memory(loader)?;
+        let live = install(&deployments, &app, content).await?;
+        report::print(banner(&app, &node::url(&listener)?))?;
+        if let Some(watch) = watch {
+            let (deployments, folder) = (Arc::clone(&deployments), args.folder.clone());
+            tokio::spawn(rebuild_on_change(watch, deployments, folder, live));
+        }
+        node::serve(listener, None, deployments, config.server, registry).await
+    })
+}
+
+/// Makes a build live, and returns what it is called.
+async fn install(
+    deployments: &Arc<Deployments>,
+    app: &App,
+    content: BundleContent,
+) -> anyhow::Result<Digest> {
+    let base = app.folder.clone();
+    Ok(deployments.install(app.manifest.clone(), content, base).await?.digest)
+}
+
+/// Builds and swaps after every change, for as long as the node runs. What does not build leaves
+/// the old one serving.
+async fn rebuild_on_change(
+    mut watch: Watch,
+    deployments: Arc<Deployments>,
+    folder: PathBuf,
+    mut live: Digest,
+) {
+    loop {
+        watch.changed().await;
+        let start = Instant::now();
+        match rebuild(&mut watch, &deployments, folder.clone()).await {
+            // A file was touched, or changed back.
+            Ok(digest) if digest == live => {}
+            Ok(digest) => {
+                live = digest;
+                report::note(format_args!("rebuilt in {:.1?}", start.elapsed()));
+            }
+            Err(error) => {
+                report::note(report::describe(&error));
+                report::note("the previous build serves on");
+            }
+        }
+    }
+}
+
+async fn rebuild(
+    watch: &mut Watch,
+    deployments: &Arc<Deployments>,
+    folder: PathBuf,
+) -> anyhow::Result<Digest> {
+    let app = App::open(&folder)?;
+    watch.follow(&app);
+    let (app, content) = tokio::task::spawn_blocking(move || {
+        let content = app.build();
+        (app, content)
+    })
+    .await?;
+    install(deployments, &app, content?).await
+}
+
+/// The address, and a line to paste for every route.
+fn banner(app: &App, url: &str) -> String {
+    let mut text = format!("listening on {url}\n");
+    for route in &app.manifest.routes {
+        let _ = writeln!(text, "  {} {}", route.methods.join(","), route.path);
+        let _ = writeln!(text, "    {}", curl(route, url, &app.folder));
+    }
+    text
+}
+
+/// A request that the route takes. Its body is the app's `request.json` where there is one.
+fn curl(route: &RouteEntry, url: &str, folder: &Path) -> String {
+    let path: String = route.path.chars().filter(|c| !"{}*".contains(*c)).collect();
+    let method = match route.methods.iter().find(|method| *method == "POST") {
+        Some(post) => post,
+        None => route.methods.first().map_or("POST", String::as_str),
+    };
+    let request = folder.join("request.json");
+    let body = if request.is_file() { format!("@{}", request.display()) } else { "{}".to_owned() };
+    let body = shell_quoted(&body);
+    let target = shell_quoted(&format!("{url}{path}"));
+    match method {
+        "GET" => format!("curl -s {target}"),
+        "HEAD" => format!("curl -sI {target}"),
+        // With a body, this is what curl sends by itself.
+        "POST" => format!("curl -s {target} -d {body}"),
+        "DELETE" | "OPTIONS" => format!("curl -s -X {method} {target}"),
+        _ => format!("curl -s -X {method} {target} -d {body}"),
+    }
+}
+
+/// A word that a shell takes as it is.
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str, methods: &[&str]) -> RouteEntry {
+        RouteEntry {
+            path: path.to_owned(),
+            methods: methods.iter().map(|&method| method.to_owned()).collect(),
+            plugins: vec![],
+            cache: None,
+        }
+    }
+
+    #[test]
+    fn every_route_has_a_line_to_paste() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = "http://127.0.0.1:8787";
+        let cases = [
+            ("/embed", &["POST"][..], "curl -s http://127.0.0.1:8787/embed -d '{}'"),
+            ("/embed", &["GET", "POST"], "curl -s http://127.0.0.1:8787/embed -d '{}'"),
+            ("/v1/{name}", &["GET"], "curl -s http://127.0.0.1:8787/v1/name"),
+            ("/{*rest}", &["PUT"], "curl -s -X PUT http://127.0.0.1:8787/rest -d '{}'"),
+        ];
+        for (path, methods, expected) in cases {
+            assert_eq!(curl(&route(path, methods), url, folder.path()), expected);
+        }
+    }
+
+    #[test]
+    fn the_example_request_of_an_app_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = folder.path().join("my app");
+        std::fs::create_dir(&app).unwrap();
+        std::fs::write(app.join("request.json"), "{}").unwrap();
+        let line = curl(&route("/embed", &["POST"]), "http://h", &app);
+        assert_eq!(line, format!("curl -s http://h/embed -d '@{}/request.json'", app.display()));
+    }
+}

@@ -1,0 +1,181 @@
+//! A plugin's source, built: an inner cargo for `wasm32-wasip2`, with nothing of ours inherited.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::report::{self, Advice};
+
+/// What guests are compiled for.
+pub(crate) const TARGET: &str = "wasm32-wasip2";
+
+/// Variables that an inner cargo keeps: where things lie and how to reach registries.
+const KEPT: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_REGISTRY_",
+    "CARGO_SOURCE_",
+    "CARGO_TERM_",
+];
+
+/// Variables besides cargo's own that would change what a guest is built with. An outer
+/// `cargo run` pins its toolchain by the last one, and a plugin may ask for another.
+const DROPPED: [&str; 7] = [
+    "RUSTFLAGS",
+    "RUSTDOCFLAGS",
+    "RUSTC",
+    "RUSTDOC",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTUP_TOOLCHAIN",
+];
+
+/// A tool in `folder` with an environment as if the user had called it there.
+fn tool(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(name);
+    command.current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_dropped) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn is_dropped(name: &str) -> bool {
+    let of_cargo = name == "CARGO" || name.starts_with("CARGO_");
+    DROPPED.contains(&name) || of_cargo && !KEPT.iter().any(|kept| name.starts_with(kept))
+}
+
+/// The version that a tool reports in `folder`, or `None` where it is not installed.
+pub(crate) fn version(name: &str, folder: &Path) -> Option<String> {
+    let output = tool(name, folder).arg("--version").stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// Whether the toolchain that serves `folder` can compile guests.
+///
+/// # Errors
+/// Where there is no toolchain.
+pub(crate) fn has_target(folder: &Path) -> anyhow::Result<bool> {
+    let output = tool("rustc", folder)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .with_context(no_rust)?;
+    let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(output.status.success() && Path::new(&libraries).is_dir())
+}
+
+fn no_rust() -> Advice {
+    Advice::new("Rust is needed to build plugins").hint("install it from https://rustup.rs")
+}
+
+/// Adds the guests' target to the toolchain that serves `folder`, unless it is there.
+///
+/// # Errors
+/// Where it is missing and rustup cannot add it.
+pub(crate) fn ensure_target(folder: &Path) -> anyhow::Result<()> {
+    if has_target(folder)? {
+        return Ok(());
+    }
+    report::note(format_args!("adding the target {TARGET} with rustup"));
+    let advice = || {
+        Advice::new(format!("the Rust target {TARGET} is missing"))
+            .hint(format!("add it with: rustup target add {TARGET}"))
+    };
+    let status = tool("rustup", folder)
+        .args(["target", "add", TARGET])
+        // What rustup says must not mix with our results.
+        .stdout(Stdio::null())
+        .status()
+        .with_context(advice)?;
+    if status.success() { Ok(()) } else { Err(advice().into()) }
+}
+
+/// One line of cargo's `--message-format=json`, as far as it matters here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    manifest_path: PathBuf,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+/// Builds the crate in `folder` and returns its component. Cargo's progress and errors go to
+/// stderr as they come.
+///
+/// # Errors
+/// Where the crate does not build or gives no component.
+pub(crate) fn build(name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = &folder
+        .canonicalize()
+        .with_context(|| format!("the folder of plugin {name}: {}", folder.display()))?;
+    let manifest = folder.join("Cargo.toml");
+    let mut cargo = tool("cargo", folder)
+        .args(["build", "--release", "--target", TARGET])
+        .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(folder.join("target"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(no_rust)?;
+    let stdout = cargo.stdout.take().context("cargo's output is piped")?;
+    let component = component_in(BufReader::new(stdout), &manifest);
+    if !cargo.wait()?.success() {
+        let message = format!("plugin {name} does not build; cargo's errors are above");
+        return Err(Advice::new(message).into());
+    }
+    component.ok_or_else(|| {
+        Advice::new(format!("plugin {name}: {} builds no component", folder.display()))
+            .hint("add to its Cargo.toml: [lib] crate-type = [\"cdylib\"]")
+            .into()
+    })
+}
+
+/// The `.wasm` file that the crate of `manifest` itself gave.
+fn component_in(messages: impl BufRead, manifest: &Path) -> Option<PathBuf> {
+    let mut found = None;
+    // Every line is read, so that cargo never waits for a full pipe.
+    for line in messages.lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
+        if message.reason == "compiler-artifact" && message.manifest_path == manifest {
+            let wasm = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "wasm");
+            found = message.filenames.into_iter().find(wasm).or(found);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outer_cargo_leaves_no_trace() {
+        for name in ["RUSTFLAGS", "CARGO", "CARGO_INCREMENTAL", "CARGO_TARGET_DIR"] {
+            assert!(is_dropped(name), "{name}");
+        }
+        for name in ["PATH", "CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR", "CARGOX"] {
+            assert!(!is_dropped(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_component_of_the_crate_itself_is_taken() {
+        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/dep/Cargo.toml","filenames":["/t/dep.wasm"]}
+{"reason":"compiler-artifact","manifest_path":"/own/Cargo.toml","filenames":["/t/own.rlib","/t/own.wasm"]}
+{"reason":"build-finished","success":true}
+"#;
+        let found = component_in(messages.as_bytes(), Path::new("/own/Cargo.toml"));
+        assert_eq!(found, Some(PathBuf::from("/t/own.wasm")));
+        assert_eq!(component_in(messages.as_bytes(), Path::new("/x/Cargo.toml")), None);
+    }
+}

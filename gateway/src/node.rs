@@ -1,0 +1,175 @@
+//! A node: the crates wired together, listening, and drained when it is told to end.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use gw_artifact::{FetchConfig, Fetcher};
+use gw_deploy::{Deployments, Loader};
+use gw_host::Host;
+use gw_inference::{DeviceChoice, Models};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::progress::Shown;
+use crate::report::{self, Advice};
+
+/// Everything that loads revisions. Compiled plugins are kept below `folder`.
+///
+/// # Errors
+/// Where the Wasm engine does not start.
+pub(crate) fn loader(
+    config: &Config,
+    device: &DeviceChoice,
+    folder: &Path,
+    registry: &mut Registry,
+) -> anyhow::Result<Loader> {
+    let mut plugins = config.plugins.clone();
+    plugins.compiled_dir.get_or_insert_with(|| folder.join("compiled"));
+    plugins.seal_key.get_or_insert_with(|| folder.join("seal.key"));
+    Ok(Loader {
+        host: Host::new(plugins, registry).context("starting the plugin host")?,
+        models: Arc::new(Models::new(config.inference.clone(), registry)),
+        fetcher: Arc::new(Fetcher::new(FetchConfig::from_env())),
+        device: device.clone(),
+        progress: Arc::new(Shown::default()),
+    })
+}
+
+/// Takes an address. `flag` is what the user can change where it is taken already.
+///
+/// # Errors
+/// Where it cannot be had.
+pub(crate) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<std::net::TcpListener> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.with_context(|| {
+        Advice::new(format!("cannot listen on {address}")).hint(format!(
+            "where the port is in use, stop the program that has it, or take a free one with \
+             {flag} {}",
+            SocketAddr::new(address.ip(), 0)
+        ))
+    })
+}
+
+/// The URL under which this machine reaches a listener.
+pub(crate) fn url(listener: &std::net::TcpListener) -> anyhow::Result<String> {
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(format!("http://{address}"))
+}
+
+/// Runs `work` on all cores.
+///
+/// # Errors
+/// What `work` returns.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A build or a download that still runs is not worth waiting for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Serves until the process is told to end, and then until what has begun is answered. Told
+/// twice, it ends at once.
+///
+/// # Errors
+/// Where a listener fails, or the drain is cut short.
+pub(crate) async fn serve(
+    listener: std::net::TcpListener,
+    admin: Option<std::net::TcpListener>,
+    deployments: Arc<Deployments>,
+    config: gw_server::ServerConfig,
+    registry: Registry,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let admin = admin.map(TcpListener::from_std).transpose()?;
+    let mut told = Told::listen()?;
+    let (begin_drain, drain) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async {
+        // The sender goes only when the node does.
+        let _ = drain.await;
+    };
+    let serving = gw_server::serve(listener, admin, deployments, config, registry, shutdown);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return Ok(ended?),
+        () = told.again() => {}
+    }
+    report::note("draining: what has begun is answered; once more to end at once");
+    // Whoever serves holds the receiver.
+    let _ = begin_drain.send(());
+    tokio::select! {
+        ended = &mut serving => Ok(ended?),
+        () = told.again() => Err(anyhow::anyhow!("ended before everything was answered")),
+    }
+}
+
+/// SIGINT and SIGTERM, or Ctrl-C where there are no signals.
+struct Told {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Told {
+    fn listen() -> anyhow::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits until the process is told to end, one more time.
+    async fn again(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_an_address_that_can_be_reached() {
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(url(&listener).unwrap(), format!("http://127.0.0.1:{port}"));
+    }
+
+    #[test]
+    fn a_taken_address_is_named_with_the_flag_that_changes_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = listen(address, "--admin").unwrap_err();
+        let text = report::describe(&error);
+        assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+        assert!(text.contains("in use") && text.contains("--admin 127.0.0.1:0"), "{text}");
+    }
+}

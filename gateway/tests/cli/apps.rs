@@ -1,0 +1,98 @@
+//! `gw dev`, `gw push` and `gw serve`: what they refuse before they begin.
+
+use std::net::TcpListener;
+
+use crate::User;
+
+/// The smallest component: a plugin that is there, though it handles nothing.
+const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+
+const APP: &str = r#"
+[app]
+name = "tiny"
+version = "0.1.0"
+
+[[plugin]]
+name = "echo"
+path = "echo.wasm"
+
+[[route]]
+path = "/echo"
+methods = ["POST"]
+plugins = ["echo"]
+"#;
+
+fn app(user: &User, manifest: &str) -> String {
+    user.write("app/echo.wasm", COMPONENT);
+    user.write("app/gw.toml", manifest);
+    user.path("app")
+}
+
+#[test]
+fn every_mistake_in_a_manifest_is_told_at_once_with_its_line() {
+    let user = User::new();
+    let manifest = APP.replace("version =", "vershun =").replace("[\"echo\"]", "[\"ehco\"]");
+    let folder = app(&user, &manifest);
+    for command in ["dev", "push"] {
+        let said = user.gw(&[command, &folder]);
+        said.refused(2, &["gw.toml:4", "vershun", "`version`", "gw.toml:13", "ehco", "`echo`"]);
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_a_mistake_in_the_manifest() {
+    let user = User::new();
+    let folder = app(&user, &APP.replace("echo.wasm", "gone"));
+    user.gw(&["dev", &folder]).refused(2, &["echo", "gone"]);
+    std::fs::create_dir(user.path("app/gone")).unwrap();
+    user.gw(&["dev", &folder]).refused(2, &["echo", "Cargo.toml"]);
+}
+
+#[test]
+fn a_folder_without_a_manifest_is_refused() {
+    let user = User::new();
+    user.gw(&["dev"]).refused(2, &["gw.toml", "hint:"]);
+    user.gw(&["push", "nowhere"]).refused(2, &["gw.toml in nowhere"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_fix() {
+    let user = User::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = app(&user, APP);
+    let fix = "--listen 127.0.0.1:0";
+    user.gw(&["dev", &folder, "--listen", &address]).refused(1, &[&address, "in use", fix]);
+    let state = user.path("state");
+    let serve = ["serve", "--state", &state, "--listen"];
+    user.gw(&[&serve[..], &[&address]].concat()).refused(1, &[&address, "in use", fix]);
+    let admin = ["127.0.0.1:0", "--admin", &address];
+    user.gw(&[&serve[..], &admin].concat())
+        .refused(1, &[&address, "in use", "--admin 127.0.0.1:0"]);
+}
+
+#[test]
+fn a_push_without_a_key_says_how_to_make_one() {
+    let user = User::new();
+    let folder = app(&user, APP);
+    user.gw(&["push", &folder]).refused(1, &["there is no key", "gw keys new"]);
+}
+
+#[test]
+fn a_configuration_with_a_typo_is_refused_with_a_suggestion() {
+    let user = User::new();
+    let config = user.write("gateway.toml", "[inference]\nqueue_maxx = 3\n");
+    let state = user.path("state");
+    user.gw(&["serve", "--state", &state, "--config", &config])
+        .refused(2, &["gateway.toml:2", "queue_maxx", "did you mean `queue_max`"]);
+    user.gw(&["serve", "--state", &state, "--config", "gone.toml"]).refused(2, &["gone.toml"]);
+}
+
+#[test]
+fn a_trusted_key_that_is_none_is_refused() {
+    let user = User::new();
+    let state = user.path("state");
+    user.gw(&["serve", "--state", &state, "--trust", "nonsense"]).refused(2, &["nonsense"]);
+    let noise = user.write("keys", "# a comment\ned25519:short\n");
+    user.gw(&["serve", "--state", &state, "--trust", &noise]).refused(2, &["keys:2"]);
+}

@@ -1,0 +1,269 @@
+//! `out[b, c, y, x] = epilogue(sum over i, dy, dx of w[c, i, dy, dx] * in[b, i, …], …)`.
+//!
+//! An implicit matrix product with the variants of [`crate::gemm`]: rows are output channels,
+//! columns pixels. A window of 1 x 1 reads x as the matrix that it is; a depthwise convolution is
+//! the case of one row, one invocation per four pixels. Source: `Conv` (ONNX 22).
+
+use crate::compose::Composer;
+use crate::data::Data;
+use crate::gemm::{self, Epilogue, Weights};
+use crate::kernel::{Caps, Dispatch, Unsupported};
+use crate::layout::Matrix;
+
+const NAME: &str = "conv";
+
+/// Rows and columns of the output share a word.
+const SIDE_MAX: u32 = 1 << 16;
+
+/// What to compute: a 2-D convolution in NCHW (`Conv`, ONNX 22); one axis is height 1.
+///
+/// Bindings: x `[batch, channels_in, h, w]`, weights
+/// `[channels_out, channels_in / groups, kernel h, kernel w]`, the epilogue's further inputs, the
+/// output `[batch, channels_out, h, w]`. Pairs are (height, width).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Batch entries.
+    pub batch: u32,
+    /// Groups; divides both channel counts.
+    pub groups: u32,
+    /// Channels of x.
+    pub channels_in: u32,
+    /// Channels of the output.
+    pub channels_out: u32,
+    /// The size of x.
+    pub input: [u32; 2],
+    /// The size of the output.
+    pub output: [u32; 2],
+    /// The size of the window.
+    pub kernel: [u32; 2],
+    /// Steps of the window.
+    pub strides: [u32; 2],
+    /// Zeros before x; the output size implies those after.
+    pub pads: [u32; 2],
+    /// Steps inside the window.
+    pub dilations: [u32; 2],
+    /// What is done to each accumulator. Further inputs are addressed by batch axes
+    /// (batch entry, group), row = channel inside the group, column = pixel: see
+    /// [`Spec::per_channel`] and [`Spec::like_output`].
+    pub epilogue: Epilogue,
+}
+
+impl Spec {
+    /// An epilogue input with one value per output channel, such as a bias.
+    pub fn per_channel(&self) -> Matrix {
+        let per_group = self.channels_out / self.groups.max(1);
+        Matrix { offset: 0, batch: [0, per_group.cast_signed()], row: 1, col: 0 }
+    }
+
+    /// An epilogue input with the shape of the output, such as a residual.
+    pub fn like_output(&self) -> Matrix {
+        let pixels = self.output[0].wrapping_mul(self.output[1]);
+        Matrix::dense([self.batch, self.groups], self.channels_out / self.groups.max(1), pixels)
+    }
+}
+
+/// Every way that the adapter allows, the default first.
+///
+/// # Errors
+/// Where channel counts do not divide by the groups, or a size is beyond the kernel.
+pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    let unsupported = |reason: String| Err(Unsupported::new(NAME, reason));
+    let groups = spec.groups;
+    let divides = |channels: u32| groups != 0 && channels.is_multiple_of(groups);
+    if !divides(spec.channels_in) || !divides(spec.channels_out) {
+        let (channels_in, channels_out) = (spec.channels_in, spec.channels_out);
+        return unsupported(format!(
+            "{channels_in} and {channels_out} channels in {groups} groups"
+        ));
+    }
+    let side = spec.output[0].max(spec.output[1]);
+    if side >= SIDE_MAX {
+        return unsupported(format!("an output side of {side}, {SIDE_MAX} or more"));
+    }
+    let channels = spec.channels_in / groups;
+    let k = u64::from(channels) * u64::from(spec.kernel[0]) * u64::from(spec.kernel[1]);
+    let Ok(k) = u32::try_from(k) else {
+        return unsupported(format!("{k} weights for one output channel"));
+    };
+    let shape = gemm::Shape {
+        batch: [spec.batch, groups],
+        m: spec.channels_out / groups,
+        n: spec.output[0].wrapping_mul(spec.output[1]),
+        k,
+    };
+    let whole = spec.kernel == [1, 1]
+        && spec.strides == [1, 1]
+        && spec.pads == [0, 0]
+        && spec.input == spec.output;
+    gemm::variants_with(NAME, shape, !whole, caps, &|composer| {
+        if whole {
+            pointwise_operands(composer, spec, shape);
+        } else {
+            window_operands(composer, spec, shape, channels);
+        }
+        let output = spec.like_output();
+        crate::operands::epilogue(composer, shape.n, &output, &spec.epilogue, false)
+    })
+}
+
+/// The default variant.
+///
+/// # Errors
+/// As [`variants`].
+pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+/// x is a matrix of channels by pixels.
+fn pointwise_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) {
+    let mut a = Matrix::dense([1, spec.groups], shape.m, shape.k);
+    a.batch[0] = 0;
+    let product = gemm::Spec {
+        batch: shape.batch,
+        m: shape.m,
+        n: shape.n,
+        k: shape.k,
+        a,
+        b: Weights::Strided(Matrix::dense(shape.batch, shape.k, shape.n)),
+        output: spec.like_output(),
+        epilogue: Epilogue::identity(),
+    };
+    crate::operands::b(composer, &product);
+    crate::operands::a(composer, &product);
+}
+
+fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape, channels: u32) {
+    composer.source(include_str!("conv.wgsl")).source(include_str!("operands.wgsl"));
+    let pairs = [
+        ("in", spec.input),
+        ("kernel", spec.kernel),
+        ("stride", spec.strides),
+        ("pad", spec.pads),
+        ("dilation", spec.dilations),
+    ];
+    for (name, [h, w]) in pairs {
+        composer.u32(format!("{name}_h"), h).u32(format!("{name}_w"), w);
+    }
+    composer.u32("out_w", spec.output[1]).u32("channels", channels);
+    composer.read("b", "f32").hook("b_at", "b_at_window").hook("load_b", "load_b_window");
+    composer.hook("a_at", "a_at_filter");
+    if shape.k.is_multiple_of(4) {
+        composer.constant("A_UNIT", 4).read("a", "vec4<f32>").hook("load_a", "load_a_wide");
+    } else {
+        composer.constant("A_UNIT", 1).u32("a_k", 1);
+        composer.read("a", "f32").hook("load_a", "load_a_scattered");
+    }
+}
+
+/// What the output buffer holds.
+///
+/// # Panics
+/// Where the inputs are not those of the spec.
+pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+    let (x, weights) = (inputs[0].f32(), inputs[1].f32());
+    let (channels_in, channels_out) =
+        (spec.channels_in / spec.groups, spec.channels_out / spec.groups);
+    let [height, width] = spec.input.map(i64::from);
+    let pixels = spec.output[0] * spec.output[1];
+    let at = |axis: usize, out: u32, step: u32| {
+        i64::from(out) * i64::from(spec.strides[axis]) - i64::from(spec.pads[axis])
+            + i64::from(step) * i64::from(spec.dilations[axis])
+    };
+    let sum = |[batch, group]: [u32; 2], row: u32, pixel: u32| {
+        let mut total = 0.0;
+        for channel in 0..channels_in {
+            for (i, j) in (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| (i, j)))
+            {
+                let (y, z) = (at(0, pixel / spec.output[1], i), at(1, pixel % spec.output[1], j));
+                if !(0..height).contains(&y) || !(0..width).contains(&z) {
+                    continue;
+                }
+                let plane = i64::from(batch * spec.channels_in + group * channels_in + channel);
+                let from = usize::try_from((plane * height + y) * width + z).expect("inside x");
+                let filter = (group * channels_out + row) * channels_in + channel;
+                let tap = ((filter * spec.kernel[0]) + i) * spec.kernel[1] + j;
+                total += f64::from(x[from]) * f64::from(weights[tap as usize]);
+            }
+        }
+        total
+    };
+    let batch = [spec.batch, spec.groups];
+    let output = spec.like_output();
+    gemm::product(batch, [channels_out, pixels], &output, &spec.epilogue, &inputs[2..], sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+    use crate::expr::{Binary, Expr};
+    use crate::kernel::Scalar;
+
+    fn spec(groups: u32, channels: [u32; 2], input: [u32; 2], kernel: [u32; 2]) -> Spec {
+        Spec {
+            batch: 1,
+            groups,
+            channels_in: channels[0],
+            channels_out: channels[1],
+            input,
+            output: [input[0] - kernel[0] + 1, input[1] - kernel[1] + 1],
+            kernel,
+            strides: [1, 1],
+            pads: [0, 0],
+            dilations: [1, 1],
+            epilogue: Epilogue::identity(),
+        }
+    }
+
+    #[test]
+    fn reference_matches_a_table() {
+        let x = Data::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let ones = Data::F32(vec![1.0; 4]);
+        let given = reference(&spec(1, [1, 1], [2, 3], [2, 2]), &[x.clone(), ones]);
+        assert_eq!(given.f32(), [12.0, 16.0]);
+        let strided = Spec {
+            output: [1, 2],
+            strides: [2, 2],
+            pads: [1, 1],
+            dilations: [2, 2],
+            ..spec(1, [1, 1], [2, 3], [2, 2])
+        };
+        let taps = Data::F32(vec![1000.0, 100.0, 10.0, 1.0]);
+        // Windows reach rows -1 and 1, columns -1 and 1, then 1 and 3.
+        assert_eq!(reference(&strided, &[x.clone(), taps]).f32(), [5.0, 50.0]);
+        let mut grouped = spec(2, [2, 2], [1, 3], [1, 1]);
+        grouped.epilogue = Epilogue {
+            expr: Expr::binary(Binary::Add, Scalar::F32),
+            inputs: vec![grouped.per_channel()],
+        };
+        let factors = Data::F32(vec![10.0, 100.0]);
+        let bias = Data::F32(vec![1.0, 2.0]);
+        let given = reference(&grouped, &[x, factors, bias]);
+        assert_eq!(given.f32(), [11.0, 21.0, 31.0, 402.0, 502.0, 602.0]);
+    }
+
+    #[test]
+    fn every_variant_is_valid() {
+        let shapes = [
+            spec(1, [3, 32], [9, 9], [3, 3]),
+            spec(8, [8, 8], [9, 8], [3, 3]),
+            spec(1, [4, 16], [4, 4], [1, 1]),
+            spec(2, [6, 4], [5, 5], [1, 1]),
+            spec(1, [4, 40], [6, 5], [2, 2]),
+        ];
+        for mut spec in shapes {
+            check::variants(|caps| variants(&spec, caps));
+            let mut expr = Expr::binary(Binary::Add, Scalar::F32);
+            expr = expr.then(&Expr::binary(Binary::Add, Scalar::F32), 0);
+            spec.epilogue =
+                Epilogue { expr, inputs: vec![spec.per_channel(), spec.like_output()] };
+            check::variants(|caps| variants(&spec, caps));
+        }
+    }
+
+    #[test]
+    fn groups_that_do_not_divide_are_refused() {
+        assert!(dispatch(&spec(2, [3, 4], [3, 3], [1, 1]), &Caps::minimal()).is_err());
+        assert!(dispatch(&spec(0, [2, 2], [3, 3], [1, 1]), &Caps::minimal()).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! `out[o, j, i] = data[o, indices[j], i]`.
+//!
+//! Source: `Gather` (ONNX 13).
+
+use crate::compose::Composer;
+use crate::data::Data;
+use crate::expr::Value;
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+
+const NAME: &str = "gather";
+
+/// What rows are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Elements of the output's type.
+    Plain(Scalar),
+    /// Bytes laid out by [`pack_i8`], with one `f32` scale per row of the table in a buffer of
+    /// its own; the output is `F32`.
+    PackedI8,
+}
+
+/// What to compute.
+///
+/// Bindings: data `[outer, axis, inner]`, the scales `[outer * axis]` (only with
+/// [`Table::PackedI8`]), indices `[count]` (`I32`; negative ones count from the end, an index
+/// outside gives zeros), the output `[outer, count, inner]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// What rows are made of.
+    pub table: Table,
+    /// The axes before.
+    pub outer: u32,
+    /// The axis that the indices name.
+    pub axis: u32,
+    /// The axes after: the length of a row.
+    pub inner: u32,
+    /// The number of indices.
+    pub count: u32,
+}
+
+/// Lays rows of `inner` bytes out for [`Table::PackedI8`]: four to a word, lowest byte first, each
+/// row padded with zeros.
+pub fn pack_i8(rows: &[i8], inner: u32) -> Vec<u32> {
+    let word = |bytes: &[i8]| {
+        let mut padded = [0u8; 4];
+        for (to, from) in padded.iter_mut().zip(bytes) {
+            *to = from.cast_unsigned();
+        }
+        u32::from_le_bytes(padded)
+    };
+    rows.chunks((inner as usize).max(1)).flat_map(|row| row.chunks(4).map(word)).collect()
+}
+
+/// Every way that the adapter allows, the default first.
+///
+/// # Errors
+/// Where a size is beyond the kernel or the adapter.
+pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    let wide = spec.inner.is_multiple_of(4);
+    let part_of = |scalar: Scalar| match wide {
+        true => format!("vec4<{}>", scalar.wgsl()),
+        false => scalar.wgsl().to_owned(),
+    };
+    let (part, reading, kind) = match spec.table {
+        Table::Plain(scalar) => (part_of(scalar), "read_plain", scalar.wgsl()),
+        Table::PackedI8 if wide => (part_of(Scalar::F32), "read_four_bytes", "i8"),
+        Table::PackedI8 => (part_of(Scalar::F32), "read_one_byte", "i8"),
+    };
+    let width = if wide { ", vec4" } else { "" };
+    let mut composer = Composer::new(NAME, format!("rows of {kind}{width}"));
+    composer.source(include_str!("gather.wgsl")).hook("read_part", reading);
+    composer.text(&format!("alias Part = {part};\n"));
+    let parts = if wide { spec.inner / 4 } else { spec.inner };
+    let total = u64::from(spec.outer) * u64::from(spec.count) * u64::from(parts);
+    let count = u32::try_from(total)
+        .map_err(|_| Unsupported::new(NAME, format!("{total} elements are too many")))?;
+    composer.u32("count", count).u32("parts", parts);
+    composer.u32("axis", spec.axis).u32("indices", spec.count);
+    if spec.table == Table::PackedI8 {
+        composer.read("data", "u32").read("scales", "f32");
+    } else {
+        composer.read("data", &part);
+    }
+    composer.read("indices", "i32").write("result", &part);
+    composer.constant("WIDTH", 64);
+    let groups = total.div_ceil(64);
+    Ok(vec![composer.finish("gather_part", 64, groups, Needs::default(), caps)?])
+}
+
+/// The default variant.
+///
+/// # Errors
+/// As [`variants`].
+pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+/// What the output holds.
+///
+/// # Panics
+/// Where the inputs are not those of the spec.
+pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+    let (axis, inner) = (spec.axis as usize, spec.inner as usize);
+    let scalar = if let Table::Plain(scalar) = spec.table { scalar } else { Scalar::F32 };
+    let indices = inputs[inputs.len() - 1].i32();
+    let read = |row: usize, column: usize| match spec.table {
+        Table::Plain(_) => inputs[0].at(row * inner + column),
+        Table::PackedI8 => {
+            let word = inputs[0].u32()[row * inner.div_ceil(4) + column / 4];
+            let byte = word.to_le_bytes()[column % 4].cast_signed();
+            Value::F32(f32::from(byte) * inputs[1].f32()[row])
+        }
+    };
+    let mut out = Vec::new();
+    for outer in 0..spec.outer as usize {
+        for &index in indices {
+            let place = if index < 0 { i64::from(index) + axis as i64 } else { i64::from(index) };
+            let row = usize::try_from(place).ok().filter(|&place| place < axis);
+            out.extend((0..inner).map(|column| match row {
+                Some(place) => read(outer * axis + place, column),
+                None => Value::new(scalar, 0.0),
+            }));
+        }
+    }
+    Data::collect(scalar, out.into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+
+    #[test]
+    fn reference_matches_a_table() {
+        let spec = Spec { table: Table::Plain(Scalar::I32), outer: 1, axis: 3, inner: 2, count: 3 };
+        let data = Data::I32(vec![1, 2, 3, 4, 5, 6]);
+        let given = reference(&spec, &[data, Data::I32(vec![2, -3, 3])]);
+        assert_eq!(given.i32(), [5, 6, 1, 2, 0, 0]);
+        let spec = Spec { table: Table::PackedI8, count: 1, axis: 2, inner: 5, ..spec };
+        let bytes: Vec<i8> = vec![0, 0, 0, 0, 0, 1, -2, 127, -128, 5];
+        let words = pack_i8(&bytes, 5);
+        assert_eq!(words.len(), 4);
+        let scales = Data::F32(vec![1.0, 0.5]);
+        let given = reference(&spec, &[Data::U32(words), scales, Data::I32(vec![1])]);
+        assert_eq!(given.f32(), [0.5, -1.0, 63.5, -64.0, 2.5]);
+    }
+
+    #[test]
+    fn every_variant_is_valid() {
+        let scalars = [Scalar::F32, Scalar::I32, Scalar::U32];
+        for table in scalars.map(Table::Plain).into_iter().chain([Table::PackedI8]) {
+            for inner in [1, 4, 7, 384] {
+                let spec = Spec { table, outer: 2, axis: 5, inner, count: 3 };
+                check::variants(|caps| variants(&spec, caps));
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! `out[b, m, n] = epilogue(sum over k of a[b, m, k] * b[b, k, n], …)`, in f32.
+//!
+//! A workgroup computes a tile of the output. On software adapters a tile lies in the registers
+//! of one subgroup and workgroup memory is not touched: there the cost is loads, whatever their
+//! width, and barriers. On hardware 64 invocations share a tile of 64 x 64 in workgroup memory.
+//! Every variant adds in the order of k, so that a row's result does not depend on its batch;
+//! only `split` adds partial sums. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
+
+use crate::compose::Composer;
+use crate::data::Data;
+use crate::expr::Expr;
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+use crate::layout::Matrix;
+use crate::operands;
+
+const NAME: &str = "gemm";
+
+/// What is done to each accumulator before it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Epilogue {
+    /// Input 0 is the accumulator (`F32`), input `i + 1` is `inputs[i]`; the result is `F32`.
+    pub expr: Expr,
+    /// Where the further inputs (`F32`) lie, addressed by (batch, row, column) of the output.
+    pub inputs: Vec<Matrix>,
+}
+
+impl Epilogue {
+    /// The accumulator as it is.
+    pub fn identity() -> Self {
+        Self { expr: Expr::identity(Scalar::F32), inputs: Vec::new() }
+    }
+}
+
+/// The right-hand matrix, `[k, n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// `f32` with any strides: rows are `k`, columns are `n`; batch strides may be 0.
+    Strided(Matrix),
+    /// One matrix for the whole batch, laid out by [`pack_f32`].
+    PackedF32,
+    /// One matrix for the whole batch, laid out by [`pack_i8`], with one `f32` scale per column
+    /// in a buffer of its own.
+    PackedI8,
+}
+
+/// What to compute.
+///
+/// Bindings: `a`, `b`, the scales `[n]` (only with [`Weights::PackedI8`]), the epilogue's
+/// further inputs, the output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Two batch axes; `[1, 1]` where there is one matrix.
+    pub batch: [u32; 2],
+    /// Rows of `a` and of the output.
+    pub m: u32,
+    /// Columns of `b` and of the output.
+    pub n: u32,
+    /// The axis summed over.
+    pub k: u32,
+    /// The left-hand matrix `[m, k]`, `f32`.
+    pub a: Matrix,
+    /// The right-hand matrix `[k, n]`.
+    pub b: Weights,
+    /// Where the result `[m, n]` goes.
+    pub output: Matrix,
+    /// What is done to each accumulator.
+    pub epilogue: Epilogue,
+}
+
+/// Columns of one packed tile.
+const PACK: usize = 64;
+
+/// Lays a row-major `[k, n]` matrix out for [`Weights::PackedF32`]: tiles of 64 columns one after
+/// another, each `[k][64]`, the last padded with zeros.
+///
+/// # Panics
+/// Where `weights` has not `k * n` elements.
+pub fn pack_f32(weights: &[f32], k: u32, n: u32) -> Vec<f32> {
+    let (k, n) = (k as usize, n as usize);
+    assert_eq!(weights.len(), k * n, "a matrix has k * n elements");
+    let mut packed = vec![0.0; n.div_ceil(PACK) * PACK * k];
+    for (row, values) in weights.chunks_exact(n.max(1)).enumerate() {
+        for (tile, values) in values.chunks(PACK).enumerate() {
+            let at = (tile * k + row) * PACK;
+            packed[at..at + values.len()].copy_from_slice(values);
+        }
+    }
+    packed
+}
+
+/// Lays a row-major `[k, n]` matrix of bytes out for [`Weights::PackedI8`]: tiles of 64 columns,
+/// each `[k / 4][16][4]` words; a word holds four neighbouring columns of one `k`, lowest byte
+/// first. Both axes are padded with zeros.
+///
+/// # Panics
+/// Where `weights` has not `k * n` elements.
+pub fn pack_i8(weights: &[i8], k: u32, n: u32) -> Vec<u32> {
+    let (k, n) = (k as usize, n as usize);
+    assert_eq!(weights.len(), k * n, "a matrix has k * n elements");
+    let steps = k.div_ceil(4);
+    let mut packed = vec![0; n.div_ceil(PACK) * PACK * steps];
+    for (row, values) in weights.chunks_exact(n.max(1)).enumerate() {
+        for (col, &value) in values.iter().enumerate() {
+            let (tile, quad, byte) = (col / PACK, col % PACK / 4, col % 4);
+            let word = ((tile * steps + row / 4) * (PACK / 4) + quad) * 4 + row % 4;
+            packed[word] |= u32::from(value.cast_unsigned()) << (8 * byte);
+        }
+    }
+    packed
+}
+
+/// Every way that the adapter allows, the default first.
+///
+/// # Errors
+/// Where the epilogue has more inputs than the adapter binds or immediates hold.
+pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    let shape = Shape { batch: spec.batch, m: spec.m, n: spec.n, k: spec.k };
+    variants_with(NAME, shape, false, caps, &|composer| {
+        operands::a(composer, spec);
+        operands::b(composer, spec);
+        let scaled = matches!(spec.b, Weights::PackedI8);
+        operands::epilogue(composer, spec.n, &spec.output, &spec.epilogue, scaled)
+    })
+}
+
+/// The default variant.
+///
+/// # Errors
+/// As [`variants`].
+pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+/// The sizes of a product, whatever its operands are.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) batch: [u32; 2],
+    pub(crate) m: u32,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
+}
+
+/// How a workgroup goes about its tile.
+#[derive(Clone, Copy)]
+enum Way {
+    Subgroup { lanes: u32, rows: u32, quads: u32 },
+    Plain { lanes: u32, rows: u32, quads: u32 },
+    Shared,
+    Split { rows: u32 },
+}
+
+/// The variants of any product whose operands `operands` declares; `gathers` where each value of
+/// b costs a load of its own.
+pub(crate) fn variants_with(
+    name: &'static str,
+    shape: Shape,
+    gathers: bool,
+    caps: &Caps,
+    operands: &dyn Fn(&mut Composer) -> Result<(), Unsupported>,
+) -> Result<Vec<Dispatch>, Unsupported> {
+    let mut found = Vec::new();
+    for way in ways(shape.m, gathers, caps) {
+        let mut composer = Composer::new(name, way.name());
+        composer.source(include_str!("gemm.wgsl"));
+        composer.u32("m", shape.m).u32("n", shape.n).u32("k", shape.k);
+        composer.u32("inner_batch", shape.batch[1].max(1));
+        operands(&mut composer)?;
+        found.push(way.finish(composer, shape, caps)?);
+    }
+    Ok(found)
+}
+
+/// The ways open on an adapter, best first.
+fn ways(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
+    // Few rows leave most of a tall tile's work unused; a tall one amortises costly columns.
+    let rows = match m {
+        0..=1 => 1,
+        2 => 2,
+        3..=4 => 4,
+        5..=8 => 8,
+        32.. if gathers => 32,
+        _ => 16,
+    };
+    let mut ways = Vec::new();
+    if let Some((smallest, largest)) = caps.subgroup
+        && smallest == largest
+        && matches!(largest, 4 | 8 | 16 | 32 | 64)
+    {
+        // 16 x 8 sums per lane won on llvmpipe; wide subgroups reach the same tile with less.
+        let quads = if largest <= 16 && !gathers { 2 } else { 1 };
+        ways.push(Way::Subgroup { lanes: largest, rows, quads });
+    }
+    let lanes = if caps.software { 8 } else { 64 };
+    // With one row there is nothing to share.
+    let place = if m == 1 { 0 } else { ways.len() };
+    ways.insert(place, Way::Plain { lanes, rows: rows.min(16), quads: 1 });
+    if caps.workgroup_bytes >= SHARED_BYTES && caps.workgroup_invocations >= 64 {
+        let place = if caps.software || m == 1 { ways.len() } else { 0 };
+        ways.insert(place, Way::Shared);
+        if m <= 4 {
+            // A depthwise window is too short to split.
+            let place = if caps.software || gathers { ways.len() } else { 0 };
+            ways.insert(place, Way::Split { rows });
+        }
+    }
+    ways
+}
+
+/// Two tiles of 64 x 16, or the partial sums of 64 invocations with four rows each.
+const SHARED_BYTES: u32 = 8 << 10;
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Self::Subgroup { lanes, rows, quads } => format!("subgroup{lanes} {rows}x{quads}"),
+            Self::Plain { lanes, rows, quads } => format!("plain{lanes} {rows}x{quads}"),
+            Self::Shared => "shared 64x64".to_owned(),
+            Self::Split { rows } => format!("split {rows}"),
+        }
+    }
+
+    fn finish(
+        self,
+        mut composer: Composer,
+        shape: Shape,
+        caps: &Caps,
+    ) -> Result<Dispatch, Unsupported> {
+        let mut needs = Needs::default();
+        let (entry, lanes, rows, quads) = match self {
+            Self::Subgroup { lanes, rows, quads } => {
+                needs.subgroup = Some(lanes);
+                composer.hook("hear", "subgroupBroadcast");
+                registers(&mut composer, [rows, quads, lanes, lanes])
+            }
+            Self::Plain { lanes, rows, quads } => {
+                composer.hook("hear", "hear_self");
+                registers(&mut composer, [rows, quads, lanes, 1])
+            }
+            Self::Shared => {
+                needs.workgroup_bytes = SHARED_BYTES;
+                ("shared_tile", 64, 64, 16)
+            }
+            Self::Split { rows } => {
+                needs.workgroup_bytes = SHARED_BYTES;
+                composer.constant("ROWS", rows);
+                ("split_rows", 64, rows, 8)
+            }
+        };
+        let tiles = u64::from(shape.m.div_ceil(rows)) * u64::from(shape.n.div_ceil(4 * quads));
+        let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);
+        composer.finish(entry, lanes, tiles.saturating_mul(batch), needs, caps)
+    }
+}
+
+/// Declares the sizes of a tile in registers, of which `share` lanes share the loads of `a`.
+fn registers(
+    composer: &mut Composer,
+    [rows, quads, lanes, share]: [u32; 4],
+) -> (&'static str, u32, u32, u32) {
+    composer.constant("ROWS", rows).constant("QUADS", quads);
+    composer.constant("LANES", lanes).constant("SHARE", share);
+    composer.constant("A_LOADS", rows.div_ceil(share)).constant("STEPS", share.div_ceil(rows));
+    ("rows_in_registers", lanes, rows, quads * lanes)
+}
+
+/// What the output buffer holds afterwards, zero where nothing is stored.
+///
+/// # Panics
+/// Where the inputs are not those of the spec.
+pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+    let a = inputs[0].f32();
+    let scaled = matches!(spec.b, Weights::PackedI8);
+    let further = &inputs[if scaled { 3 } else { 2 }..];
+    product(spec.batch, [spec.m, spec.n], &spec.output, &spec.epilogue, further, |z, row, col| {
+        let sum: f64 = (0..spec.k)
+            .map(|k| {
+                let weight = weight(spec, &inputs[1], z, k, col);
+                f64::from(a[spec.a.at(z, row, k)]) * f64::from(weight)
+            })
+            .sum();
+        if scaled { sum * f64::from(inputs[2].f32()[col as usize]) } else { sum }
+    })
+}
+
+fn weight(spec: &Spec, b: &Data, z: [u32; 2], k: u32, col: u32) -> f32 {
+    let (row, column) = (k as usize, col as usize);
+    let (tile, inside) = (column / PACK, column % PACK);
+    match spec.b {
+        Weights::Strided(matrix) => b.f32()[matrix.at(z, k, col)],
+        Weights::PackedF32 => b.f32()[(tile * spec.k as usize + row) * PACK + inside],
+        Weights::PackedI8 => {
+            let steps = spec.k.div_ceil(4) as usize;
+            let word = ((tile * steps + row / 4) * (PACK / 4) + inside / 4) * 4 + row % 4;
+            f32::from(b.u32()[word].to_le_bytes()[inside % 4].cast_signed())
+        }
+    }
+}
+
+/// Applies an epilogue to every sum and stores it.
+pub(crate) fn product(
+    batch: [u32; 2],
+    size: [u32; 2],
+    output: &Matrix,
+    epilogue: &Epilogue,
+    further: &[Data],
+    sum: impl Fn([u32; 2], u32, u32) -> f64,
+) -> Data {
+    use crate::expr::Value;
+    let mut out = Vec::new();
+    for z in (0..batch[0]).flat_map(|outer| (0..batch[1]).map(move |inner| [outer, inner])) {
+        for (row, col) in (0..size[0]).flat_map(|row| (0..size[1]).map(move |col| (row, col))) {
+            let mut values = vec![Value::F32(sum(z, row, col) as f32)];
+            values.extend(
+                further
+                    .iter()
+                    .zip(&epilogue.inputs)
+                    .map(|(data, matrix)| Value::F32(data.f32()[matrix.at(z, row, col)])),
+            );
+            let Value::F32(value) = epilogue.expr.eval(&values) else {
+                panic!("the result of an epilogue is F32")
+            };
+            let at = output.at(z, row, col);
+            out.resize(out.len().max(at + 1), 0.0);
+            out[at] = value;
+        }
+    }
+    Data::F32(out)
+}
+
+#[cfg(test)]
+mod tests;

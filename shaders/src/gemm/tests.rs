@@ -1,0 +1,101 @@
+use super::*;
+use crate::check;
+use crate::expr::{Binary, Instr, Unary};
+
+fn plain(m: u32, n: u32, k: u32) -> Spec {
+    Spec {
+        batch: [1, 1],
+        m,
+        n,
+        k,
+        a: Matrix::dense([1, 1], m, k),
+        b: Weights::Strided(Matrix::dense([1, 1], k, n)),
+        output: Matrix::dense([1, 1], m, n),
+        epilogue: Epilogue::identity(),
+    }
+}
+
+/// `relu(sum + bias) * residual`.
+fn fused(m: u32, n: u32) -> Epilogue {
+    let mut expr = Expr::new(vec![Scalar::F32; 3]);
+    let biased = expr.push(Instr::Binary(Binary::Add, 0, 1));
+    let positive = expr.push(Instr::Unary(Unary::Relu, biased));
+    expr.push(Instr::Binary(Binary::Mul, positive, 2));
+    Epilogue { expr, inputs: vec![Matrix::per_column(), Matrix::dense([1, 1], m, n)] }
+}
+
+#[test]
+fn reference_matches_a_table() {
+    let a = Data::F32(vec![1.0, 2.0, 3.0, 4.0]);
+    let b = Data::F32(vec![1.0, -1.0, 0.5, 1.0]);
+    assert_eq!(reference(&plain(2, 2, 2), &[a.clone(), b.clone()]).f32(), [2.0, 1.0, 5.0, 1.0]);
+    let spec = Spec { epilogue: fused(2, 2), ..plain(2, 2, 2) };
+    let bias = Data::F32(vec![1.0, -3.0]);
+    let factor = Data::F32(vec![2.0, 2.0, 10.0, 10.0]);
+    assert_eq!(reference(&spec, &[a, b, bias, factor]).f32(), [6.0, 0.0, 60.0, 0.0]);
+}
+
+#[test]
+fn packed_weights_mean_the_same_as_plain_ones() {
+    for (k, n) in [(1, 1), (3, 5), (4, 64), (7, 65), (9, 130)] {
+        let bytes: Vec<i8> = (0..k * n).map(|i| (i * 37 % 255) as i8).collect();
+        let floats: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte)).collect();
+        let scales: Vec<f32> = (0..n).map(|col| 0.5 + col as f32).collect();
+        let a = Data::F32((0..2 * k).map(|i| i as f32 - 3.0).collect());
+        let base = plain(2, n, k);
+        let expected = reference(&base, &[a.clone(), Data::F32(floats.clone())]);
+        let packed = Spec { b: Weights::PackedF32, ..base.clone() };
+        let given = reference(&packed, &[a.clone(), Data::F32(pack_f32(&floats, k, n))]);
+        assert_eq!(given, expected);
+        let quantised = Spec { b: Weights::PackedI8, ..base };
+        let words = Data::U32(pack_i8(&bytes, k, n));
+        let given = reference(&quantised, &[a, words, Data::F32(scales.clone())]);
+        for (index, (given, expected)) in given.f32().iter().zip(expected.f32()).enumerate() {
+            assert_eq!(*given, expected * scales[index % n as usize]);
+        }
+    }
+}
+
+#[test]
+fn every_variant_is_valid() {
+    for (m, n, k) in [(1, 1, 1), (3, 8, 4), (7, 10, 12), (17, 64, 5), (64, 384, 384)] {
+        let weights = [
+            Weights::Strided(Matrix::dense([1, 1], k, n)),
+            Weights::Strided(Matrix::dense([1, 1], n, k).transposed()),
+            Weights::PackedF32,
+            Weights::PackedI8,
+        ];
+        for b in weights {
+            for epilogue in [Epilogue::identity(), fused(m, n)] {
+                let spec = Spec { b, epilogue, ..plain(m, n, k) };
+                check::variants(|caps| variants(&spec, caps));
+            }
+        }
+    }
+}
+
+#[test]
+fn adapters_choose_by_what_they_are() {
+    let spec = plain(128, 384, 384);
+    let names: Vec<String> = check::adapters()
+        .iter()
+        .map(|caps| dispatch(&spec, caps).unwrap().kernel.variant)
+        .collect();
+    assert_eq!(names[0], "subgroup8 16x2");
+    assert_eq!(names[2], "plain8 16x1");
+    assert_eq!(names[4], "shared 64x64");
+}
+
+#[test]
+fn shapes_are_not_in_the_text() {
+    let caps = check::adapters()[0];
+    let text = |m, n, k| dispatch(&plain(m, n, k), &caps).unwrap().kernel;
+    assert_eq!(text(128, 384, 1536), text(32, 1536, 384));
+}
+
+#[test]
+fn an_epilogue_with_a_missing_input_is_refused() {
+    let mut spec = Spec { epilogue: fused(2, 2), ..plain(2, 2, 2) };
+    spec.epilogue.inputs.pop();
+    assert!(dispatch(&spec, &Caps::minimal()).is_err());
+}

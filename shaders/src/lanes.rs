@@ -1,0 +1,71 @@
+//! How many invocations share one row of a row-wise kernel.
+//!
+//! On software adapters each row has an invocation of its own, so that nothing waits. On hardware
+//! a workgroup of 64 takes a row, so that neighbours read neighbouring memory.
+
+use crate::compose::Composer;
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+
+/// One way to spread rows over invocations.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes {
+    shared: bool,
+}
+
+impl Lanes {
+    /// The ways open on an adapter, best first.
+    pub(crate) fn ways(caps: &Caps) -> Vec<Self> {
+        let alone = Self { shared: false };
+        let together = Self { shared: true };
+        if caps.software { vec![alone, together] } else { vec![together, alone] }
+    }
+
+    pub(crate) const fn is_shared(self) -> bool {
+        self.shared
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        if self.shared { "row per workgroup" } else { "row per invocation" }
+    }
+
+    /// Declares `LANES`, the invocations that share a row, and the folds over them.
+    pub(crate) fn declare(self, composer: &mut Composer) {
+        composer.source(include_str!("lanes.wgsl")).source(crate::expr::LIBRARY);
+        composer.constant("LANES", if self.shared { SHARING } else { 1 });
+        let (sum, max) =
+            if self.shared { ("sum_shared", "max_shared") } else { ("sum_alone", "max_alone") };
+        composer.hook("sum_of_lanes", sum).hook("max_of_lanes", max);
+    }
+
+    /// The dispatch over `rows` rows, of which each calls `entry(row, lane)`.
+    pub(crate) fn finish(
+        self,
+        mut composer: Composer,
+        entry: &'static str,
+        rows: u64,
+        caps: &Caps,
+    ) -> Result<Dispatch, Unsupported> {
+        let rows_word = u32::try_from(rows)
+            .map_err(|_| Unsupported::new(composer.name(), format!("{rows} rows are too many")))?;
+        composer.u32("rows", rows_word);
+        if self.shared {
+            composer.text(&format!(
+                "fn rows_of_group(group: u32, lane: u32) {{\n    {entry}(group, lane);\n}}\n"
+            ));
+            let needs = Needs { workgroup_bytes: 8 * SHARING, ..Needs::default() };
+            return composer.finish("rows_of_group", SHARING, rows, needs, caps);
+        }
+        composer.text(&format!(
+            "fn rows_of_group(group: u32, lane: u32) {{\n    let row = group * {ALONE}u + lane;\n    \
+             if (row < params.rows) {{\n        {entry}(row, 0u);\n    }}\n}}\n"
+        ));
+        let groups = rows.div_ceil(u64::from(ALONE));
+        composer.finish("rows_of_group", ALONE, groups, Needs::default(), caps)
+    }
+}
+
+/// A power of two, for the tree of the folds.
+const SHARING: u32 = 64;
+
+/// The vector width of llvmpipe, so that few rows still spread over all cores.
+const ALONE: u32 = 8;

@@ -1,0 +1,39 @@
+// How LANES invocations agree on one number per row: by themselves, or through workgroup memory.
+
+var<workgroup> lane_values: array<f32, LANES>;
+
+fn sum_alone(value: f32, lane: u32) -> f32 {
+    return value;
+}
+
+fn sum_shared(value: f32, lane: u32) -> f32 {
+    lane_values[lane] = value;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            lane_values[lane] += lane_values[lane + half];
+        }
+        workgroupBarrier();
+    }
+    let total = lane_values[0];
+    workgroupBarrier();
+    return total;
+}
+
+fn max_alone(value: f32, lane: u32) -> f32 {
+    return value;
+}
+
+fn max_shared(value: f32, lane: u32) -> f32 {
+    lane_values[lane] = value;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            lane_values[lane] = max_f32(lane_values[lane], lane_values[lane + half]);
+        }
+        workgroupBarrier();
+    }
+    let largest = lane_values[0];
+    workgroupBarrier();
+    return largest;
+}

@@ -1,0 +1,230 @@
+//! How a matrix product reads its operands and stores its sums: `b` of [`crate::gemm`] and the
+//! epilogue that [`crate::conv`] shares.
+
+use std::fmt::Write as _;
+
+use crate::compose::Composer;
+use crate::gemm::{Epilogue, Spec, Weights};
+use crate::kernel::{Scalar, Unsupported};
+use crate::layout::Matrix;
+
+/// Declares `a` and how it is read.
+pub(crate) fn a(composer: &mut Composer, spec: &Spec) {
+    composer.source(include_str!("operands.wgsl"));
+    let wide = spec.a.is_wide() && spec.k.is_multiple_of(4);
+    let unit: i32 = if wide { 4 } else { 1 };
+    composer.u32("a_offset", spec.a.offset / unit.cast_unsigned());
+    composer.u32("a_z0", (spec.a.batch[0] / unit).cast_unsigned());
+    composer.u32("a_z1", (spec.a.batch[1] / unit).cast_unsigned());
+    composer.u32("a_row", (spec.a.row / unit).cast_unsigned());
+    composer.hook("a_at", "a_at_strided");
+    if wide {
+        composer.read("a", "vec4<f32>").hook("load_a", "load_a_wide");
+    } else {
+        composer.u32("a_k", spec.a.col.cast_unsigned());
+        composer.read("a", "f32").hook("load_a", "load_a_scattered");
+    }
+}
+
+/// Declares `b` and how it is read.
+pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
+    match spec.b {
+        Weights::PackedF32 => {
+            tiled(composer, &Matrix::default(), 16, 16 * spec.k, spec.n.div_ceil(64) * 16);
+            composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
+        }
+        Weights::PackedI8 => {
+            let steps = 16 * spec.k.div_ceil(4);
+            tiled(composer, &Matrix::default(), 16, steps, spec.n.div_ceil(64) * 16);
+            composer.read("b", "vec4<u32>").hook("load_b", "load_b_bytes");
+        }
+        Weights::Strided(matrix) if matrix.is_wide() && spec.n.is_multiple_of(4) => {
+            tiled(composer, &matrix, matrix.row / 4, 16, spec.n / 4);
+            composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
+        }
+        Weights::Strided(matrix) if matrix.transposed().is_wide() && spec.k.is_multiple_of(4) => {
+            strided(composer, &matrix, 4);
+            composer.u32("b_n", (matrix.col / 4).cast_unsigned());
+            composer.read("b", "vec4<f32>").hook("load_b", "load_b_columns");
+        }
+        Weights::Strided(matrix) => {
+            strided(composer, &matrix, 1);
+            composer.u32("b_k", matrix.row.cast_unsigned());
+            composer.u32("b_n", matrix.col.cast_unsigned());
+            composer.read("b", "f32").hook("load_b", "load_b_scattered");
+        }
+    }
+}
+
+fn strided(composer: &mut Composer, matrix: &Matrix, unit: i32) {
+    composer.u32("b_offset", matrix.offset / unit.cast_unsigned());
+    composer.u32("b_z0", (matrix.batch[0] / unit).cast_unsigned());
+    composer.u32("b_z1", (matrix.batch[1] / unit).cast_unsigned());
+    composer.hook("b_at", "b_at_strided");
+}
+
+/// Sixteen vec4 columns lie side by side; then `tile` vec4 lie between two such groups.
+fn tiled(composer: &mut Composer, matrix: &Matrix, k: impl Into<i64>, tile: u32, quads: u32) {
+    composer.u32("b_offset", matrix.offset / 4);
+    composer.u32("b_z0", (matrix.batch[0] / 4).cast_unsigned());
+    composer.u32("b_z1", (matrix.batch[1] / 4).cast_unsigned());
+    composer.u32("b_k", k.into() as u32);
+    composer.u32("b_tile", tile).u32("b_last", quads.saturating_sub(1));
+    composer.hook("b_at", "b_at_tiled");
+}
+
+/// Where one value of an epilogue input comes from.
+enum Reach {
+    /// The same for all rows: read once per vec4 column.
+    Columns,
+    /// Read for every row.
+    Cells,
+}
+
+/// Declares the scales, the epilogue's inputs and the output, and writes `columns` and `store`.
+pub(crate) fn epilogue(
+    composer: &mut Composer,
+    n: u32,
+    output: &Matrix,
+    epilogue: &Epilogue,
+    scaled: bool,
+) -> Result<(), Unsupported> {
+    check(epilogue)?;
+    let wide = output.is_wide() && n.is_multiple_of(4);
+    let mut fields = String::new();
+    let mut columns = String::new();
+    let mut cells = String::new();
+    let mut sum = "sum".to_owned();
+    if scaled {
+        let matrix = Matrix::per_column();
+        let value = input(composer, "scales", &matrix, n);
+        fields.push_str("    scales: vec4<f32>,\n");
+        write(&mut columns, format_args!("    read.scales = {value};\n"));
+        sum = "sum * known.scales".to_owned();
+    }
+    for (index, matrix) in epilogue.inputs.iter().enumerate() {
+        let name = format!("e{}", index + 1);
+        let value = input(composer, &name, matrix, n);
+        match reach(matrix) {
+            Reach::Columns => {
+                write(&mut fields, format_args!("    {name}: vec4<f32>,\n"));
+                write(&mut columns, format_args!("    read.{name} = {value};\n"));
+                write(&mut cells, format_args!("    let v{name} = known.{name};\n"));
+            }
+            Reach::Cells => write(&mut cells, format_args!("    let v{name} = {value};\n")),
+        }
+    }
+    composer.write("result", if wide { "vec4<f32>" } else { "f32" });
+    let at = index(composer, "out", output, if wide { 4 } else { 1 });
+    let plain = epilogue.expr.is_identity();
+    if !plain {
+        composer.expr("epilogue", &epilogue.expr)?;
+    }
+    let value = |lane: &str| {
+        let further: String =
+            (1..=epilogue.inputs.len()).map(|input| format!(", ve{input}.{lane}")).collect();
+        if plain { format!("acc.{lane}") } else { format!("epilogue(acc.{lane}{further})") }
+    };
+    let mut stores = String::new();
+    if wide {
+        let values = ["x", "y", "z", "w"].map(value).join(", ");
+        write(&mut stores, format_args!("    result[{at}quad] = vec4<f32>({values});\n"));
+    } else {
+        let step = if output.col == 1 { String::new() } else { " * params.out_col".to_owned() };
+        if output.col != 1 {
+            composer.u32("out_col", output.col.cast_unsigned());
+        }
+        write(&mut stores, format_args!("    let at = {at}0u;\n"));
+        for (lane, component) in ["x", "y", "z", "w"].iter().enumerate() {
+            let value = value(component);
+            write(
+                &mut stores,
+                format_args!(
+                    "    if (quad * 4u + {lane}u < params.n) {{\n        \
+                     result[at + (quad * 4u + {lane}u){step}] = {value};\n    }}\n"
+                ),
+            );
+        }
+    }
+    composer.text(&format!(
+        "struct Columns {{\n    unused: u32,\n{fields}}}\n\
+         fn columns(quad: u32) -> Columns {{\n    var read: Columns;\n    \
+         let row = 0u;\n    let z = vec2(0u);\n{columns}    return read;\n}}\n\
+         fn store(z: vec2<u32>, row: u32, quad: u32, sum: vec4<f32>, known: Columns) {{\n    \
+         if (row >= params.m || quad * 4u >= params.n) {{\n        return;\n    }}\n    \
+         let acc = {sum};\n{cells}{stores}}}\n"
+    ));
+    Ok(())
+}
+
+fn check(epilogue: &Epilogue) -> Result<(), Unsupported> {
+    let unsupported = |reason: &str| Err(Unsupported::new("gemm", reason));
+    if epilogue.expr.inputs.len() != epilogue.inputs.len() + 1 {
+        return unsupported("an epilogue takes the sum and one further input per view");
+    }
+    if epilogue.expr.inputs.iter().any(|&scalar| scalar != Scalar::F32) {
+        return unsupported("the inputs of an epilogue are f32");
+    }
+    match epilogue.expr.result() {
+        Ok(Scalar::F32) => Ok(()),
+        Ok(_) => unsupported("the result of an epilogue is f32"),
+        Err(error) => Err(Unsupported::new("gemm", format!("the epilogue: {error}"))),
+    }
+}
+
+const fn reach(matrix: &Matrix) -> Reach {
+    if matrix.batch[0] == 0 && matrix.batch[1] == 0 && matrix.row == 0 {
+        Reach::Columns
+    } else {
+        Reach::Cells
+    }
+}
+
+/// Declares an input and gives the text that reads its four values at `(z, row, quad)`.
+fn input(composer: &mut Composer, name: &str, matrix: &Matrix, n: u32) -> String {
+    if matrix.col == 0 {
+        composer.read(name, "f32");
+        let at = index(composer, name, matrix, 1);
+        return format!("vec4<f32>({name}[{at}0u])");
+    }
+    if matrix.is_wide() && n.is_multiple_of(4) {
+        composer.read(name, "vec4<f32>");
+        let at = index(composer, name, matrix, 4);
+        return format!("{name}[{at}quad]");
+    }
+    composer.read(name, "f32");
+    let at = index(composer, name, matrix, 1);
+    let step = if matrix.col == 1 {
+        String::new()
+    } else {
+        composer.u32(format!("{name}_col"), matrix.col.cast_unsigned());
+        format!(" * params.{name}_col")
+    };
+    let lanes = [0, 1, 2, 3].map(|lane| {
+        format!("{name}[{at}min(quad * 4u + {lane}u, params.n - 1u){step}]")
+    });
+    format!("vec4<f32>({})", lanes.join(", "))
+}
+
+/// The text of an index up to the column, ending in ` + ` unless empty; what is zero takes no
+/// word. `unit` is the number of elements that the buffer's element holds.
+fn index(composer: &mut Composer, name: &str, matrix: &Matrix, unit: i32) -> String {
+    let mut text = String::new();
+    if matrix.offset != 0 {
+        composer.u32(format!("{name}_offset"), matrix.offset / unit.cast_unsigned());
+        write(&mut text, format_args!("params.{name}_offset + "));
+    }
+    let terms =
+        [("z0", matrix.batch[0], "z.x"), ("z1", matrix.batch[1], "z.y"), ("row", matrix.row, "row")];
+    for (suffix, stride, factor) in terms {
+        if stride != 0 {
+            composer.u32(format!("{name}_{suffix}"), (stride / unit).cast_unsigned());
+            write(&mut text, format_args!("params.{name}_{suffix} * {factor} + "));
+        }
+    }
+    text
+}
+
+fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a string takes any text");
+}

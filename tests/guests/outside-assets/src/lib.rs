@@ -1,0 +1,32 @@
+//! Reaches for what is not its own, and answers one line per try.
+
+use std::env;
+use std::fs;
+use std::net::TcpStream;
+
+use gw_sdk::{Error, Plugin, Request, Response};
+
+struct Outside;
+
+gw_sdk::export!(Outside);
+
+impl Plugin for Outside {
+    fn handle(_: Request) -> Result<Response, Error> {
+        let tries = [
+            ("asset", fs::read("/assets/table.txt").is_ok()),
+            ("parent", fs::read("/assets/../secret.txt").is_ok()),
+            ("link", fs::read("/assets/link.txt").is_ok()),
+            ("root", fs::read_dir("/").is_ok()),
+            ("etc", fs::read("/etc/passwd").is_ok()),
+            ("relative", fs::read("secret.txt").is_ok()),
+            ("write", fs::write("/assets/new.txt", "x").is_ok()),
+            ("overwrite", fs::write("/assets/table.txt", "x").is_ok()),
+            ("remove", fs::remove_file("/assets/table.txt").is_ok()),
+            ("environment", env::vars().next().is_some()),
+            ("arguments", env::args().nth(1).is_some()),
+            ("network", TcpStream::connect("127.0.0.1:80").is_ok()),
+        ];
+        let reached = tries.iter().filter(|(_, reached)| *reached).map(|(name, _)| *name);
+        Ok(Response::new(200, "text/plain", reached.collect::<Vec<_>>().join(" ")))
+    }
+}
