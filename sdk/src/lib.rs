@@ -96,7 +96,7 @@ macro_rules! export {
                     request: $crate::bindings::exports::wasi::http::incoming_handler::IncomingRequest,
                     out: $crate::bindings::exports::wasi::http::incoming_handler::ResponseOutparam,
                 ) {
-                    $crate::serve::handle::<$plugin>(request, out);
+                    $crate::serve::handle::<$plugin>(&request, out);
                 }
             }
 

@@ -88,7 +88,9 @@ impl Tensor {
     /// A tensor of these elements. The host checks that they fill the shape.
     pub fn new<T: Element>(dims: &[usize], elements: &[T]) -> Self {
         let mut data = Vec::with_capacity(size_of_val(elements));
-        elements.iter().for_each(|element| element.write(&mut data));
+        for element in elements {
+            element.write(&mut data);
+        }
         Self { dims: dims.to_vec(), ty: T::TYPE, data }
     }
 
@@ -182,9 +184,9 @@ impl From<WitError> for Error {
             ErrorCode::Timeout => ErrorKind::Timeout,
             ErrorCode::NotFound => ErrorKind::NotFound,
             ErrorCode::TooLarge => ErrorKind::TooLarge,
-            ErrorCode::InvalidEncoding
-            | ErrorCode::UnsupportedOperation
-            | ErrorCode::Security => ErrorKind::Unsupported,
+            ErrorCode::InvalidEncoding | ErrorCode::UnsupportedOperation | ErrorCode::Security => {
+                ErrorKind::Unsupported
+            }
             ErrorCode::RuntimeError | ErrorCode::Unknown => ErrorKind::Failed,
         };
         Self { kind, message: error.data() }

@@ -1,7 +1,7 @@
 //! `out = softmax(scale * q kᵀ + mask) v`, one pass over the keys.
 //!
 //! A workgroup takes some queries of one head; all lanes walk the keys together. Scores, weights
-//! and sums are f32 and stay in registers. Source: `Attention` (ONNX 23), FlashAttention 2.
+//! and sums are f32 and stay in registers. Source: `Attention` (ONNX 23), `FlashAttention` 2.
 
 use crate::compose::Composer;
 use crate::data::Data;
@@ -143,7 +143,7 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
     let causal = if spec.causal.is_some() { ", causal" } else { "" };
     let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{causal}", 4 * d4);
     let mut composer = Composer::new(NAME, variant);
-    composer.source(include_str!("attention.wgsl"));
+    composer.source(include_str!("attention.wgsl")).source(include_str!("operands.wgsl"));
     composer.constant("ROWS", rows).constant("LANES", lanes).constant("SHARE", share);
     composer.constant("D4", d4).constant("V4", v4);
     composer.constant("K_LOADS", (4 * d4).div_ceil(share));
@@ -153,9 +153,11 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
     composer.u32("heads_per_kv", (spec.heads / spec.kv_heads).max(1)).f32("scale", spec.scale);
     let none = if spec.nan_to_zero { 0.0 } else { f32::NAN };
     composer.u32("no_key", none.to_bits());
-    for (name, rows, dim) in
-        [("q", &spec.q, spec.head_dim), ("k", &spec.k, spec.head_dim), ("v", &spec.v, spec.value_dim)]
-    {
+    for (name, rows, dim) in [
+        ("q", &spec.q, spec.head_dim),
+        ("k", &spec.k, spec.head_dim),
+        ("v", &spec.v, spec.value_dim),
+    ] {
         operand(&mut composer, name, rows, dim);
     }
     masking(&mut composer, spec);
@@ -193,12 +195,13 @@ fn operand(composer: &mut Composer, name: &str, rows: &Rows, dim: u32) {
         rows.words(composer, name, 1);
         composer.read(name, "f32");
         // The dimension decides the text anyway, so its tail may as well.
-        let values = [0, 1, 2, 3].map(|i| {
-            format!("select(0.0, {name}[row + d * 4u + {i}u], d * 4u + {i}u < {dim}u)")
-        });
+        let values = [0, 1, 2, 3]
+            .map(|i| format!("select(0.0, {name}[row + d * 4u + {i}u], d * 4u + {i}u < {dim}u)"));
         format!("vec4({})", values.join(", "))
     };
-    composer.text(&format!("fn load_{name}(row: u32, d: u32) -> vec4<f32> {{\n    return {body};\n}}\n"));
+    composer.text(&format!(
+        "fn load_{name}(row: u32, d: u32) -> vec4<f32> {{\n    return {body};\n}}\n"
+    ));
 }
 
 fn masking(composer: &mut Composer, spec: &Spec) {
@@ -237,10 +240,11 @@ fn output(composer: &mut Composer, spec: &Spec) {
         composer.write("result", "f32");
         for i in 0..4 {
             let dim = spec.value_dim;
-            body.push_str(&format!(
+            let store = format!(
                 "    if (d * 4u + {i}u < {dim}u) {{\n        \
                  result[row + d * 4u + {i}u] = value[{i}];\n    }}\n"
-            ));
+            );
+            body.push_str(&store);
         }
     }
     composer.text(&format!("fn store(row: u32, d: u32, value: vec4<f32>) {{\n{body}}}\n"));

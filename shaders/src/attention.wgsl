@@ -101,10 +101,6 @@ fn power(x: vec4<f32>) -> vec4<f32> {
     return exp(max(x, vec4(-100.0)));
 }
 
-fn hear_self(value: vec4<f32>, lane: u32) -> vec4<f32> {
-    return value;
-}
-
 fn mask_at(place: Place, query: u32, key: u32) -> u32 {
     return params.mask_offset + place.batch * params.mask_batch + place.head * params.mask_head
         + query * params.mask_query + key * params.mask_key;

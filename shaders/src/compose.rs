@@ -9,9 +9,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::expr::Expr;
-use crate::kernel::{
-    Access, Caps, Dispatch, Kernel, Needs, PARAM_WORDS_MAX, Unsupported,
-};
+use crate::kernel::{Access, Caps, Dispatch, Kernel, Needs, PARAM_WORDS_MAX, Unsupported};
 
 /// A shader in the making.
 pub(crate) struct Composer {

@@ -1,13 +1,13 @@
 //! `out[b, c, y, x] = epilogue(sum over i, dy, dx of w[c, i, dy, dx] * in[b, i, …], …)`.
 //!
 //! An implicit matrix product with the variants of [`crate::gemm`]: rows are output channels,
-//! columns pixels. A window of 1 x 1 reads x as the matrix that it is; a depthwise convolution is
-//! the case of one row, one invocation per four pixels. Source: `Conv` (ONNX 22).
+//! columns pixels. A window of 1 x 1 reads x as the matrix that it is; a depthwise convolution has
+//! a variant of its own, one invocation per four pixels. Source: `Conv` (ONNX 22).
 
 use crate::compose::Composer;
 use crate::data::Data;
 use crate::gemm::{self, Epilogue, Weights};
-use crate::kernel::{Caps, Dispatch, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 use crate::layout::Matrix;
 
 const NAME: &str = "conv";
@@ -95,15 +95,40 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         && spec.strides == [1, 1]
         && spec.pads == [0, 0]
         && spec.input == spec.output;
-    gemm::variants_with(NAME, shape, !whole, caps, &|composer| {
+    let output = spec.like_output();
+    let products = gemm::variants_with(NAME, shape, !whole, caps, &|composer| {
         if whole {
             pointwise_operands(composer, spec, shape);
         } else {
-            window_operands(composer, spec, shape, channels);
+            window_operands(composer, spec, shape);
+            filter_operand(composer, shape);
         }
-        let output = spec.like_output();
         crate::operands::epilogue(composer, shape.n, &output, &spec.epilogue, false)
-    })
+    })?;
+    if whole || shape.m > DIRECT_ROWS_MAX {
+        return Ok(products);
+    }
+    let mut found = vec![direct(spec, shape, caps)?];
+    found.extend(products);
+    Ok(found)
+}
+
+/// Output channels of a group up to which a product has too few rows to gain.
+const DIRECT_ROWS_MAX: u32 = 2;
+
+fn direct(spec: &Spec, shape: gemm::Shape, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    let lanes = if caps.software { 8 } else { 64 };
+    let mut composer = Composer::new(NAME, format!("direct{lanes}"));
+    composer.u32("m", shape.m).u32("n", shape.n).u32("k", shape.k);
+    composer.u32("inner_batch", shape.batch[1].max(1)).constant("LANES", lanes);
+    window_operands(&mut composer, spec, shape);
+    composer.read("a", "f32");
+    let output = spec.like_output();
+    crate::operands::epilogue(&mut composer, shape.n, &output, &spec.epilogue, false)?;
+    let tiles = u64::from(shape.n.div_ceil(4 * lanes)) * u64::from(shape.m);
+    let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);
+    let groups = tiles.saturating_mul(batch);
+    composer.finish("direct", lanes, groups, Needs::default(), caps)
 }
 
 /// The default variant.
@@ -132,7 +157,7 @@ fn pointwise_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) 
     crate::operands::a(composer, &product);
 }
 
-fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape, channels: u32) {
+fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) {
     composer.source(include_str!("conv.wgsl")).source(include_str!("operands.wgsl"));
     let pairs = [
         ("in", spec.input),
@@ -144,8 +169,11 @@ fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape, cha
     for (name, [h, w]) in pairs {
         composer.u32(format!("{name}_h"), h).u32(format!("{name}_w"), w);
     }
-    composer.u32("out_w", spec.output[1]).u32("channels", channels);
+    composer.u32("out_w", spec.output[1]).u32("channels", spec.channels_in / shape.batch[1]);
     composer.read("b", "f32").hook("b_at", "b_at_window").hook("load_b", "load_b_window");
+}
+
+fn filter_operand(composer: &mut Composer, shape: gemm::Shape) {
     composer.hook("a_at", "a_at_filter");
     if shape.k.is_multiple_of(4) {
         composer.constant("A_UNIT", 4).read("a", "vec4<f32>").hook("load_a", "load_a_wide");
@@ -255,8 +283,7 @@ mod tests {
             check::variants(|caps| variants(&spec, caps));
             let mut expr = Expr::binary(Binary::Add, Scalar::F32);
             expr = expr.then(&Expr::binary(Binary::Add, Scalar::F32), 0);
-            spec.epilogue =
-                Epilogue { expr, inputs: vec![spec.per_channel(), spec.like_output()] };
+            spec.epilogue = Epilogue { expr, inputs: vec![spec.per_channel(), spec.like_output()] };
             check::variants(|caps| variants(&spec, caps));
         }
     }

@@ -11,7 +11,8 @@ mod print;
 pub use eval::Value;
 
 /// The functions that printed expressions call.
-pub(crate) const LIBRARY: &str = include_str!("expr.wgsl");
+pub(crate) const LIBRARY: &str =
+    concat!(include_str!("expr.wgsl"), include_str!("expr/print.wgsl"));
 
 /// A register of an [`Expr`]: inputs first, then one per instruction.
 pub type Reg = usize;
@@ -82,10 +83,16 @@ impl Binary {
     pub const fn result(self, scalar: Scalar) -> Option<Scalar> {
         match (self, scalar) {
             (
-                Self::Equal | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual,
+                Self::Equal
+                | Self::Less
+                | Self::LessOrEqual
+                | Self::Greater
+                | Self::GreaterOrEqual
+                | Self::And
+                | Self::Or
+                | Self::Xor,
                 _,
-            )
-            | (Self::And | Self::Or | Self::Xor, _) => Some(Scalar::U32),
+            ) => Some(Scalar::U32),
             (
                 Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight,
                 Scalar::F32,
@@ -264,10 +271,9 @@ impl Expr {
         }
         match types.get(self.output) {
             Some(_) => Ok(types),
-            None => Err(ExprError::UnknownRegister {
-                register: self.output,
-                at: self.instrs.len(),
-            }),
+            None => {
+                Err(ExprError::UnknownRegister { register: self.output, at: self.instrs.len() })
+            }
         }
     }
 

@@ -57,9 +57,8 @@ pub fn pack_i8(rows: &[i8], inner: u32) -> Vec<u32> {
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     let wide = spec.inner.is_multiple_of(4);
-    let part_of = |scalar: Scalar| match wide {
-        true => format!("vec4<{}>", scalar.wgsl()),
-        false => scalar.wgsl().to_owned(),
+    let part_of = |scalar: Scalar| {
+        if wide { format!("vec4<{}>", scalar.wgsl()) } else { scalar.wgsl().to_owned() }
     };
     let (part, reading, kind) = match spec.table {
         Table::Plain(scalar) => (part_of(scalar), "read_plain", scalar.wgsl()),

@@ -22,6 +22,12 @@
 //! # Ok::<(), gw_shaders::kernel::Unsupported>(())
 //! ```
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "references narrow from f64 to what a device holds, as a device does"
+)]
 
 #[cfg(test)]
 mod check;

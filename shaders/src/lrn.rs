@@ -64,15 +64,13 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 /// Where the input is not that of the spec.
 pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     let x = inputs[0].f32();
-    let (channels, inner, size) =
-        (spec.channels as usize, spec.inner as usize, spec.size as usize);
+    let (channels, inner, size) = (spec.channels as usize, spec.inner as usize, spec.size as usize);
     let value = |index: usize| {
         let channel = index / inner % channels;
         let base = index - channel * inner;
         let first = channel.saturating_sub((size - 1) / 2);
         let last = (channel + size / 2).min(channels - 1);
-        let squares: f64 =
-            (first..=last).map(|c| f64::from(x[base + c * inner]).powi(2)).sum();
+        let squares: f64 = (first..=last).map(|c| f64::from(x[base + c * inner]).powi(2)).sum();
         let scale = f64::from(spec.bias) + f64::from(spec.alpha) / size as f64 * squares;
         (f64::from(x[index]) / scale.powf(f64::from(spec.beta))) as f32
     };

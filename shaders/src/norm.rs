@@ -24,6 +24,7 @@ pub enum Kind {
 /// `scale`), bias `[cols]` (where `bias`), the output, the sum of x and residual (where
 /// `emit_sum`).
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one optional buffer")]
 pub struct Spec {
     /// Which normalisation.
     pub kind: Kind,
@@ -90,9 +91,8 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
         composer.write("total", part);
         stores.push_str("    total[at] = sum;\n");
     }
-    composer.text(&format!(
-        "fn store(at: u32, column: u32, value: Part, sum: Part) {{\n{stores}}}\n"
-    ));
+    composer
+        .text(&format!("fn store(at: u32, column: u32, value: Part, sum: Part) {{\n{stores}}}\n"));
     lanes.finish(composer, "normalise", u64::from(spec.rows), caps)
 }
 
@@ -117,8 +117,8 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> [Data; 2] {
             row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / cols as f64;
         let factor = 1.0 / (variance + f64::from(spec.eps)).sqrt();
         for (column, &value) in row.iter().enumerate() {
-            let scaled = (f64::from(value) - mean) * factor
-                * scale.map_or(1.0, |s| f64::from(s[column]));
+            let scaled =
+                (f64::from(value) - mean) * factor * scale.map_or(1.0, |s| f64::from(s[column]));
             out.push((scaled + bias.map_or(0.0, |b| f64::from(b[column]))) as f32);
         }
     }

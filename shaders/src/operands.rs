@@ -39,7 +39,7 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
             composer.read("b", "vec4<u32>").hook("load_b", "load_b_bytes");
         }
         Weights::Strided(matrix) if matrix.is_wide() && spec.n.is_multiple_of(4) => {
-            tiled(composer, &matrix, matrix.row / 4, 16, spec.n / 4);
+            tiled(composer, &matrix, (matrix.row / 4).cast_unsigned(), 16, spec.n / 4);
             composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
         }
         Weights::Strided(matrix) if matrix.transposed().is_wide() && spec.k.is_multiple_of(4) => {
@@ -64,11 +64,11 @@ fn strided(composer: &mut Composer, matrix: &Matrix, unit: i32) {
 }
 
 /// Sixteen vec4 columns lie side by side; then `tile` vec4 lie between two such groups.
-fn tiled(composer: &mut Composer, matrix: &Matrix, k: impl Into<i64>, tile: u32, quads: u32) {
+fn tiled(composer: &mut Composer, matrix: &Matrix, k: u32, tile: u32, quads: u32) {
     composer.u32("b_offset", matrix.offset / 4);
     composer.u32("b_z0", (matrix.batch[0] / 4).cast_unsigned());
     composer.u32("b_z1", (matrix.batch[1] / 4).cast_unsigned());
-    composer.u32("b_k", k.into() as u32);
+    composer.u32("b_k", k);
     composer.u32("b_tile", tile).u32("b_last", quads.saturating_sub(1));
     composer.hook("b_at", "b_at_tiled");
 }
@@ -94,14 +94,13 @@ pub(crate) fn epilogue(
     let mut fields = String::new();
     let mut columns = String::new();
     let mut cells = String::new();
-    let mut sum = "sum".to_owned();
     if scaled {
         let matrix = Matrix::per_column();
         let value = input(composer, "scales", &matrix, n);
         fields.push_str("    scales: vec4<f32>,\n");
         write(&mut columns, format_args!("    read.scales = {value};\n"));
-        sum = "sum * known.scales".to_owned();
     }
+    let sum = if scaled { "sum * known.scales" } else { "sum" };
     for (index, matrix) in epilogue.inputs.iter().enumerate() {
         let name = format!("e{}", index + 1);
         let value = input(composer, &name, matrix, n);
@@ -121,9 +120,10 @@ pub(crate) fn epilogue(
         composer.expr("epilogue", &epilogue.expr)?;
     }
     let value = |lane: &str| {
-        let further: String =
-            (1..=epilogue.inputs.len()).map(|input| format!(", ve{input}.{lane}")).collect();
-        if plain { format!("acc.{lane}") } else { format!("epilogue(acc.{lane}{further})") }
+        let mut values = vec![format!("acc.{lane}")];
+        values.extend((1..=epilogue.inputs.len()).map(|input| format!("ve{input}.{lane}")));
+        let values = values.join(", ");
+        if plain { values } else { format!("epilogue({values})") }
     };
     let mut stores = String::new();
     if wide {
@@ -200,9 +200,8 @@ fn input(composer: &mut Composer, name: &str, matrix: &Matrix, n: u32) -> String
         composer.u32(format!("{name}_col"), matrix.col.cast_unsigned());
         format!(" * params.{name}_col")
     };
-    let lanes = [0, 1, 2, 3].map(|lane| {
-        format!("{name}[{at}min(quad * 4u + {lane}u, params.n - 1u){step}]")
-    });
+    let lanes = [0, 1, 2, 3]
+        .map(|lane| format!("{name}[{at}min(quad * 4u + {lane}u, params.n - 1u){step}]"));
     format!("vec4<f32>({})", lanes.join(", "))
 }
 
@@ -214,8 +213,11 @@ fn index(composer: &mut Composer, name: &str, matrix: &Matrix, unit: i32) -> Str
         composer.u32(format!("{name}_offset"), matrix.offset / unit.cast_unsigned());
         write(&mut text, format_args!("params.{name}_offset + "));
     }
-    let terms =
-        [("z0", matrix.batch[0], "z.x"), ("z1", matrix.batch[1], "z.y"), ("row", matrix.row, "row")];
+    let terms = [
+        ("z0", matrix.batch[0], "z.x"),
+        ("z1", matrix.batch[1], "z.y"),
+        ("row", matrix.row, "row"),
+    ];
     for (suffix, stride, factor) in terms {
         if stride != 0 {
             composer.u32(format!("{name}_{suffix}"), (stride / unit).cast_unsigned());

@@ -126,10 +126,8 @@ fn compose(spec: &Spec, result: Scalar, width: u32, caps: &Caps) -> Result<Dispa
         *inner /= 4;
     }
     let too_many = || Unsupported::new(NAME, "more than 2^32 elements");
-    let count = shape
-        .iter()
-        .try_fold(1u32, |count, &size| count.checked_mul(size))
-        .ok_or_else(too_many)?;
+    let count =
+        shape.iter().try_fold(1u32, |count, &size| count.checked_mul(size)).ok_or_else(too_many)?;
     composer.u32("count", count);
     let mut body = String::from("    var left = index;\n");
     for (axis, &size) in shape.iter().enumerate().skip(1).rev() {
@@ -168,9 +166,7 @@ fn compose(spec: &Spec, result: Scalar, width: u32, caps: &Caps) -> Result<Dispa
     } else {
         call("")
     };
-    composer.text(&format!(
-        "fn compute(index: u32) {{\n{body}    result[{at}] = {value};\n}}\n"
-    ));
+    composer.text(&format!("fn compute(index: u32) {{\n{body}    result[{at}] = {value};\n}}\n"));
     let size = if caps.software { caps.workgroup_invocations.min(256) } else { 64 };
     composer.constant("WIDTH", size);
     let groups = u64::from(count).div_ceil(u64::from(size));
@@ -224,11 +220,8 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
             *at = (left % u64::from(size)) as u32;
             left /= u64::from(size);
         }
-        let values: Vec<Value> = inputs
-            .iter()
-            .zip(&spec.inputs)
-            .map(|(data, view)| data.at(view.at(&place)))
-            .collect();
+        let values: Vec<Value> =
+            inputs.iter().zip(&spec.inputs).map(|(data, view)| data.at(view.at(&place))).collect();
         let at = spec.output.at(&place);
         out.resize(out.len().max(at + 1), None);
         out[at] = Some(spec.expr.eval(&values));

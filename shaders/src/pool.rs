@@ -64,8 +64,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     for (name, with) in ["start", "merge", "finish"].into_iter().zip(hooks) {
         composer.hook(name, with);
     }
-    let total =
-        u64::from(spec.planes) * u64::from(spec.output[0]) * u64::from(spec.output[1]);
+    let total = u64::from(spec.planes) * u64::from(spec.output[0]) * u64::from(spec.output[1]);
     let count = u32::try_from(total)
         .map_err(|_| Unsupported::new(NAME, format!("{total} elements are too many")))?;
     composer.u32("count", count);
@@ -107,8 +106,7 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
             (0..spec.output[0]).flat_map(|row| (0..spec.output[1]).map(move |col| (row, col)))
         {
             let (mut values, mut padded) = (Vec::new(), 0usize);
-            for (i, j) in
-                (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| (i, j)))
+            for (i, j) in (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| (i, j)))
             {
                 let at = |axis: usize, out: u32, step: u32| {
                     i64::from(out) * i64::from(spec.strides[axis])

@@ -154,12 +154,15 @@ fn fold_hooks(composer: &mut Composer, spec: &Spec, lanes: Lanes) {
     };
     let shift = if spec.op == Op::LogSumExp { "largest_shift" } else { "no_shift" };
     composer.hook("shift_of", shift);
-    composer.hook("merge_lanes", match spec.op {
-        _ if !lanes.is_shared() => "merge_alone",
-        Op::Max => "max_shared",
-        Op::Min => "merge_min_lanes",
-        _ => "sum_shared",
-    });
+    composer.hook(
+        "merge_lanes",
+        match spec.op {
+            _ if !lanes.is_shared() => "merge_alone",
+            Op::Max => "max_shared",
+            Op::Min => "merge_min_lanes",
+            _ => "sum_shared",
+        },
+    );
     composer.text(&format!(
         "fn start() -> Elem {{\n    return {start};\n}}\n\
          fn prepare(value: Elem, shift: Elem) -> Elem {{\n    return {prepare};\n}}\n\
@@ -267,14 +270,13 @@ mod tests {
         let x = Data::F32(vec![3.0, -4.0, 3.0, 2.0]);
         let given = |op| {
             let spec = Spec { op, scalar: Scalar::F32, outer: 1, reduced: 4, inner: 1 };
-            match reference(&spec, &[x.clone()]) {
+            match reference(&spec, std::slice::from_ref(&x)) {
                 Data::F32(values) => f64::from(values[0]),
                 Data::I32(values) => f64::from(values[0]),
                 Data::U32(_) => unreachable!(),
             }
         };
-        let sum_of_exponentials =
-            2.0 * 3.0f64.exp() + (-4.0f64).exp() + 2.0f64.exp();
+        let sum_of_exponentials = 2.0 * 3.0f64.exp() + (-4.0f64).exp() + 2.0f64.exp();
         let expected = [
             4.0,
             1.0,

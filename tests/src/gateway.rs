@@ -17,7 +17,7 @@ const START_MAX: Duration = Duration::from_secs(400);
 /// A running `gw dev` or `gw serve`, killed when dropped.
 pub struct Gateway {
     child: Child,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     log: Arc<Mutex<String>>,
     /// `http://127.0.0.1:PORT` of the routes.
     pub url: String,
@@ -88,11 +88,8 @@ impl Gateway {
 
     fn start(mut command: Command) -> Self {
         let admin_expected = command.get_args().any(|arg| arg == "serve");
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("gw starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gw starts");
         let (tx, lines) = mpsc::channel();
         let log = Arc::new(Mutex::new(String::new()));
         let streams: [Box<dyn Read + Send>; 2] = [
@@ -110,7 +107,7 @@ impl Gateway {
             });
         }
         let mut gateway =
-            Self { child, lines, log, url: String::new(), admin: String::new() };
+            Self { child, lines: Mutex::new(lines), log, url: String::new(), admin: String::new() };
         gateway.url = gateway.wait_for_url("listening on ");
         if admin_expected {
             gateway.admin = gateway.wait_for_url("admin on ");
@@ -129,7 +126,7 @@ impl Gateway {
         let end = Instant::now() + START_MAX;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.lines.get_mut().expect("no reader panics").recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(_) => panic!("gw never said {text:?}; it said:\n{}", self.log()),
@@ -155,7 +152,9 @@ impl Gateway {
         let samples = self.get("/metrics").body;
         samples
             .lines()
-            .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)))
+            .filter(|line| {
+                line.starts_with(name) && labels.iter().all(|label| line.contains(label))
+            })
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gw_tests::gateway::gw;
 use crate::push::{Site, answers, status, text};
+use gw_tests::gateway::gw;
 
 /// How often each loop kills; the issue asks for 50 in all kinds together, and for more at will.
 fn rounds() -> u32 {
@@ -21,7 +21,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -69,7 +70,9 @@ fn slow_file_server(body: Vec<u8>) -> String {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let body = body.clone();
-            thread::spawn(move || crate::tools::serve_range(stream, &body, Duration::from_millis(4)));
+            thread::spawn(move || {
+                crate::tools::serve_range(stream, &body, Duration::from_millis(4))
+            });
         }
     });
     format!("http://{address}")

@@ -94,7 +94,11 @@ fn a_thousand_identical_misses_run_the_model_once() {
         .collect();
     let answers: Vec<_> =
         callers.into_iter().map(|caller| caller.join().expect("a caller ends")).collect();
-    assert!(answers.iter().all(|answer| answer.0 == 200), "{:?}", answers.iter().find(|a| a.0 != 200));
+    assert!(
+        answers.iter().all(|answer| answer.0 == 200),
+        "{:?}",
+        answers.iter().find(|a| a.0 != 200)
+    );
     assert!(answers.iter().all(|answer| *answer == answers[0]), "one answer for all");
     assert_eq!(gateway.metric("gw_infer_requests_total", &[]) - before, 1.0);
 }
@@ -113,10 +117,12 @@ fn health_readiness_and_metrics_answer() {
 fn sigterm_answers_what_has_begun_and_exits_with_0() {
     let mut gateway = embed("cpu");
     let url = format!("{}/embed", gateway.url);
-    let texts: Vec<_> = (0..64).map(|i| format!("text {i} {}", "of many words ".repeat(30))).collect();
+    let texts: Vec<_> =
+        (0..64).map(|i| format!("text {i} {}", "of many words ".repeat(30))).collect();
     let body = json!({ "input": texts }).to_string();
     let begun = thread::spawn(move || send("POST", &url, Some(body.as_bytes())));
-    while gateway.metric("gw_infer_queue_depth", &[]) + gateway.metric("gw_http_in_flight", &[]) < 1.0
+    while gateway.metric("gw_infer_queue_depth", &[]) + gateway.metric("gw_http_in_flight", &[])
+        < 1.0
         && !begun.is_finished()
     {
         thread::yield_now();

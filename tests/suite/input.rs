@@ -48,7 +48,10 @@ fn bad_input_is_refused_with_its_own_error() {
         }
     }
     let unknown = gateway.post("/nothing/here", "{}");
-    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("route_not_found")));
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]["code"]),
+        (404, &json!("route_not_found"))
+    );
     let method = gateway.get("/embed");
     assert_eq!(method.status, 405);
     assert_eq!(method.header("allow"), "POST");
@@ -75,7 +78,10 @@ fn mixed(index: usize) -> (String, u16) {
         1 => (json!({ "input": ["two", format!("texts {}", index % 25)] }).to_string(), 200),
         2 => (json!({ "input": [] }).to_string(), 422),
         3 => ("{not json".to_owned(), 400),
-        _ => (json!({ "input": format!("a longer one, {}", "more ".repeat(index % 20)) }).to_string(), 200),
+        _ => (
+            json!({ "input": format!("a longer one, {}", "more ".repeat(index % 20)) }).to_string(),
+            200,
+        ),
     }
 }
 
@@ -111,9 +117,14 @@ fn two_thousand_mixed_requests_on_sixteen_connections_are_all_answered_right() {
                     } else {
                         let error = &answer.json()["error"];
                         assert!(error["code"].is_string(), "{error}");
-                        assert!(error["message"].to_string().contains(
-                            if expected == 422 { "input" } else { "JSON" }
-                        ), "{error}");
+                        assert!(
+                            error["message"].to_string().contains(if expected == 422 {
+                                "input"
+                            } else {
+                                "JSON"
+                            }),
+                            "{error}"
+                        );
                     }
                 }
             })

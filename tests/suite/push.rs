@@ -49,12 +49,13 @@ impl Site {
         copy_folder(&source, &copy);
         let manifest = copy.join("gw.toml");
         let written = fs::read_to_string(&manifest).expect("a manifest");
-        let changed = written.replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
+        let changed =
+            written.replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
         // The SDK is a path dependency of the plugin: point the copy at the repository's.
-        fs::write(&manifest, changed.replace("path = \"plugin\"", &format!(
-            "path = {:?}",
-            source.join("plugin")
-        )))
+        fs::write(
+            &manifest,
+            changed.replace("path = \"plugin\"", &format!("path = {:?}", source.join("plugin"))),
+        )
         .expect("written");
         copy
     }
@@ -128,9 +129,8 @@ fn bundles_that_are_not_ours_are_refused_and_the_old_revision_serves_on() {
     let live = status(&node);
 
     let stranger = Site::new();
-    let (code, _, err) = run(&[
-        "push", text(&site.app("0.2.0")), "--to", &node.admin, "--key", text(&stranger.key),
-    ]);
+    let (code, _, err) =
+        run(&["push", text(&site.app("0.2.0")), "--to", &node.admin, "--key", text(&stranger.key)]);
     assert_eq!(code, 1);
     assert!(err.contains("not trusted") || err.contains("untrusted"), "{err}");
 

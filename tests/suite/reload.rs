@@ -56,7 +56,8 @@ fn an_edited_plugin_is_swapped_without_dropping_a_request() {
                 let mut seen = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let answer = try_send("POST", &url, Some(b"{}"));
-                    let answer = answer.unwrap_or_else(|error| panic!("a request was lost: {error}"));
+                    let answer =
+                        answer.unwrap_or_else(|error| panic!("a request was lost: {error}"));
                     assert_eq!(answer.status, 200, "{}", answer.body);
                     if seen.last() != Some(&answer.body) {
                         seen.push(answer.body);

@@ -205,7 +205,10 @@ fn quoted_snake_case(text: &str) -> Vec<String> {
 fn dependencies(folder: &str) -> Vec<String> {
     let text = fs::read_to_string(repo().join(folder).join("Cargo.toml")).expect("a crate");
     let table: toml::Table = text.parse().expect("a Cargo.toml is TOML");
-    table["dependencies"].as_table().map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    table["dependencies"]
+        .as_table()
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 /// Every Rust and WGSL file that we wrote, guests and examples too.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use gw_tests::gateway::run;
 use crate::push::text;
+use gw_tests::gateway::run;
 use gw_tests::repo;
 
 /// The protobuf wire format, as far as a tiny ONNX file needs it.
@@ -53,17 +53,14 @@ fn model_of(op: &str) -> Vec<u8> {
         let tensor = Message::new().int(1, 1).message(2, shape);
         Message::new().bytes(1, name.as_bytes()).message(2, Message::new().message(1, tensor))
     };
-    let node = Message::new().bytes(1, b"x").bytes(2, b"y").bytes(3, b"only").bytes(4, op.as_bytes());
+    let node =
+        Message::new().bytes(1, b"x").bytes(2, b"y").bytes(3, b"only").bytes(4, op.as_bytes());
     let graph = Message::new()
         .message(1, node)
         .bytes(2, b"tiny")
         .message(11, port("x"))
         .message(12, port("y"));
-    Message::new()
-        .int(1, 8)
-        .message(7, graph)
-        .message(8, Message::new().bytes(1, b"").int(2, 17))
-        .0
+    Message::new().int(1, 8).message(7, graph).message(8, Message::new().bytes(1, b"").int(2, 17)).0
 }
 
 /// `y = relu(x)`.
@@ -131,7 +128,8 @@ fn infer_writes_what_the_model_computes_on_both_devices() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (model, input) = (folder.path().join("relu.onnx"), folder.path().join("x.npy"));
     fs::write(&model, tiny_model()).expect("written");
-    fs::write(&input, npy("(2, 4)", &[-1.0, 2.0, -3.0, 4.0, 0.5, -0.5, 0.0, 7.0])).expect("written");
+    fs::write(&input, npy("(2, 4)", &[-1.0, 2.0, -3.0, 4.0, 0.5, -0.5, 0.0, 7.0]))
+        .expect("written");
     for device in ["cpu", "llvmpipe"] {
         let out = folder.path().join(device);
         let given = format!("x={}", text(&input));

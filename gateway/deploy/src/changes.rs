@@ -64,16 +64,13 @@ impl Changes {
         let Some(releases) = self.ledger.apps.get(app) else {
             return Err(DeployError::UnknownApp { app: app.to_owned() });
         };
-        let at = match revision {
-            Some(revision) => {
-                let unknown = || DeployError::UnknownRevision { app: app.to_owned(), revision };
-                releases.position(&revision).ok_or_else(unknown)?
-            }
-            None => {
-                let live = self.live.get(app).map_or(releases.wanted, |live| live.digest);
-                let before = releases.position(&live).and_then(|at| at.checked_sub(1));
-                before.ok_or_else(|| DeployError::NothingBefore { app: app.to_owned() })?
-            }
+        let at = if let Some(revision) = revision {
+            let unknown = || DeployError::UnknownRevision { app: app.to_owned(), revision };
+            releases.position(&revision).ok_or_else(unknown)?
+        } else {
+            let live = self.live.get(app).map_or(releases.wanted, |live| live.digest);
+            let before = releases.position(&live).and_then(|at| at.checked_sub(1));
+            before.ok_or_else(|| DeployError::NothingBefore { app: app.to_owned() })?
         };
         Ok(releases.releases[at].clone())
     }

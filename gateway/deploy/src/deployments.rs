@@ -64,7 +64,7 @@ impl Deployments {
     ) -> Result<Arc<Self>, DeployError> {
         blocking(move || {
             let (state, ledger) = StateDir::open(&state_dir)?;
-            let content = open_content(state_dir.join("content"))?;
+            let content = open_content(&state_dir)?;
             let deployments =
                 Self::new(loader, trusted, config, content, ledger, Home::State(state));
             deployments.restore();
@@ -79,9 +79,9 @@ impl Deployments {
     /// [`DeployError::State`] when no temporary directory can be made.
     pub fn in_memory(loader: Loader) -> Result<Arc<Self>, DeployError> {
         let home = tempfile::Builder::new().prefix("gw-").tempdir();
-        let home = home
-            .map_err(DeployError::state("making a directory below", &std::env::temp_dir()))?;
-        let content = open_content(home.path().join("content"))?;
+        let home =
+            home.map_err(DeployError::state("making a directory below", &std::env::temp_dir()))?;
+        let content = open_content(home.path())?;
         let (config, ledger) = (DeployConfig { revisions_kept: 1 }, Ledger::default());
         let home = Home::Temporary(home);
         Ok(Arc::new(Self::new(loader, Vec::new(), config, content, ledger, home)))
@@ -184,11 +184,7 @@ impl Deployments {
         Ok(revision)
     }
 
-    fn roll_back(
-        &self,
-        app: &str,
-        revision: Option<Digest>,
-    ) -> Result<Arc<Revision>, DeployError> {
+    fn roll_back(&self, app: &str, revision: Option<Digest>) -> Result<Arc<Revision>, DeployError> {
         let mut changes = self.changes();
         let target = changes.rollback_target(app, revision)?;
         if let Some(live) = changes.settled(app, &target.revision) {
@@ -293,8 +289,9 @@ fn source(verified: VerifiedBundle) -> Source {
     Source { manifest, content, digest, signer: Some(signer), base: None }
 }
 
-fn open_content(dir: PathBuf) -> Result<ContentStore, DeployError> {
-    ContentStore::open(dir.clone()).map_err(DeployError::state("opening", Path::new(&dir)))
+fn open_content(home: &Path) -> Result<ContentStore, DeployError> {
+    let dir = home.join("content");
+    ContentStore::open(dir.clone()).map_err(DeployError::state("opening", &dir))
 }
 
 /// Runs what blocks on a thread that may; it runs to its end even if the caller goes away.

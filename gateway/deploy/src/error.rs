@@ -26,7 +26,9 @@ pub enum DeployError {
         name: String,
     },
     /// The content pins another file than the manifest does.
-    #[error("model {model:?} is pinned to {pinned} by the manifest, but the bundle holds {bundled}")]
+    #[error(
+        "model {model:?} is pinned to {pinned} by the manifest, but the bundle holds {bundled}"
+    )]
     ModelMismatch {
         /// The model.
         model: String,
@@ -41,7 +43,7 @@ pub enum DeployError {
         /// The model.
         model: String,
         /// Why.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// A model's file was read but not loaded.
     #[error("model {model:?} is refused")]
@@ -49,7 +51,7 @@ pub enum DeployError {
         /// The model.
         model: String,
         /// Why.
-        source: InferenceError,
+        source: Box<InferenceError>,
     },
     /// A plugin does not compile, or wants what the host does not give.
     #[error("plugin {plugin:?} is refused")]
@@ -57,7 +59,7 @@ pub enum DeployError {
         /// The plugin.
         plugin: String,
         /// Why.
-        source: HostError,
+        source: Box<HostError>,
     },
     /// The manifest asks for something that this version does not do.
     #[error("{what} is not supported yet: {fix}")]
@@ -78,7 +80,9 @@ pub enum DeployError {
         reason: String,
     },
     /// Two routes would answer the same request.
-    #[error("route {method} {path} of app {app:?} conflicts with {other_path} of app {other_app:?}")]
+    #[error(
+        "route {method} {path} of app {app:?} conflicts with {other_path} of app {other_app:?}"
+    )]
     RouteConflict {
         /// The app that is refused.
         app: String,

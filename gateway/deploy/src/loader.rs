@@ -7,9 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::keys::PublicKey;
-use gw_artifact::manifest::{
-    DevicePreference, Manifest, ModelEntry, PluginEntry, RouteEntry,
-};
+use gw_artifact::manifest::{DevicePreference, Manifest, ModelEntry, PluginEntry, RouteEntry};
 use gw_artifact::{Digest, Fetcher, Hasher, Progress};
 use gw_host::{Host, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
@@ -95,20 +93,14 @@ impl Loader {
     ) -> Result<Arc<Model>, DeployError> {
         let name = entry.name.clone();
         let digest = bundled.digest;
-        let path = match &bundled.bytes {
-            Some(_) => files.model(&digest),
-            None => {
-                let fetched = self.fetcher.fetch(
-                    &name,
-                    &entry.source,
-                    Some(&digest),
-                    base,
-                    self.progress.as_ref(),
-                );
-                let fetched = fetched
-                    .map_err(|source| DeployError::Fetch { model: name.clone(), source })?;
-                fetched.path
-            }
+        let path = if bundled.bytes.is_some() {
+            files.model(&digest)
+        } else {
+            let (source, progress) = (&entry.source, self.progress.as_ref());
+            let fetched = self.fetcher.fetch(&name, source, Some(&digest), base, progress);
+            let refused =
+                |error| DeployError::Fetch { model: name.clone(), source: Box::new(error) };
+            fetched.map_err(refused)?.path
         };
         let device = match (&self.device, entry.device) {
             (DeviceChoice::Auto, DevicePreference::Auto) => DeviceChoice::Auto,
@@ -117,7 +109,9 @@ impl Loader {
             (chosen, _) => chosen.clone(),
         };
         let spec = ModelSpec { name: name.clone(), path, digest, device };
-        self.models.load(&spec).map_err(|source| DeployError::Model { model: name, source })
+        self.models
+            .load(&spec)
+            .map_err(|source| DeployError::Model { model: name, source: Box::new(source) })
     }
 
     fn load_plugin(
@@ -143,7 +137,9 @@ impl Loader {
             assets: Some(files.assets()),
         };
         let plugin = entry.name.clone();
-        self.host.load(spec).map_err(|source| DeployError::Plugin { plugin, source })
+        self.host
+            .load(spec)
+            .map_err(|source| DeployError::Plugin { plugin, source: Box::new(source) })
     }
 }
 

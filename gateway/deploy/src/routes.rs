@@ -113,15 +113,14 @@ impl<T: Clone> Paths<T> {
         if RESERVED_PATHS.contains(&pattern) {
             return Err(bad_route("the node answers this path itself; choose another".to_owned()));
         }
-        let conflict = |method: &str, other_app: &str, other_path: &str| {
-            DeployError::RouteConflict {
+        let conflict =
+            |method: &str, other_app: &str, other_path: &str| DeployError::RouteConflict {
                 app: app.to_owned(),
                 method: method.to_owned(),
                 path: pattern.to_owned(),
                 other_app: other_app.to_owned(),
                 other_path: other_path.to_owned(),
-            }
-        };
+            };
         let at = match self.endpoints.iter().position(|endpoint| endpoint.pattern == pattern) {
             Some(at) => at,
             None => self.insert(app, pattern).map_err(|error| match error {
@@ -159,10 +158,9 @@ impl<T: Clone> Paths<T> {
         });
         match target {
             Some(target) => Lookup::Found(target),
-            None => Lookup::MethodNotAllowed {
-                pattern: &endpoint.pattern,
-                allow: endpoint.allow(),
-            },
+            None => {
+                Lookup::MethodNotAllowed { pattern: &endpoint.pattern, allow: endpoint.allow() }
+            }
         }
     }
 }
@@ -224,8 +222,7 @@ mod tests {
 
     #[test]
     fn a_wrong_method_learns_the_right_ones() {
-        let paths =
-            paths(&[("a", "/x", POST), ("a", "/x", GET), ("a", "/y", POST)]).unwrap();
+        let paths = paths(&[("a", "/x", POST), ("a", "/x", GET), ("a", "/y", POST)]).unwrap();
         let allow = |method, path| match paths.find(&method, path) {
             Lookup::MethodNotAllowed { allow, .. } => allow,
             other => format!("{other:?}"),

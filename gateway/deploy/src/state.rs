@@ -48,7 +48,10 @@ impl StateDir {
             tracing::warn!(bytes = replay.torn_bytes, "cut off a torn end of the release log");
         }
         if replay.damaged_lines > 0 {
-            tracing::error!(lines = replay.damaged_lines, "skipped damaged lines of the release log");
+            tracing::error!(
+                lines = replay.damaged_lines,
+                "skipped damaged lines of the release log"
+            );
         }
         let mut ledger = Ledger::default();
         replay.records.iter().for_each(|record| ledger.apply(record));
@@ -119,10 +122,10 @@ impl Ledger {
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Released { app, revision, bundle, version, signer, at } => {
-                let app = self.apps.entry(app.clone()).or_insert_with(|| AppLedger {
-                    releases: Vec::new(),
-                    wanted: *revision,
-                });
+                let app = self
+                    .apps
+                    .entry(app.clone())
+                    .or_insert_with(|| AppLedger { releases: Vec::new(), wanted: *revision });
                 app.releases.retain(|release| release.revision != *revision);
                 app.releases.push(Release {
                     revision: *revision,
@@ -245,7 +248,9 @@ mod tests {
 
     fn ledger(records: &[Record]) -> Ledger {
         let mut ledger = Ledger::default();
-        records.iter().for_each(|record| ledger.apply(record));
+        for record in records {
+            ledger.apply(record);
+        }
         ledger
     }
 
@@ -277,8 +282,7 @@ mod tests {
     #[test]
     fn the_shortest_records_give_the_same_ledger() {
         let dropped = Record::Dropped { app: "demo".into(), revision: digest(1) };
-        let ledger1 =
-            ledger(&[released(1), released(2), released(3), rolled_back(2), dropped]);
+        let ledger1 = ledger(&[released(1), released(2), released(3), rolled_back(2), dropped]);
         assert_eq!(ledger(&ledger1.records()), ledger1);
     }
 

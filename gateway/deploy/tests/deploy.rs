@@ -1,5 +1,7 @@
 //! Push, rollback and restart, with real components in a real state directory.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+#[path = "support/guests.rs"]
 mod guests;
 
 use std::fs;
@@ -154,28 +156,28 @@ async fn what_is_not_ours_is_refused_and_the_old_revision_serves_on() {
     let stranger = SigningKey::generate().unwrap();
     let foreign = content(&manifest("a", "0.2.0", "/say"), &site.wasm);
     let broken = content(&manifest("a", "0.2.0", "/say"), &Bytes::from_static(b"no wasm"));
-    let typo = content(&manifest("a", "0.2.0", "/say").replace("[[route]]", "[[rout]]"), &site.wasm);
+    let typo =
+        content(&manifest("a", "0.2.0", "/say").replace("[[route]]", "[[rout]]"), &site.wasm);
     let mut empty = content(&manifest("a", "0.2.0", "/say"), &site.wasm);
     empty.plugins.clear();
     let mut tampered = next.to_vec();
     *tampered.last_mut().unwrap() ^= 1;
 
     let refused = |bundle| async { node.push(bundle).await.unwrap_err() };
-    use DeployError::{Bundle, Missing, Plugin};
     let error = refused(Bytes::from_static(b"noise")).await;
-    assert!(matches!(error, Bundle(BundleError::NotABundle { .. })), "{error:?}");
+    assert!(matches!(error, DeployError::Bundle(BundleError::NotABundle { .. })), "{error:?}");
     let error = refused(pack(&foreign, &stranger).unwrap()).await;
-    assert!(matches!(error, Bundle(BundleError::UntrustedKey { .. })), "{error:?}");
+    assert!(matches!(error, DeployError::Bundle(BundleError::UntrustedKey { .. })), "{error:?}");
     let error = refused(tampered.into()).await;
-    assert!(matches!(error, Bundle(BundleError::BadSignature)), "{error:?}");
+    assert!(matches!(error, DeployError::Bundle(BundleError::BadSignature)), "{error:?}");
     let error = refused(next.slice(..next.len() - 100)).await;
-    assert!(matches!(error, Bundle(BundleError::BadSignature)), "{error:?}");
+    assert!(matches!(error, DeployError::Bundle(BundleError::BadSignature)), "{error:?}");
     let error = refused(pack(&typo, &site.key).unwrap()).await;
-    assert!(matches!(error, Bundle(BundleError::Manifest(_))), "{error:?}");
+    assert!(matches!(error, DeployError::Bundle(BundleError::Manifest(_))), "{error:?}");
     let error = refused(pack(&broken, &site.key).unwrap()).await;
-    assert!(matches!(error, Plugin { .. }), "{error:?}");
+    assert!(matches!(error, DeployError::Plugin { .. }), "{error:?}");
     let error = refused(pack(&empty, &site.key).unwrap()).await;
-    assert!(matches!(error, Missing { kind: "plugin", .. }), "{error:?}");
+    assert!(matches!(error, DeployError::Missing { kind: "plugin", .. }), "{error:?}");
 
     assert_eq!(node.status(), status);
     assert!(Arc::ptr_eq(&node.live(), &table), "nothing was swapped");
@@ -232,10 +234,7 @@ async fn a_rollback_goes_one_back_or_to_the_one_named_and_survives_a_restart() {
     drop(node);
 
     let node = site.open().await;
-    assert_eq!(
-        versions(&node.status()[0]),
-        [("0.1.0", false), ("0.2.0", true), ("0.3.0", false)]
-    );
+    assert_eq!(versions(&node.status()[0]), [("0.1.0", false), ("0.2.0", true), ("0.3.0", false)]);
     assert_eq!(say(&node, "/say", "x").await, "x");
 }
 
@@ -355,6 +354,7 @@ async fn a_chain_of_plugins_is_refused_with_what_to_write_instead() {
     let node = site.open().await;
     let chain = manifest("a", "0.1.0", "/say")
         .replace("plugins = [\"moody\"]", "plugins = [\"moody\", \"moody\"]");
-    let error = node.push(pack(&content(&chain, &site.wasm), &site.key).unwrap()).await.unwrap_err();
+    let error =
+        node.push(pack(&content(&chain, &site.wasm), &site.key).unwrap()).await.unwrap_err();
     assert!(matches!(error, DeployError::Unsupported { .. }), "{error}");
 }

@@ -16,6 +16,7 @@
 
 pub mod device;
 pub mod error;
+mod fuse;
 pub mod graph;
 mod lower;
 pub mod model;

@@ -10,7 +10,7 @@ use gw_shaders::kernel::{Caps, Dispatch};
 use gw_shaders::layout::View;
 use gw_shaders::pointwise;
 
-pub(crate) use constants::Constants;
+pub(crate) use constants::{Constants, key};
 
 use crate::error::OpError;
 use crate::net::layout::{Layout, common};
@@ -54,6 +54,17 @@ pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Pla
     }
     lowering.ports()?;
     Ok(lowering.plan)
+}
+
+/// Whether a kernel takes `node` as it is.
+pub(crate) fn fits(net: &Net, node: &Node, caps: &Caps, constants: &Constants) -> bool {
+    let buffers = vec![None; net.tensors.len()];
+    let plan = Plan::default();
+    let mut trial = Lowering { net, caps, constants, plan, buffers, label: String::new() };
+    let fits = trial.node(node).is_ok();
+    // A copy that comes before it, or a buffer too many, costs what the fusion saves.
+    fits && trial.plan.steps.len() == 1
+        && trial.plan.steps[0].bindings.len() <= caps.storage_buffers as usize
 }
 
 /// The names of the nodes that one step computes, the first and the last where they are many.
@@ -208,20 +219,7 @@ impl Lowering<'_> {
 
     /// Inputs and outputs, in the order of the model.
     fn ports(&mut self) -> Result<(), Stopped> {
-        for input in &self.net.inputs {
-            let tensor = self.net.tensor(input.tensor);
-            let source = match self.buffers[input.tensor.0 as usize] {
-                Some(buffer) => PortSource::Buffer(buffer),
-                None => PortSource::Unused,
-            };
-            self.plan.inputs.push(Port {
-                name: input.name.clone(),
-                dtype: tensor.dtype,
-                scalar: scalar(tensor.dtype),
-                shape: tensor.shape.clone(),
-                source,
-            });
-        }
+        // Outputs first: one that is an input, seen another way, is copied from its buffer.
         for output in &self.net.outputs {
             self.label = format!("output {}", output.name);
             let source = self.output_source(&output.operand).map_err(|error| Stopped {
@@ -234,6 +232,20 @@ impl Lowering<'_> {
                 dtype: output.operand.dtype,
                 scalar: output.operand.scalar(),
                 shape: output.operand.shape().into(),
+                source,
+            });
+        }
+        for input in &self.net.inputs {
+            let tensor = self.net.tensor(input.tensor);
+            let source = match self.buffers[input.tensor.0 as usize] {
+                Some(buffer) => PortSource::Buffer(buffer),
+                None => PortSource::Unused,
+            };
+            self.plan.inputs.push(Port {
+                name: input.name.clone(),
+                dtype: tensor.dtype,
+                scalar: scalar(tensor.dtype),
+                shape: tensor.shape.clone(),
                 source,
             });
         }

@@ -10,6 +10,7 @@ use gw_tensor::{DType, Shape};
 
 use crate::error::{ModelError, PlanError};
 use crate::graph::{Dim, Graph, ValueId};
+use crate::fuse::{self, Rules};
 use crate::lower::{self, Constants};
 use crate::net::builder::{Builder, check_size};
 use crate::net::{Net, Output};
@@ -126,8 +127,12 @@ impl Model {
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
         let shapes = self.signature.input_shapes(&self.name, shapes)?;
-        let net = self.net(&shapes)?;
-        let _ = options;
+        let mut net = self.net(&shapes)?;
+        let rules = Rules { caps, options: *options, constants: &self.constants };
+        fuse::fuse(&mut net, &rules).map_err(|reason| PlanError::Graph {
+            model: self.name.clone(),
+            reason: Box::new(reason),
+        })?;
         lower::lower(&net, caps, &self.constants).map_err(|stopped| PlanError::Node {
             model: self.name.clone(),
             node: stopped.node,

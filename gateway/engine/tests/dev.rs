@@ -74,7 +74,8 @@ fn dev() {
                 continue;
             }
         };
-        let inputs: Vec<_> = case["inputs"].as_array().unwrap().iter().map(|v| load(&dir, v)).collect();
+        let inputs: Vec<_> =
+            case["inputs"].as_array().unwrap().iter().map(|v| load(&dir, v)).collect();
         let expected: Vec<_> =
             case["outputs"].as_array().unwrap().iter().map(|v| load(&dir, v)).collect();
         for (fuse, weights) in
@@ -88,7 +89,7 @@ fn dev() {
             let shapes: BTreeMap<String, Shape> =
                 inputs.iter().map(|(n, t)| (n.clone(), t.shape().clone())).collect();
             let t1 = Instant::now();
-            let plan = match model.plan(&shapes, device.caps(), &options) {
+            let plan = match model.plan(&shapes, &device.caps(), &options) {
                 Ok(p) => p,
                 Err(e) => {
                     tally.entry("planerror".into()).or_default().push(format!("{tag}: {e}"));
@@ -104,8 +105,13 @@ fn dev() {
                 for s in &plan.steps {
                     println!(
                         "{:10} {:18} {:70} {:?}",
-                        s.dispatch.kernel.name, s.dispatch.kernel.variant, s.label,
-                        s.bindings.iter().map(|b| &plan.buffers[b.0 as usize].name).collect::<Vec<_>>()
+                        s.dispatch.kernel.name,
+                        s.dispatch.kernel.variant,
+                        s.label,
+                        s.bindings
+                            .iter()
+                            .map(|b| &plan.buffers[b.0 as usize].name)
+                            .collect::<Vec<_>>()
                     );
                 }
             }
@@ -136,26 +142,54 @@ fn dev() {
                 };
                 if got.shape() != want.shape() || got.dtype() != want.dtype() {
                     ok = false;
-                    verdict += &format!("{n}: {} {} vs {} {}; ", got.dtype(), got.shape(), want.dtype(), want.shape());
+                    verdict += &format!(
+                        "{n}: {} {} vs {} {}; ",
+                        got.dtype(),
+                        got.shape(),
+                        want.dtype(),
+                        want.shape()
+                    );
                     continue;
                 }
                 let (g, w) = (floats(got), floats(want));
-                let range = w.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs())).max(1e-30);
-                let err = g.iter().zip(&w).map(|(a, b)| {
-                    if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { let d=(a - b).abs(); if d.is_nan() {f64::INFINITY} else {d} }
-                }).fold(0.0f64, f64::max);
+                let range = w
+                    .iter()
+                    .filter(|x| x.is_finite())
+                    .fold(0.0f64, |m, x| m.max(x.abs()))
+                    .max(1e-30);
+                let err = g
+                    .iter()
+                    .zip(&w)
+                    .map(|(a, b)| {
+                        if a == b || (a.is_nan() && b.is_nan()) {
+                            0.0
+                        } else {
+                            let d = (a - b).abs();
+                            if d.is_nan() { f64::INFINITY } else { d }
+                        }
+                    })
+                    .fold(0.0f64, f64::max);
                 if err / range > 1e-3 {
                     ok = false;
                 }
                 verdict += &format!("{n} err {:.2e}; ", err / range);
             }
-            let line = format!("{tag}: {} dispatches plan {plan_ms}ms first {first}ms run {run_ms:.1}ms {verdict}", plan.steps.len());
-            if filter.len() > 0 { println!("{line}"); }
+            let line = format!(
+                "{tag}: {} dispatches plan {plan_ms}ms first {first}ms run {run_ms:.1}ms {verdict}",
+                plan.steps.len()
+            );
+            if filter.len() > 0 {
+                println!("{line}");
+            }
             tally.entry(if ok { "ok".into() } else { "wrong".into() }).or_default().push(line);
         }
     }
     for (k, v) in &tally {
         println!("== {k}: {}", v.len());
-        if k != "ok" || std::env::var("DEV_OK").is_ok() { for l in v { println!("   {l}"); } }
+        if k != "ok" || std::env::var("DEV_OK").is_ok() {
+            for l in v {
+                println!("   {l}");
+            }
+        }
     }
 }

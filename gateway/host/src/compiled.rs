@@ -117,7 +117,9 @@ impl Disk {
         // seal is an HMAC under a key that only this node has, over these very bytes, the digest
         // and the engine's settings, and `write` below seals nothing but `serialize`'s output.
         let component = unsafe { Component::deserialize(engine, &code) };
-        component.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling")).ok()
+        component
+            .inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling"))
+            .ok()
     }
 
     /// Writes beside the final name and renames, so that a reader finds all of it or nothing.

@@ -57,6 +57,8 @@ fn pool(config: &HostConfig) -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
+        // Keeping pages of the last instance (`linear_memory_keep_resident`) only moves the time:
+        // with 2 MiB a small guest ran 8 µs faster and was torn down 10 µs slower.
         // A swapped dirty page is not reset by it in this release: the next tenant could read it.
         .pagemap_scan(Enabled::No);
     pool

@@ -14,6 +14,9 @@ use crate::instance::State;
 use crate::plugin::{Gate, Grants};
 use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
 
+/// The unit in which memories are declared.
+const WASM_PAGE_BYTES: u64 = 1 << 16;
+
 /// Loads plugins and owns what all instances share.
 pub struct Host {
     config: Arc<HostConfig>,
@@ -97,7 +100,7 @@ impl Host {
         let initial = component
             .resources_required()
             .and_then(|required| required.max_initial_memory_size)
-            .unwrap_or(0);
+            .map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
         if initial > spec.memory_bytes {
             return over("initial memory", initial, spec.memory_bytes);
         }

@@ -49,7 +49,8 @@ fn fills(import: &str) -> bool {
     if import.starts_with("wasi:nn/") {
         return import.ends_with(NN_VERSION);
     }
-    let version_two = import.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
+    let version_two =
+        import.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
     version_two && OFFERED.iter().any(|prefix| import.starts_with(prefix))
 }
 

@@ -51,6 +51,18 @@ impl State {
         })
     }
 
+    /// The context in which a plugin's `init` runs: no models, no tensors.
+    pub(crate) fn for_init(wasi: WasiCtx, memory_bytes_max: u64, deadline: Instant) -> Self {
+        Self {
+            wasi,
+            http: WasiHttpCtx::new(),
+            outbound: NoOutbound,
+            table: ResourceTable::new(),
+            growth: Growth::new(memory_bytes_max),
+            nn: Nn::new(Arc::default(), deadline, 0),
+        }
+    }
+
     pub(crate) fn nn(&mut self) -> NnView<'_> {
         NnView { nn: &mut self.nn, table: &mut self.table }
     }
@@ -86,11 +98,7 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            ctx: &mut self.http,
-            table: &mut self.table,
-            hooks: &mut self.outbound,
-        }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
     }
 }
 
@@ -106,26 +114,27 @@ impl WasiHttpHooks for NoOutbound {
         _options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
-        Box::new(async { Err(HttpError::HttpRequestDenied.into()) })
+        Box::new(async { Err(HttpError::HttpRequestDenied) })
     }
 }
 
 /// What an instance may grow to. Being refused does not end the guest; what it does next may.
 pub(crate) struct Growth {
-    memory_bytes: usize,
-    memory_bytes_max: usize,
-    memory_refused: bool,
+    /// Bytes of all memories together.
+    bytes: usize,
+    bytes_max: usize,
+    refused: bool,
 }
 
 impl Growth {
-    fn new(memory_bytes_max: u64) -> Self {
-        let memory_bytes_max = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX);
-        Self { memory_bytes: 0, memory_bytes_max, memory_refused: false }
+    fn new(bytes_max: u64) -> Self {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Self { bytes: 0, bytes_max, refused: false }
     }
 
     /// Whether the guest was ever refused memory.
     pub(crate) fn memory_refused(&self) -> bool {
-        self.memory_refused
+        self.refused
     }
 }
 
@@ -137,17 +146,17 @@ impl ResourceLimiter for Growth {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         // One sum over all memories, so that several of them gain a guest nothing.
-        let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if sum > self.memory_bytes_max {
-            self.memory_refused = true;
+        let sum = self.bytes.saturating_add(desired.saturating_sub(current));
+        if sum > self.bytes_max {
+            self.refused = true;
             return Ok(false);
         }
-        self.memory_bytes = sum;
+        self.bytes = sum;
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory_refused = true;
+        self.refused = true;
         Ok(())
     }
 

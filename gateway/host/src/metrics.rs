@@ -35,9 +35,21 @@ impl HostMetrics {
             loads: Family::default(),
         };
         let m = metrics.clone();
-        registry.register("gw_plugin_requests", "Requests to plugins, by how they ended", m.requests);
-        registry.register("gw_plugin_instantiate_seconds", "Time to make one instance", m.instantiate);
-        registry.register("gw_plugin_loads", "Plugins loaded, by where their code came from", m.loads);
+        registry.register(
+            "gw_plugin_requests",
+            "Requests to plugins, by how they ended",
+            m.requests,
+        );
+        registry.register(
+            "gw_plugin_instantiate_seconds",
+            "Time to make one instance",
+            m.instantiate,
+        );
+        registry.register(
+            "gw_plugin_loads",
+            "Plugins loaded, by where their code came from",
+            m.loads,
+        );
         metrics
     }
 

@@ -58,6 +58,7 @@ pub struct Plugin {
 }
 
 /// What the guests of one plugin may reach.
+#[derive(Default)]
 pub(crate) struct Grants {
     pub(crate) models: HashMap<String, Arc<gw_inference::Model>>,
     pub(crate) assets: Option<PathBuf>,
@@ -88,10 +89,14 @@ impl Plugin {
         call: Call,
     ) -> Result<Handled, GuestError> {
         let result = Box::pin(self.answer(request, call)).await;
-        self.metrics.handled(&self.name, Outcome::of(&result), match &result {
-            Ok(handled) => handled.timings.instantiate,
-            Err(error) => error.timings().instantiate,
-        });
+        self.metrics.handled(
+            &self.name,
+            Outcome::of(&result),
+            match &result {
+                Ok(handled) => handled.timings.instantiate,
+                Err(error) => error.timings().instantiate,
+            },
+        );
         result
     }
 

@@ -10,22 +10,23 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Component, Instance, Linker, ResourceTable};
-use wasmtime::{
-    Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
-};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Instance};
+use wasmtime::{Config, Engine, OptLevel, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
 
 use crate::engine::Ticker;
+use crate::imports;
+use crate::instance::State;
 
 /// The export that is run.
 const INIT: &str = "init";
 /// Parsing a large tokenizer takes a second in unoptimised code; a minute is a defect.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_mins(1);
 /// The whole memory becomes part of the component, so more than this is a defect too.
-const MEMORY_BYTES_MAX: usize = 1 << 30;
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// What is kept of the guest's words, for the error.
 const STDERR_BYTES_MAX: usize = 16 << 10;
 
@@ -58,7 +59,7 @@ fn words(stderr: &str) -> String {
 /// The component with `init` already run, or the same bytes where it has no such export.
 ///
 /// During `init` the guest sees `assets` read-only as `/assets`, if that is a directory, and
-/// otherwise an empty system: calling `wasi:nn` or `wasi:http` is a trap.
+/// otherwise an empty system: no model is there to be loaded, and no request is sent.
 ///
 /// It blocks for seconds, and may be called inside or outside a tokio runtime.
 ///
@@ -126,7 +127,6 @@ fn engine() -> wasmtime::Result<Engine> {
 }
 
 fn exports_init(component: &Component) -> bool {
-    use wasmtime::component::types::ComponentItem;
     match component.get_export(None, INIT) {
         Some((ComponentItem::ComponentFunc(ty), _)) => {
             ty.params().len() == 0 && ty.results().len() == 0
@@ -139,17 +139,16 @@ fn store(
     engine: &Engine,
     assets: &Path,
     stderr: MemoryOutputPipe,
-) -> wasmtime::Result<Store<Build>> {
+) -> wasmtime::Result<Store<State>> {
     let mut wasi = WasiCtx::builder();
     wasi.stderr(stderr);
     if assets.is_dir() {
         wasi.preopened_dir(assets, "/assets", FsPerms::ReadOnly)?;
     }
-    let limits = StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).build();
-    let build = Build { wasi: wasi.build(), table: ResourceTable::new(), limits };
-    let mut store = Store::new(engine, build);
-    store.limiter(|build| &mut build.limits);
     let deadline = Instant::now() + TIME_MAX;
+    let state = State::for_init(wasi.build(), MEMORY_BYTES_MAX, deadline);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.growth);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         let late = Instant::now() >= deadline;
@@ -160,29 +159,13 @@ fn store(
 
 async fn start(
     engine: &Engine,
-    store: &mut Store<Build>,
+    store: &mut Store<State>,
     component: &Component,
 ) -> wasmtime::Result<Instance> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    linker.define_unknown_imports_as_traps(component)?;
-    linker.instantiate_async(store, component).await
+    imports::linker(engine)?.instantiate_async(store, component).await
 }
 
-async fn call_init(store: &mut Store<Build>, instance: &Instance) -> wasmtime::Result<()> {
+async fn call_init(store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<()> {
     let init = instance.get_typed_func::<(), ()>(&mut *store, INIT)?;
     init.call_async(store, ()).await
-}
-
-/// What the instance that is initialised owns.
-struct Build {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    limits: StoreLimits,
-}
-
-impl WasiView for Build {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
 }

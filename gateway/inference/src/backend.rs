@@ -65,6 +65,12 @@ pub trait LoadedModel: Send + Sync {
         rows
     }
 
+    /// How many rows one run can use side by side; joining more only makes the first wait for the
+    /// last. `None` where the device never has enough.
+    fn rows_side_by_side(&self) -> Option<usize> {
+        None
+    }
+
     /// The memory that it holds now.
     fn footprint(&self) -> Footprint;
 

@@ -12,7 +12,8 @@ pub struct InferenceConfig {
     /// at 5 ms each that is 2.5 s of work, longer than most callers wait.
     pub queue_max: usize,
     /// How many rows one run may join from several requests. A single request with more rows runs
-    /// alone. Default 32, which bounds the memory of a run and how long those who joined it wait.
+    /// alone, and the CPU joins at most one row per thread. Default 32, which bounds the memory of
+    /// a run and how long those who joined it wait.
     pub batch_max: usize,
     /// Threads of the CPU backend, shared by all its models. Default: one per physical core.
     pub cpu_threads: Option<NonZeroUsize>,

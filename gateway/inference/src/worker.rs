@@ -61,9 +61,9 @@ impl Core {
         let worker = Worker {
             name: name.to_owned(),
             device: Arc::clone(&device),
-            model,
             turn,
-            batch_max: limits.batch_max,
+            batch_max: limits.batch_max.min(model.rows_side_by_side().unwrap_or(usize::MAX)),
+            model,
             joinable: joining == Joining::Rows,
             shared: Arc::clone(&shared),
             _finish: finish,

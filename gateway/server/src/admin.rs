@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::access::Access;
-use crate::auth::Keys;
 use crate::error::{Fault, HandleError, chain};
+use crate::handle::access::Access;
+use crate::handle::auth::Keys;
+use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::HttpMetrics;
 use crate::node::Node;
-use crate::request_id::{REQUEST_ID, RequestIds};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Bundles that may be in memory at once; pushes are rare and bundles are large.
@@ -133,9 +133,10 @@ impl Admin {
 }
 
 fn describe(revision: &Revision) -> serde_json::Value {
-    let routes = revision.routes.iter().flat_map(|route| {
-        route.methods.iter().map(|method| format!("{method} {}", route.pattern))
-    });
+    let routes = revision
+        .routes
+        .iter()
+        .flat_map(|route| route.methods.iter().map(|method| format!("{method} {}", route.pattern)));
     json!({
         "app": revision.app,
         "revision": revision.digest,
@@ -157,9 +158,9 @@ async fn read(body: Incoming, limit: u64) -> Result<Bytes, HandleError> {
     match Limited::new(body, bytes_max).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(HandleError::BodyTooLarge { limit }),
-        Err(error) => Err(HandleError::BadRequest {
-            reason: format!("the request body broke off: {error}"),
-        }),
+        Err(error) => {
+            Err(HandleError::BadRequest { reason: format!("the request body broke off: {error}") })
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! answer in a task of its own, so a client that goes away takes nobody's answer with it, and the
 //! others wait for what it makes. Errors are shared with those who wait and never kept.
 
+pub(crate) mod answer;
+pub(crate) mod control;
 pub(crate) mod key;
 
 use std::collections::HashMap;
@@ -19,8 +21,8 @@ use tokio::time::Instant;
 
 use self::key::Key;
 use crate::ServerConfig;
-use crate::answer::Answer;
-use crate::cache_control::RequestControl;
+use crate::cache::answer::Answer;
+use crate::cache::control::RequestControl;
 use crate::error::HandleError;
 use crate::metrics::{HttpMetrics, LookupResult};
 
@@ -67,7 +69,10 @@ struct Flight {
 enum Landed {
     /// Another flight had just stored it.
     Found(Arc<Entry>),
-    Made { made: Made, stored: bool },
+    Made {
+        made: Made,
+        stored: bool,
+    },
 }
 
 /// What a request does about its key.
@@ -310,7 +315,7 @@ impl Drop for Waiter<'_> {
 struct Lifetime;
 
 /// A manifest may ask for ages that a timer cannot hold; no process lives as long as this.
-const LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+const LIFETIME_MAX: Duration = Duration::from_hours(365 * 24);
 
 impl Expiry<Digest, Arc<Entry>> for Lifetime {
     fn expire_after_create(

@@ -130,7 +130,7 @@ pub(crate) enum HandleError {
     #[error("no cached answer")]
     NotCached,
     #[error(transparent)]
-    Guest(#[from] GuestError),
+    Guest(Box<GuestError>),
     /// The plugin answered with a 5xx because its inference was refused.
     #[error("inference")]
     Inference(#[source] InferenceError),
@@ -148,18 +148,13 @@ impl HandleError {
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::BadRequest { .. } => Code::BadRequest,
             Self::BodyTimeout { .. } => Code::BodyTimeout,
-            Self::BodyTooLarge { .. }
-            | Self::Guest(GuestError::RequestTooLarge { .. }) => Code::BodyTooLarge,
-            Self::Saturated { .. } | Self::Guest(GuestError::Saturated { .. }) => Code::Saturated,
-            Self::DeadlinePassed
-            | Self::Inference(InferenceError::DeadlinePassed { .. }) => Code::DeadlinePassed,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
+            Self::DeadlinePassed | Self::Inference(InferenceError::DeadlinePassed { .. }) => {
+                Code::DeadlinePassed
+            }
+            Self::Saturated { .. } | Self::Inference(_) => Code::Saturated,
             Self::NotCached => Code::NotCached,
-            Self::Guest(GuestError::Trap { .. }) => Code::PluginTrapped,
-            Self::Guest(GuestError::Timeout { .. }) => Code::PluginTimeout,
-            Self::Guest(GuestError::OutOfMemory { .. }) => Code::PluginOutOfMemory,
-            Self::Guest(GuestError::NoResponse { .. }) => Code::PluginNoResponse,
-            Self::Guest(GuestError::BadResponse { .. }) => Code::PluginBadResponse,
-            Self::Inference(_) => Code::Saturated,
+            Self::Guest(error) => guest_code(error),
             Self::Panicked { .. } => Code::Internal,
             Self::Deploy(error) => deploy_code(error),
         }
@@ -201,6 +196,18 @@ impl HandleError {
             _ => {}
         }
         response
+    }
+}
+
+fn guest_code(error: &GuestError) -> Code {
+    match error {
+        GuestError::Trap { .. } => Code::PluginTrapped,
+        GuestError::Timeout { .. } => Code::PluginTimeout,
+        GuestError::OutOfMemory { .. } => Code::PluginOutOfMemory,
+        GuestError::NoResponse { .. } => Code::PluginNoResponse,
+        GuestError::BadResponse { .. } => Code::PluginBadResponse,
+        GuestError::RequestTooLarge { .. } => Code::BodyTooLarge,
+        GuestError::Saturated { .. } => Code::Saturated,
     }
 }
 
@@ -275,13 +282,13 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_code_and_request_and_hides_what_is_not_the_callers() {
-        let error = HandleError::Guest(GuestError::Trap {
+        let trap = GuestError::Trap {
             plugin: "embed".into(),
             message: "secret".into(),
             backtrace: String::new(),
             timings: gw_host::Timings::default(),
-        });
-        let response = error.response("id-1");
+        };
+        let response = HandleError::Guest(Box::new(trap)).response("id-1");
         assert_eq!(response.status(), 502);
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(
@@ -295,8 +302,14 @@ mod tests {
     #[test]
     fn overload_says_when_to_come_back_and_a_wrong_method_says_which_is_right() {
         let busy = HandleError::Saturated { what: "requests_max" }.response("x");
-        assert_eq!((busy.status().as_u16(), &busy.headers()[RETRY_AFTER]), (503, &"1".parse().unwrap()));
+        assert_eq!(
+            (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
+            (503, &"1".parse().unwrap())
+        );
         let wrong = HandleError::MethodNotAllowed { allow: "POST".into() }.response("x");
-        assert_eq!((wrong.status().as_u16(), &wrong.headers()[ALLOW]), (405, &"POST".parse().unwrap()));
+        assert_eq!(
+            (wrong.status().as_u16(), &wrong.headers()[ALLOW]),
+            (405, &"POST".parse().unwrap())
+        );
     }
 }

@@ -1,5 +1,12 @@
 //! One request, from its head to its whole answer: authenticate → route → admit → cache → plugin.
 
+pub(crate) mod access;
+pub(crate) mod admit;
+pub(crate) mod auth;
+mod call;
+mod headers;
+pub(crate) mod request_id;
+
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,19 +19,19 @@ use http::header::{ALLOW, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::Body;
 
-use crate::access::Access;
-use crate::admit::{Admission, Admitted};
-use crate::answer::Answer;
-use crate::auth::{Keys, Principal};
+use crate::cache::answer::Answer;
+use crate::cache::control::RequestControl;
 use crate::cache::key::{Key, KeyParts, VARIED_HEADERS};
 use crate::cache::{Cache, Served};
-use crate::cache_control::RequestControl;
-use crate::call::call;
 use crate::error::{Fault, HandleError, chain};
-use crate::headers::{add_bypass, add_cache_status, add_timing};
+use crate::handle::access::Access;
+use crate::handle::admit::{Admission, Admitted};
+use crate::handle::auth::{Keys, Principal};
+use crate::handle::call::call;
+use crate::handle::headers::{add_bypass, add_cache_status, add_timing};
+use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::{HttpMetrics, LookupResult};
 use crate::node::Node;
-use crate::request_id::{REQUEST_ID, RequestIds};
 
 /// How long a client waits beyond the plugin's time limit, so that it hears of the limit rather
 /// than of its own deadline.
@@ -133,9 +140,10 @@ impl Gateway {
         let served = self.cache.answer(key, lifetime, control, patience, make).await?;
         let took = begun.elapsed();
         let (answer, cache_time, timings) = match &served {
-            Served::Hit { answer, .. } => (answer, took, None),
             // Whoever waited for another request spent the time here and not in the plugin.
-            Served::Made { answer, collapsed: true, .. } => (answer, took, None),
+            Served::Hit { answer, .. } | Served::Made { answer, collapsed: true, .. } => {
+                (answer, took, None)
+            }
             Served::Made { answer, .. } => {
                 (answer, took.saturating_sub(answer.took), Some(&answer.timings))
             }

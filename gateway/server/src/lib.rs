@@ -6,32 +6,23 @@
 //! A request goes down this list:
 //!
 //! - `server`: [`serve`] opens and drains the listeners; `listen`: connections and their limits.
-//! - `handle`: one request, from its head to its whole answer. Start reading here.
-//! - `auth`: who asks; `admit`: how much may be inside at once.
-//! - `cache`: kept answers and shared misses; `cache/key`: what an answer depends on.
-//! - `call`: one run of a plugin; `answer`: what it gave.
-//! - `headers`, `cache_control`, `request_id`: the headers that the node reads and writes.
-//! - [`error`]: every refusal with its code and status; `access`: the last line of each request.
+//! - `handle`: one request, from its head to its whole answer. Start reading here. Below it:
+//!   `auth`: who asks; `admit`: how much may be inside at once; `call`: one run of a plugin;
+//!   `headers` and `request_id`: what the node adds; `access`: the last line of each request.
+//! - `cache`: kept answers and shared misses. Below it: `key`: what an answer depends on;
+//!   `answer`: what can be kept; `control`: what clients and plugins say about keeping.
 //! - `admin`: push, status, rollback; `node`: probes and `/metrics`; `metrics`: what is counted.
-//! - [`config`]: the limits.
+//! - [`error`]: every refusal with its code and status; [`config`]: the limits.
 #![forbid(unsafe_code)]
 
-mod access;
 mod admin;
-mod admit;
-mod answer;
-mod auth;
 mod cache;
-mod cache_control;
-mod call;
 pub mod config;
 pub mod error;
 mod handle;
-mod headers;
 mod listen;
 mod metrics;
 mod node;
-mod request_id;
 mod server;
 
 pub use config::ServerConfig;

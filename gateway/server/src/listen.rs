@@ -24,7 +24,7 @@ use crate::ServerConfig;
 
 /// The head of a request, and the buffer of a connection, in bytes; curl and browsers stay far
 /// below it.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// Requests at once on one HTTP/2 connection, as Envoy recommends for edges.
 const STREAMS_MAX: u32 = 100;
 /// How long to wait after the system refused a connection, usually for want of descriptors.
@@ -94,12 +94,12 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
-        .max_buf_size(HEAD_BYTES_MAX);
+        .max_buf_size(HEAD_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_header_list_size(HEAD_BYTES_MAX)
         .keep_alive_interval(config.header_timeout)
         .keep_alive_timeout(config.header_timeout);
     builder

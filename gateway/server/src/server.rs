@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use crate::ServerConfig;
 use crate::admin::Admin;
-use crate::admit::Admission;
-use crate::auth::Keys;
 use crate::cache::Cache;
 use crate::handle::Gateway;
+use crate::handle::admit::Admission;
+use crate::handle::auth::Keys;
+use crate::handle::request_id::RequestIds;
 use crate::listen::listen;
 use crate::metrics::HttpMetrics;
 use crate::node::Node;
-use crate::request_id::RequestIds;
 
 /// Why a node does not serve.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! A node on real sockets, with a real plugin behind it and a real client before it.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-#[path = "../../deploy/tests/guests.rs"]
+#[path = "../../deploy/tests/support/guests.rs"]
 mod guests;
 
 use std::net::SocketAddr;
@@ -168,7 +169,8 @@ async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Answer {
-    let mut request = http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+    let mut request =
+        http::Request::builder().method(method).uri(format!("http://{address}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -272,7 +274,10 @@ async fn what_no_route_answers_is_refused_and_tells_nothing() {
     assert_eq!((unknown.status, &*unknown.code()), (404, "route_not_found"));
     assert!(!unknown.body.contains("say"), "{}", unknown.body);
     let wrong = node.get("/raw").await;
-    assert_eq!((wrong.status, &*wrong.code(), wrong.header("allow")), (405, "method_not_allowed", "POST"));
+    assert_eq!(
+        (wrong.status, &*wrong.code(), wrong.header("allow")),
+        (405, "method_not_allowed", "POST")
+    );
     let options = send(node.address, "OPTIONS", "/say", &[], Bytes::new()).await;
     assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, POST"));
     let none = "gw_http_requests_total{route=\"none\",method=\"POST\",code=\"404\"}";

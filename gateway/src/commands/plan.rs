@@ -1,6 +1,6 @@
 //! `gw plan`: what the engine would do for one model and one set of shapes, without doing it.
 
-use gw_engine::plan::PlanSummary;
+use gw_engine::plan::summary::PlanSummary;
 use gw_engine::{AdapterSelect, Device, Model, PlanOptions};
 use gw_inference::DeviceChoice;
 use gw_shaders::kernel::Caps;

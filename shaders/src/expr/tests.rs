@@ -6,12 +6,12 @@ use crate::kernel::{Caps, Needs};
 /// A shader that computes one expression.
 fn shader(expr: &Expr) -> crate::kernel::Dispatch {
     let mut composer = Composer::new("expr", "");
-    let mut values = String::new();
+    let mut values = Vec::new();
     for (input, scalar) in expr.inputs.iter().enumerate() {
         composer.read(format!("in{input}"), scalar.wgsl());
-        let comma = if input == 0 { "" } else { ", " };
-        values.push_str(&format!("{comma}in{input}[group]"));
+        values.push(format!("in{input}[group]"));
     }
+    let values = values.join(", ");
     composer.write("result", expr.result().unwrap().wgsl());
     composer.expr("compute", expr).unwrap();
     composer.text(&format!(
@@ -95,7 +95,8 @@ fn evaluation_matches_a_table() {
 fn the_error_function_matches_known_values() {
     let erf = Expr::unary(Unary::Erf, Scalar::F32);
     // Abramowitz and Stegun, table 7.1, and its limit.
-    let table = [(0.0, 0.0), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3), (9.0, 1.0)];
+    let table =
+        [(0.0, 0.0), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3), (9.0, 1.0)];
     for (x, expected) in table {
         for sign in [1.0, -1.0] {
             let Value::F32(given) = erf.eval(&[Value::F32(sign * x)]) else { unreachable!() };

@@ -14,15 +14,11 @@ fn count(n: u16) -> Data {
 #[test]
 fn reference_matches_a_table() {
     // [2, 3] transposed.
-    let spec =
-        copy(&[3, 2], View { offset: 0, strides: vec![1, 3] }, View::dense(&[3, 2]));
+    let spec = copy(&[3, 2], View { offset: 0, strides: vec![1, 3] }, View::dense(&[3, 2]));
     assert_eq!(reference(&spec, &[count(6)]).f32(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
     // Backwards, into every second place.
-    let spec = copy(
-        &[3],
-        View { offset: 2, strides: vec![-1] },
-        View { offset: 1, strides: vec![2] },
-    );
+    let spec =
+        copy(&[3], View { offset: 2, strides: vec![-1] }, View { offset: 1, strides: vec![2] });
     assert_eq!(reference(&spec, &[count(3)]).f32(), [0.0, 2.0, 0.0, 1.0, 0.0, 0.0]);
     // A column plus a row.
     let spec = Spec {
@@ -67,7 +63,10 @@ fn every_variant_is_valid() {
             check::variants(|caps| variants(&spec, caps));
         }
     }
-    let flat = Spec { expr: Expr::unary(Unary::Erf, Scalar::F32), ..copy(&[8], View::dense(&[8]), View::dense(&[8])) };
+    let flat = Spec {
+        expr: Expr::unary(Unary::Erf, Scalar::F32),
+        ..copy(&[8], View::dense(&[8]), View::dense(&[8]))
+    };
     let caps = check::adapters()[0];
     assert_eq!(variants(&flat, &caps).unwrap().len(), 2);
 }

@@ -1,5 +1,4 @@
 //! Sentence embeddings: `{"input": "text"}` or `{"input": ["text", …]}` in, unit vectors out.
-//!
 //! The tokenizer is parsed once, in `init`, when the plugin is built; every request starts with it
 //! in place. A request of several texts is one `compute`.
 
@@ -65,13 +64,10 @@ struct Usage {
 }
 
 /// The texts of a request, or what is wrong with it.
-fn texts(body: Value) -> Result<Vec<String>, Error> {
+fn texts(mut body: Value) -> Result<Vec<String>, Error> {
     let wrong = |code, message: &str, field: &str| Error::new(422, code, message).field(field);
     let kind = "`input` must be a text or a list of texts";
-    let Value::Object(mut fields) = body else {
-        return Err(wrong("invalid_type", "the body must be an object with `input`", "input"));
-    };
-    let items = match fields.remove("input") {
+    let items = match body.get_mut("input").map(Value::take) {
         None => return Err(wrong("missing_field", kind, "input")),
         Some(Value::String(text)) => return Ok(vec![text]),
         Some(Value::Array(items)) => items,
@@ -117,17 +113,12 @@ impl Batch {
             .map_err(|error| Error::new(422, "untokenizable", error.to_string()).field("input"))?;
         let tokens = encodings.iter().map(Encoding::len).max().unwrap_or(0);
         let dims = [encodings.len(), tokens];
-        let mut batch = Self {
-            dims,
-            ids: vec![0; dims[0] * tokens],
-            mask: vec![0; dims[0] * tokens],
-            truncated: Vec::new(),
-        };
+        let mut batch = Self { dims, ids: Vec::new(), mask: Vec::new(), truncated: Vec::new() };
         for (row, encoding) in encodings.iter().enumerate() {
-            for (column, &id) in encoding.get_ids().iter().enumerate() {
-                batch.ids[row * tokens + column] = i64::from(id);
-                batch.mask[row * tokens + column] = 1;
-            }
+            batch.ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
+            batch.ids.resize((row + 1) * tokens, 0);
+            batch.mask.resize(row * tokens + encoding.len(), 1);
+            batch.mask.resize((row + 1) * tokens, 0);
             if !encoding.get_overflowing().is_empty() {
                 batch.truncated.push(row);
             }
@@ -137,7 +128,6 @@ impl Batch {
 }
 
 /// The mean of each text's token vectors, scaled to unit length.
-///
 /// `hidden` is `[texts, tokens, width]`.
 fn embeddings(hidden: &[f32], batch: &Batch) -> Vec<Vec<f32>> {
     let [texts, tokens] = batch.dims;

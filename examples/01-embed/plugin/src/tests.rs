@@ -42,7 +42,7 @@ fn one_text_and_a_list_are_both_taken() {
 #[test]
 fn bad_input_names_its_field() {
     let cases = [
-        (json!([]), "invalid_type", "input"),
+        (json!([]), "missing_field", "input"),
         (json!({}), "missing_field", "input"),
         (json!({"input": null}), "invalid_type", "input"),
         (json!({"input": 3}), "invalid_type", "input"),

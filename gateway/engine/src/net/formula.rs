@@ -87,3 +87,58 @@ pub(crate) fn constant(expr: &Expr, register: Reg) -> Option<f64> {
         _ => None,
     }
 }
+
+/// `expr` without instructions that its result does not need, and with equal ones once.
+pub(crate) fn tidied(expr: &Expr) -> Expr {
+    let own = expr.inputs.len();
+    let mut needed = vec![false; own + expr.instrs.len()];
+    needed[expr.output] = true;
+    for (index, instr) in expr.instrs.iter().enumerate().rev() {
+        if needed[own + index] {
+            operands(*instr, |register| needed[register] = true);
+        }
+    }
+    let mut tidy = Expr::new(expr.inputs.clone());
+    let mut places: Vec<Reg> = (0..own).collect();
+    for (index, instr) in expr.instrs.iter().enumerate() {
+        if !needed[own + index] {
+            places.push(Reg::MAX);
+            continue;
+        }
+        let renamed = renamed(*instr, &places);
+        let same = tidy.instrs.iter().position(|other| is_same(*other, renamed));
+        places.push(match same {
+            Some(known) => own + known,
+            None => tidy.push(renamed),
+        });
+    }
+    tidy.output = places[expr.output];
+    tidy
+}
+
+fn operands(instr: Instr, mut each: impl FnMut(Reg)) {
+    match instr {
+        Instr::Const(..) => {}
+        Instr::Unary(_, a) | Instr::Cast(_, a) => each(a),
+        Instr::Binary(_, a, b) => [a, b].into_iter().for_each(each),
+        Instr::Select(cond, a, b) => [cond, a, b].into_iter().for_each(each),
+    }
+}
+
+fn renamed(instr: Instr, places: &[Reg]) -> Instr {
+    match instr {
+        Instr::Const(scalar, value) => Instr::Const(scalar, value),
+        Instr::Unary(op, a) => Instr::Unary(op, places[a]),
+        Instr::Binary(op, a, b) => Instr::Binary(op, places[a], places[b]),
+        Instr::Select(cond, a, b) => Instr::Select(places[cond], places[a], places[b]),
+        Instr::Cast(to, a) => Instr::Cast(to, places[a]),
+    }
+}
+
+/// Equality that tells zeros apart and NaNs not.
+fn is_same(a: Instr, b: Instr) -> bool {
+    match (a, b) {
+        (Instr::Const(x, a), Instr::Const(y, b)) => x == y && a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    }
+}

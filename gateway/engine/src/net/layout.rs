@@ -77,6 +77,13 @@ impl Layout {
         repeats.then(|| Self { offset: self.offset, axes: vec![rows.clone(), cols.clone()] })
     }
 
+    /// One axis alone, where the elements are the same along every other.
+    pub(crate) fn varying_along(&self, axis: usize) -> Option<Self> {
+        let mut others = self.axes.iter().enumerate().filter(|(other, _)| *other != axis);
+        let repeats = others.all(|(_, factors)| factors.iter().all(|factor| factor.stride == 0));
+        repeats.then(|| Self { offset: self.offset, axes: vec![self.axes[axis].clone()] })
+    }
+
     /// One stride per axis, where every axis has one; axes of size one have 0.
     pub(crate) fn strides(&self) -> Option<Vec<isize>> {
         let stride = |axis: &Vec<Factor>| match merge(axis.iter().copied()).as_slice() {

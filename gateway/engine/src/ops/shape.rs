@@ -92,7 +92,11 @@ fn reshape(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 fn flatten(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
     let dims = x.shape();
-    let at = axis(call.int("axis", 1), dims.len() + 1)?;
+    // The axis after the last is allowed, and is no negative one.
+    let at = match call.int("axis", 1) {
+        number if number < 0 => axis(number, dims.len())?,
+        number => axis(number, dims.len() + 1)?,
+    };
     let target = [dims[..at].iter().product(), dims[at..].iter().product()];
     Ok(vec![call.builder.reshape(&x, &target)?])
 }

@@ -24,8 +24,7 @@ fn gathered_rows_agree() {
             let expected = reference(&spec, &inputs);
             agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
         }
-        let bytes: Vec<i8> =
-            random.integers(size, 256).iter().map(|value| (value - 128) as i8).collect();
+        let bytes = random.bytes(size);
         let spec = Spec { table: Table::PackedI8, outer, axis, inner, count };
         let scales = random.floats((outer * axis) as usize);
         let inputs = [Data::U32(pack_i8(&bytes, inner)), scales, indices];

@@ -46,8 +46,7 @@ fn check(spec: &Spec, seed: u32) {
             inputs.push(gw_shaders::data::Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
         }
         Weights::PackedI8 => {
-            let bytes: Vec<i8> =
-                random.integers(n * k, 256).iter().map(|&byte| (byte - 128) as i8).collect();
+            let bytes = random.bytes(n * k);
             inputs.push(gw_shaders::data::Data::U32(pack_i8(&bytes, spec.k, spec.n)));
             let scales = (0..n).map(|_| (1.5 + random.float()) / 128.0).collect();
             inputs.push(gw_shaders::data::Data::F32(scales));

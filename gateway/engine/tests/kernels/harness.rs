@@ -90,7 +90,7 @@ fn compare(
         };
         for (index, (&given, &expected)) in given.iter().zip(expected).enumerate() {
             let bound = tolerance.relative * expected.abs() + tolerance.absolute;
-            let same = given == expected || given.is_nan() && expected.is_nan();
+            let same = given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan();
             assert!(
                 same || (given - expected).abs() <= bound,
                 "{name}: {given} at {index} where {expected} ± {bound} is due; params {:?}",
@@ -121,6 +121,10 @@ impl Random {
 
     pub(crate) fn floats(&mut self, count: usize) -> Data {
         Data::F32((0..count).map(|_| self.float()).collect())
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<i8> {
+        (0..count).map(|_| self.below(256).to_le_bytes()[0].cast_signed()).collect()
     }
 
     pub(crate) fn integers(&mut self, count: usize, below: u32) -> Vec<i32> {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use gw_inference::{Inference, InferenceError, Model};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-pub use self::tensor::GuestTensor;
 use self::bindings::wasi::nn::errors::ErrorCode;
 use self::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
 use self::bindings::wasi::nn::{errors, graph, inference, tensor as wit_tensor};
+pub use self::tensor::GuestTensor;
 use crate::Timings;
 use crate::instance::State;
 use crate::plugin::Grants;

@@ -192,7 +192,7 @@ fn an_answer_says_what_it_took_and_where_it_ran() {
 #[test]
 fn the_clients_deadline_ends_a_guest_before_its_own_limit() {
     let node = Node::start();
-    let time = Duration::from_secs(3600);
+    let time = Duration::from_hours(1);
     let spec = PluginSpec { time, ..node.spec("endless-loop") };
     let plugin = node.host.load(spec).expect("it loads");
     run(async {
@@ -210,7 +210,7 @@ fn the_clients_deadline_ends_a_guest_before_its_own_limit() {
 fn a_full_node_refuses_and_a_client_that_leaves_makes_room() {
     let config = HostConfig { instances_max: 1, waiting_max: 0, ..HostConfig::default() };
     let node = Node::with(config);
-    let time = Duration::from_secs(3600);
+    let time = Duration::from_hours(1);
     let spec = PluginSpec { time, ..node.spec("sleeper") };
     let sleeper = node.host.load(spec).expect("it loads");
     let good = node.good();
@@ -246,7 +246,8 @@ fn a_request_over_the_limit_never_reaches_the_guest() {
 fn what_cannot_run_is_refused_when_it_is_loaded() {
     let node = Node::start();
     let refused = |spec: PluginSpec| node.host.load(spec).err().expect("refused");
-    let bytes = |wasm: &[u8]| PluginSpec { wasm: Bytes::copy_from_slice(wasm), ..node.spec("trap") };
+    let bytes =
+        |wasm: &[u8]| PluginSpec { wasm: Bytes::copy_from_slice(wasm), ..node.spec("trap") };
 
     let HostError::MissingImport { imports, .. } = refused(node.spec("missing-import")) else {
         panic!("another error");
@@ -283,7 +284,8 @@ fn compiled_code_is_kept_sealed_and_made_anew_when_touched() {
         let node = Node::with(config());
         run(async { assert_eq!(text(&node.load("good").expect("it loads"), "4").await, "8") });
         let metrics = node.metrics();
-        let from = |code: &str| metrics.contains(&format!("gw_plugin_loads_total{{code=\"{code}\"}} 1"));
+        let from =
+            |code: &str| metrics.contains(&format!("gw_plugin_loads_total{{code=\"{code}\"}} 1"));
         assert_ne!(from("compiler"), from("disk"), "{metrics}");
         from("disk")
     };

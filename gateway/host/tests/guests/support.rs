@@ -52,7 +52,7 @@ impl Node {
 
     /// The neighbour whose answers must all be right; it may wait for its turn.
     pub(crate) fn good(&self) -> Arc<Plugin> {
-        let time = Duration::from_secs(60);
+        let time = Duration::from_mins(1);
         self.host.load(PluginSpec { time, ..self.spec("good") }).expect("the guest loads")
     }
 
@@ -66,7 +66,7 @@ impl Node {
 
 pub(crate) async fn ask(plugin: &Plugin, body: &str) -> Result<Handled, GuestError> {
     let request = http::Request::post("http://localhost/guest").body(Bytes::from(body.to_owned()));
-    let call = Call { deadline: Instant::now() + Duration::from_secs(60), request_id: "t".into() };
+    let call = Call { deadline: Instant::now() + Duration::from_mins(1), request_id: "t".into() };
     plugin.handle(request.expect("a request"), call).await
 }
 

@@ -29,6 +29,7 @@ struct Doubler {
     fixed_rows: Option<usize>,
     /// Wants batches of 1, 2, 4, 8 … rows.
     pads: bool,
+    rows_side_by_side: Option<usize>,
 }
 
 impl LoadedModel for Doubler {
@@ -67,6 +68,10 @@ impl LoadedModel for Doubler {
         if self.pads { rows.next_power_of_two() } else { rows }
     }
 
+    fn rows_side_by_side(&self) -> Option<usize> {
+        self.rows_side_by_side
+    }
+
     fn footprint(&self) -> Footprint {
         Footprint { weight_bytes: 100, arena_bytes: 20, peak_bytes: 120 }
     }
@@ -89,13 +94,14 @@ struct Setup {
     limits: Limits,
     fixed_rows: Option<usize>,
     pads: bool,
+    rows_side_by_side: Option<usize>,
     turn: Option<Arc<Turn>>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let limits = Limits { queue_max: 100, batch_max: 8 };
-        Self { limits, fixed_rows: None, pads: false, turn: None }
+        Self { limits, fixed_rows: None, pads: false, rows_side_by_side: None, turn: None }
     }
 }
 
@@ -115,6 +121,7 @@ impl Rig {
             permitted: Mutex::new(permitted),
             fixed_rows: setup.fixed_rows,
             pads: setup.pads,
+            rows_side_by_side: setup.rows_side_by_side,
         };
         let metrics = InferenceMetrics::register(&mut Registry::default());
         let core = Core::start(
@@ -201,6 +208,26 @@ async fn a_run_joins_at_most_batch_max_rows_and_keeps_the_order() {
     busy.await.unwrap();
     for (asked, rows) in asked.into_iter().zip([5, 4, 3, 20]) {
         assert_eq!(values(&asked.await.unwrap()), vec![2.0; rows]);
+    }
+}
+
+#[tokio::test]
+async fn a_device_joins_no_more_rows_than_it_can_use_side_by_side() {
+    let rig = Rig::new(Setup { rows_side_by_side: Some(2), ..Setup::default() });
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        asked.push(rig.ask(1, 1, 1.0).await);
+    }
+    for rows in [2, 1] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    rig.let_it_run();
+    busy.await.unwrap();
+    for asked in asked {
+        assert_eq!(values(&asked.await.unwrap()), [2.0]);
     }
 }
 

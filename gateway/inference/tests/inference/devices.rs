@@ -18,6 +18,7 @@ fn a_linear_layer_answers_on_every_device() {
     let file = ModelFile::new(linear().bytes());
     for device in devices() {
         let model = file.open_on(&device).unwrap();
+        assert_eq!(model.device() == "cpu", device == DeviceChoice::Cpu);
         assert_eq!(model.signature().inputs[0].to_string(), "x: f32 [batch, 3]");
         assert_eq!(model.signature().outputs[0].to_string(), "y: f32 [batch, 2]");
         let x = [1.0, 2.0, 3.0, -1.0, 0.5, 0.25];

@@ -52,16 +52,8 @@ pub(crate) struct Key {
 impl KeyParts<'_> {
     /// Taken apart in full, so that a new part does not compile until it is in the record.
     pub(crate) fn key(&self) -> Key {
-        let Self {
-            tenant,
-            route,
-            identity,
-            method,
-            authority,
-            path_and_query,
-            headers,
-            body,
-        } = *self;
+        let Self { tenant, route, identity, method, authority, path_and_query, headers, body } =
+            *self;
         let Identity { app, plugin, config, models } = identity;
         let mut record = Record(Vec::with_capacity(512 + body.len()));
         record.count(SCHEMA as usize);

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 
-const TTL: Duration = Duration::from_secs(600);
+const TTL: Duration = Duration::from_mins(10);
 
 /// A cache in front of an origin that counts its runs and can be held back.
 struct Bench {
@@ -46,7 +46,7 @@ impl Bench {
     ) -> impl Future<Output = Result<Served, Arc<HandleError>>> + Send + 'static {
         let (cache, runs) = (Arc::clone(&self.cache), Arc::clone(&self.runs));
         let (gate, started) = (Arc::clone(&self.gate), Arc::clone(&self.started));
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         async move {
             let make = move || async move {
                 runs.fetch_add(1, Ordering::SeqCst);
@@ -152,7 +152,7 @@ async fn an_error_is_shared_with_those_who_wait_and_not_kept() {
 #[tokio::test]
 async fn a_panic_fails_those_who_wait_and_nobody_after_them() {
     let bench = Bench::new();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let make = || async { panic!("the origin broke") };
     let failed = bench.cache.answer(key("a"), TTL, RequestControl::default(), deadline, make);
     assert!(matches!(*failed.await.unwrap_err(), HandleError::Panicked { .. }));
@@ -182,7 +182,8 @@ async fn a_cookie_for_one_client_reaches_no_other() {
 
 #[tokio::test]
 async fn more_waiters_than_allowed_are_told_to_come_back() {
-    let bench = Bench { gate: Arc::new(Semaphore::new(0)), ..Bench::with(|c| c.cache_waiters_max = 1) };
+    let bench =
+        Bench { gate: Arc::new(Semaphore::new(0)), ..Bench::with(|c| c.cache_waiters_max = 1) };
     let ask = || bench.ask(key("a"), RequestControl::default(), Ok(Answer::text("a")));
     let leader = tokio::spawn(ask());
     bench.started.notified().await;
@@ -201,7 +202,7 @@ async fn more_waiters_than_allowed_are_told_to_come_back() {
 async fn an_answer_is_told_until_its_time_is_over() {
     let bench = Bench::new();
     bench.get("a").await;
-    tokio::time::advance(TTL - Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(599)).await;
     let Served::Hit { age, lifetime, .. } = bench.get("a").await else { panic!("no hit") };
     assert_eq!((age.as_secs(), lifetime), (599, TTL));
     tokio::time::advance(Duration::from_secs(1)).await;

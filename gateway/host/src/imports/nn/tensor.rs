@@ -34,16 +34,14 @@ impl GuestTensor {
             return Err(invalid(format!("{rank} dimensions are more than the {RANK_MAX} allowed")));
         }
         let dims: Vec<usize> = self.dimensions.iter().map(|&size| size as usize).collect();
-        Tensor::new(dtype(self.ty), dims, data).map_err(|error: TensorError| {
-            invalid(error.to_string())
-        })
+        Tensor::new(dtype(self.ty), dims, data)
+            .map_err(|error: TensorError| invalid(error.to_string()))
     }
 
     /// A model's answer, as the types of wasi-nn can say it: `bool` is read as U8, and integers
     /// that wasi-nn lacks are widened.
     pub(super) fn output(tensor: &Tensor) -> Result<Self, NnError> {
-        let unsupported =
-            |reason: String| NnError::new(ErrorCode::UnsupportedOperation, reason);
+        let unsupported = |reason: String| NnError::new(ErrorCode::UnsupportedOperation, reason);
         let (ty, data) = match tensor.dtype() {
             DType::F16 => (TensorType::Fp16, tensor.bytes().clone()),
             DType::F32 => (TensorType::Fp32, tensor.bytes().clone()),
@@ -52,7 +50,9 @@ impl GuestTensor {
             DType::U8 | DType::Bool => (TensorType::U8, tensor.bytes().clone()),
             DType::I32 => (TensorType::I32, tensor.bytes().clone()),
             DType::I64 => (TensorType::I64, tensor.bytes().clone()),
-            DType::I8 => (TensorType::I32, widened::<i8, 4>(tensor, |x| i32::from(x).to_le_bytes())),
+            DType::I8 => {
+                (TensorType::I32, widened::<i8, 4>(tensor, |x| i32::from(x).to_le_bytes()))
+            }
             DType::I16 => {
                 (TensorType::I32, widened::<i16, 4>(tensor, |x| i32::from(x).to_le_bytes()))
             }
@@ -172,7 +172,11 @@ mod tests {
             Case(&[], 4, None),
             Case(&[0], 0, None),
             Case(&[2, 3], 20, Some("a f32 tensor of shape [2, 3] has 24 bytes, not 20")),
-            Case(&[u32::MAX; 3], 4, Some("shape [4294967295, 4294967295, 4294967295] is too large")),
+            Case(
+                &[u32::MAX; 3],
+                4,
+                Some("shape [4294967295, 4294967295, 4294967295] is too large"),
+            ),
             Case(&[1; 17], 4, Some("17 dimensions are more than the 16 allowed")),
         ];
         for Case(dimensions, bytes, error) in cases {

@@ -9,8 +9,8 @@ use gw_host::{Call, GuestError};
 use gw_inference::Fault;
 use http::Request;
 
-use crate::answer::Answer;
 use crate::cache::Made;
+use crate::cache::answer::Answer;
 use crate::error::{HandleError, chain};
 
 /// Runs the plugin of a route. A guest's fault is logged here and nowhere else, however many
@@ -27,7 +27,7 @@ pub(crate) async fn call(
         Ok(handled) => handled,
         Err(error) => {
             log(&error, &id, app);
-            return Err(Arc::new(HandleError::Guest(error)));
+            return Err(Arc::new(HandleError::Guest(Box::new(error))));
         }
     };
     if let Some(error) = &handled.inference_error

@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_host::{Handled, Timings};
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VARY,
+    AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::cache_control::ResponseControl;
-use crate::request_id::REQUEST_ID;
+use crate::cache::control::ResponseControl;
+use crate::handle::request_id::REQUEST_ID;
 
 /// A whole answer; shared by all who wait for it.
 #[derive(Clone, Debug)]
@@ -119,11 +118,11 @@ mod tests {
             Case(&[(VARY, "accept")], Some(600)),
         ];
         for Case(headers, seconds) in cases {
-            let lifetime = Answer::with("x", headers).lifetime(Duration::from_secs(600));
+            let lifetime = Answer::with("x", headers).lifetime(Duration::from_mins(10));
             assert_eq!(lifetime, seconds.map(Duration::from_secs), "{headers:?}");
         }
         let mut error = Answer::text("x").as_ref().clone();
         error.status = StatusCode::BAD_REQUEST;
-        assert_eq!(error.lifetime(Duration::from_secs(600)), None);
+        assert_eq!(error.lifetime(Duration::from_mins(10)), None);
     }
 }

@@ -75,7 +75,7 @@ fn quotable(device: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Answer;
+    use crate::cache::answer::Answer;
 
     #[test]
     fn the_cache_says_what_it_did() {
@@ -89,7 +89,7 @@ mod tests {
         let hit = Served::Hit {
             answer: answer.clone(),
             age: Duration::from_millis(2900),
-            lifetime: Duration::from_secs(600),
+            lifetime: Duration::from_mins(10),
         };
         let cases = [
             (hit, "gw; hit; ttl=597"),

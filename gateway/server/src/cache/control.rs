@@ -105,7 +105,10 @@ mod tests {
         let max_age = |value| RequestControl::parse(&headers(value)).max_age;
         assert_eq!(max_age("max-age=-1"), Some(Duration::ZERO));
         assert_eq!(max_age("max-age="), Some(Duration::ZERO));
-        assert_eq!(max_age("max-age=99999999999999999999999"), Some(Duration::from_secs(4_294_967_295)));
+        assert_eq!(
+            max_age("max-age=99999999999999999999999"),
+            Some(Duration::from_secs(4_294_967_295))
+        );
     }
 
     #[test]

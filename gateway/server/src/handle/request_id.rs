@@ -46,9 +46,8 @@ mod tests {
     #[test]
     fn a_sane_id_is_kept_and_any_other_replaced() {
         let ids = RequestIds::default();
-        let name = |sent: &str| {
-            ids.name(&HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]))
-        };
+        let name =
+            |sent: &str| ids.name(&HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]));
         assert_eq!(name("0af7651916cd43dd-8448eb211c80319c"), "0af7651916cd43dd-8448eb211c80319c");
         for bad in ["", "a b", "a\"b", "{}", &"x".repeat(129)] {
             assert_ne!(name(bad), bad);

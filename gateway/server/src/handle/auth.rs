@@ -80,10 +80,10 @@ mod tests {
 
     #[test]
     fn keys_are_needed_outside_loopback_and_checked_wherever_they_are_sent() {
+        struct Case<'h>(SocketAddr, bool, &'h [(HeaderName, &'h str)], Option<&'h str>);
         let (local, public) = ("127.0.0.1:1".parse().unwrap(), "0.0.0.0:1".parse().unwrap());
         let digest = Digest::of(b"secret");
         let hex = digest.hex();
-        struct Case<'h>(SocketAddr, bool, &'h [(HeaderName, &'h str)], Option<&'h str>);
         let bearer = |text| [(AUTHORIZATION, text)];
         let cases = [
             Case(local, false, &[], Some("anonymous")),

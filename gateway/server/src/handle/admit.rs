@@ -165,7 +165,8 @@ mod tests {
 
     /// A body of unknown length, in pieces.
     fn pieces(sizes: &'static [usize]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
-        let frames = stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size]))));
+        let frames =
+            stream::iter(sizes).map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size]))));
         StreamBody::new(frames)
     }
 

@@ -1,0 +1,193 @@
+//! Several nodes become one where one dispatch can do their work. A file per rule.
+//!
+//! The order matters: a rule sees what those before it left.
+//!
+//! 1. [`attention`]: products, mask and softmax in between.
+//! 2. [`quantised`]: weights that are expanded from bytes stay bytes.
+//! 3. [`constants`]: what is still computed from constants alone is computed now.
+//! 4. [`chains`]: element-wise nodes that read each other.
+//! 5. [`epilogue`]: an element-wise node after a product or convolution.
+//! 6. [`siblings`]: products of one input with several weights.
+
+mod attention;
+mod chains;
+mod constants;
+mod epilogue;
+mod quantised;
+mod siblings;
+
+use gw_shaders::kernel::Caps;
+
+use crate::error::OpError;
+use crate::lower::{Constants, fits};
+use crate::model::{PlanOptions, WeightMode};
+use crate::net::{Kind, Net, Node, Operand, TensorId};
+
+/// What a rule may use beside the graph.
+pub(crate) struct Rules<'a> {
+    pub(crate) caps: &'a Caps,
+    pub(crate) options: PlanOptions,
+    pub(crate) constants: &'a Constants,
+}
+
+/// Applies every rule that `rules` allow, in place.
+pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
+    net.drop_unread();
+    if rules.options.fuse {
+        attention::apply(net, rules);
+        net.drop_unread();
+    }
+    if rules.options.fuse && rules.options.weights == WeightMode::Int8 {
+        quantised::apply(net)?;
+        net.drop_unread();
+    }
+    constants::apply(net, rules.constants);
+    if rules.options.fuse {
+        chains::apply(net, rules);
+        net.drop_unread();
+        epilogue::apply(net, rules);
+        siblings::apply(net, rules)?;
+        net.drop_unread();
+    }
+    Ok(())
+}
+
+/// Who writes and who reads each tensor.
+struct Uses {
+    writers: Vec<Vec<usize>>,
+    /// A node that reads a tensor twice is there twice.
+    readers: Vec<Vec<usize>>,
+    is_output: Vec<bool>,
+}
+
+impl Uses {
+    fn of(net: &Net) -> Self {
+        let count = net.tensors.len();
+        let mut uses = Self {
+            writers: vec![Vec::new(); count],
+            readers: vec![Vec::new(); count],
+            is_output: vec![false; count],
+        };
+        for output in &net.outputs {
+            uses.is_output[output.operand.tensor.0 as usize] = true;
+        }
+        for (index, node) in net.nodes.iter().enumerate() {
+            if let Some(node) = node {
+                uses.add(index, node);
+            }
+        }
+        uses
+    }
+
+    fn add(&mut self, index: usize, node: &Node) {
+        self.writers[node.output.tensor.0 as usize].push(index);
+        for input in &node.inputs {
+            self.readers[input.tensor.0 as usize].push(index);
+        }
+    }
+
+    fn remove(&mut self, index: usize, node: &Node) {
+        self.writers[node.output.tensor.0 as usize].retain(|&other| other != index);
+        for input in &node.inputs {
+            self.readers[input.tensor.0 as usize].retain(|&other| other != index);
+        }
+    }
+
+    /// The node that alone writes all of a tensor.
+    fn writer<'n>(&self, net: &'n Net, id: TensorId) -> Option<(usize, &'n Node)> {
+        let &[index] = self.writers[id.0 as usize].as_slice() else { return None };
+        let node = net.nodes[index].as_ref()?;
+        let whole = node.output.layout.elements() == net.tensor(id).shape.elements();
+        (whole && node.output.layout.is_dense()).then_some((index, node))
+    }
+
+    /// Whether `reader` is the only one that wants a tensor.
+    fn is_only_for(&self, id: TensorId, reader: usize) -> bool {
+        let readers = &self.readers[id.0 as usize];
+        !self.is_output[id.0 as usize] && readers.iter().all(|&other| other == reader)
+    }
+}
+
+/// Puts `node` in the place of `index` and takes `absorbed` away.
+fn replace(net: &mut Net, uses: &mut Uses, index: usize, node: Node, absorbed: Option<usize>) {
+    for old in [Some(index), absorbed].into_iter().flatten() {
+        if let Some(old_node) = net.nodes[old].take() {
+            uses.remove(old, &old_node);
+        }
+    }
+    uses.add(index, &node);
+    net.nodes[index] = Some(node);
+}
+
+/// Whether the operand is all of its tensor, in its order.
+fn is_whole(net: &Net, operand: &Operand) -> bool {
+    operand.layout.is_dense()
+        && operand.layout.elements() == net.tensor(operand.tensor).shape.elements()
+}
+
+/// Whether a kernel takes `node` in one dispatch.
+fn fits_kernel(net: &Net, node: &Node, rules: &Rules<'_>) -> bool {
+    fits(net, node, rules.caps, rules.constants)
+}
+
+/// The names of two nodes that become one.
+fn joined(first: &Node, second: &Node) -> Vec<String> {
+    let mut names = first.names.clone();
+    names.extend(second.names.iter().cloned());
+    names
+}
+
+/// The expression of an element-wise node.
+fn expr(node: &Node) -> Option<&gw_shaders::expr::Expr> {
+    match &node.kind {
+        Kind::Pointwise(expr) => Some(expr),
+        _ => None,
+    }
+}
+
+/// Lets every reader of `from` read `to` instead, which holds the same elements where `place`
+/// says; false, and nothing done, where a reader cannot.
+fn redirect(
+    net: &mut Net,
+    uses: &mut Uses,
+    from: TensorId,
+    to: TensorId,
+    place: &crate::net::layout::Layout,
+    accepts: impl Fn(&Node, &Operand) -> bool,
+) -> bool {
+    let moved = |operand: &Operand| {
+        let layout = operand.layout.over(place)?;
+        Some(Operand { tensor: to, layout, dtype: operand.dtype })
+    };
+    let mut changed = Vec::new();
+    let mut readers = uses.readers[from.0 as usize].clone();
+    readers.dedup();
+    for index in readers {
+        let Some(node) = &net.nodes[index] else { continue };
+        let mut node = node.clone();
+        for position in 0..node.inputs.len() {
+            if node.inputs[position].tensor != from {
+                continue;
+            }
+            let Some(operand) = moved(&node.inputs[position]) else { return false };
+            if !accepts(&node, &operand) {
+                return false;
+            }
+            node.inputs[position] = operand;
+        }
+        changed.push((index, node));
+    }
+    let mut outputs = net.outputs.clone();
+    for output in &mut outputs {
+        if output.operand.tensor == from {
+            let Some(operand) = moved(&output.operand) else { return false };
+            output.operand = operand;
+            uses.is_output[to.0 as usize] = true;
+        }
+    }
+    net.outputs = outputs;
+    for (index, node) in changed {
+        replace(net, uses, index, node, None);
+    }
+    true
+}

@@ -1,0 +1,113 @@
+//! `x * (f32(bytes) * scale)`: weights stored as bytes stay bytes on the device, in products with
+//! one scale per column and in tables with one per row.
+
+use gw_shaders::expr::{Binary, Expr, Instr};
+use gw_shaders::kernel::Scalar;
+use gw_tensor::{DType, Shape, Tensor};
+
+use super::{Uses, expr, replace};
+use crate::error::OpError;
+use crate::net::{Kind, Net, Node, Operand, formula};
+
+pub(super) fn apply(net: &mut Net) -> Result<(), OpError> {
+    let mut uses = Uses::of(net);
+    for index in 0..net.nodes.len() {
+        let Some(node) = &net.nodes[index] else { continue };
+        let at = match &node.kind {
+            Kind::Gemm(gemm) if !gemm.quantised => 1,
+            Kind::Gather { quantised: false } => 0,
+            _ => continue,
+        };
+        let Some((bytes, scale)) = expanded(net, &uses, &node.inputs[at]) else { continue };
+        let mut node = node.clone();
+        let scales = match &scale {
+            Scale::Each(operand) => operand.clone(),
+            Scale::All(value) => {
+                let one = Tensor::from_slice(Shape::default(), &[*value])?;
+                let one = net.add(format!("{} scale", node.names[0]), DType::F32, [], Some(one));
+                let layout = one.layout.expanded(&node.inputs[at].shape());
+                one.with_layout(layout)
+            }
+        };
+        let fused = match &mut node.kind {
+            Kind::Gemm(gemm) => {
+                gemm.quantised = true;
+                columns(bytes, &scales, &mut node.inputs)
+            }
+            Kind::Gather { quantised } => {
+                *quantised = true;
+                rows(bytes, &scales, &mut node.inputs)
+            }
+            _ => None,
+        };
+        if fused.is_some() {
+            replace(net, &mut uses, index, node, None);
+        }
+    }
+    Ok(())
+}
+
+enum Scale {
+    /// As the weights are seen.
+    Each(Operand),
+    All(f32),
+}
+
+/// The bytes and scales that an operand is expanded from, through its own view.
+fn expanded(net: &Net, uses: &Uses, operand: &Operand) -> Option<(Operand, Scale)> {
+    let (_, product) = uses.writer(net, operand.tensor)?;
+    let (floats, scale) = factors(net, product, expr(product)?)?;
+    let (_, cast) = uses.writer(net, floats.tensor)?;
+    let bytes = cast.inputs.first()?;
+    let is_cast = formula::only_instr(expr(cast)?) == Some(Instr::Cast(Scalar::F32, 0));
+    if !is_cast || bytes.dtype != DType::I8 || !net.is_constant(bytes) {
+        return None;
+    }
+    let view = operand.layout.over(&floats.layout)?.over(&bytes.layout)?;
+    let scale = match scale {
+        Scale::Each(scale) => {
+            Scale::Each(scale.with_layout(operand.layout.over(&scale.layout)?))
+        }
+        all => all,
+    };
+    Some((bytes.with_layout(view), scale))
+}
+
+/// The two sides of a product whose right side is constant.
+fn factors(net: &Net, node: &Node, expr: &Expr) -> Option<(Operand, Scale)> {
+    let Some(Instr::Binary(Binary::Mul, a, b)) = formula::only_instr(expr) else { return None };
+    #[expect(clippy::cast_possible_truncation, reason = "the constant was a float")]
+    let all = |register| formula::constant(expr, register).map(|value| Scale::All(value as f32));
+    let each = |register: usize| {
+        let operand = node.inputs.get(register)?;
+        let usable = net.is_constant(operand) && operand.scalar() == Scalar::F32;
+        usable.then(|| Scale::Each(operand.clone()))
+    };
+    let side = |floats: usize, scale: usize| {
+        let operand = node.inputs.get(floats).filter(|operand| !net.is_constant(operand))?;
+        Some((operand.clone(), all(scale).or_else(|| each(scale))?))
+    };
+    side(a, b).or_else(|| side(b, a))
+}
+
+/// Scales of `[b0, b1, k, n]` that differ by column only.
+fn columns(bytes: Operand, scales: &Operand, inputs: &mut Vec<Operand>) -> Option<()> {
+    bytes.layout.one_matrix()?;
+    let scales = scales.with_layout(scales.layout.varying_along(3)?);
+    inputs[1] = bytes;
+    inputs.insert(2, scales);
+    Some(())
+}
+
+/// Scales of `[outer, axis, inner]` that are the same along a row.
+fn rows(bytes: Operand, scales: &Operand, inputs: &mut Vec<Operand>) -> Option<()> {
+    let shape = bytes.shape();
+    let first = scales.layout.sliced(2, 0, 1, 1)?;
+    if first.expanded(&shape) != scales.layout {
+        return None;
+    }
+    let scales = scales.with_layout(first.reshaped(&[shape[0] * shape[1]])?);
+    inputs[0] = bytes;
+    inputs.insert(1, scales);
+    Some(())
+}
