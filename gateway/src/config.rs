@@ -66,7 +66,7 @@ impl Config {
                 Err(error) => error,
             };
             let span = error.span().unwrap_or(0..0);
-            let line = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
+            let line = rest.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
             mistakes.push((line, with_suggestion(error.message())));
             let blanked = blank(&rest, span);
             // What does not parse any more, or does not change, has no further mistakes to give.

@@ -44,17 +44,29 @@ pub(crate) fn loader(
 /// # Errors
 /// Where it cannot be had.
 pub(crate) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<std::net::TcpListener> {
-    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.with_context(|| {
+    bind(address).with_context(|| {
         Advice::new(format!("cannot listen on {address}")).hint(format!(
             "where the port is in use, stop the program that has it, or take a free one with \
              {flag} {}",
             SocketAddr::new(address.ip(), 0)
         ))
     })
+}
+
+/// Connections that wait to be accepted. A burst of clients beyond it would be reset; the standard
+/// library's own 128 is too few, and the system cuts this to what it allows.
+const BACKLOG: i32 = 4096;
+
+fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // As the standard library does: a restart need not wait for old connections to fade.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The URL under which this machine reaches a listener.

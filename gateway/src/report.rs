@@ -49,13 +49,12 @@ impl fmt::Display for Advice {
 
 impl std::error::Error for Advice {}
 
-/// The output format of a command that prints data.
+/// The output format of a command that prints data: for people or for programs. The variants
+/// have no comments, because clap would spread every `--help` page over twice the lines for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people
     #[default]
     Text,
-    /// For programs
     Json,
 }
 

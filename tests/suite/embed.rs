@@ -59,14 +59,14 @@ fn a_second_identical_request_runs_no_plugin_and_no_inference() {
     assert_eq!(first.status, 200, "{}", first.body);
     assert!(first.header("cache-status").contains("fwd=miss"), "{:?}", first.headers);
     assert!(first.timing("infer").is_some_and(|ms| ms > 0.0), "{:?}", first.headers);
-    let plugins = gateway.metric("gw_plugin_invocations_total", &[]);
+    let plugins = gateway.metric("gw_plugin_requests_total", &[]);
     let runs = gateway.metric("gw_infer_requests_total", &[]);
     assert!(plugins >= 1.0 && runs >= 1.0, "the counters are there: {plugins} {runs}");
 
     let second = gateway.post("/embed", &body);
     assert_eq!(second.body, first.body);
     assert!(second.header("cache-status").contains("; hit"), "{:?}", second.headers);
-    assert_eq!(gateway.metric("gw_plugin_invocations_total", &[]), plugins);
+    assert_eq!(gateway.metric("gw_plugin_requests_total", &[]), plugins);
     assert_eq!(gateway.metric("gw_infer_requests_total", &[]), runs);
     assert_ne!(second.header("x-request-id"), first.header("x-request-id"));
 }

@@ -35,7 +35,7 @@ fn write_app(folder: &Path, answer: &str) {
 }
 
 fn write_answer(folder: &Path, answer: &str) {
-    let template = fs::read_to_string(repo().join("tests/suite/hello_plugin.txt"))
+    let template = fs::read_to_string(repo().join("tests/fixtures/hello_plugin.rs.txt"))
         .expect("the plugin's source");
     fs::write(folder.join("plugin/src/lib.rs"), template.replace("ANSWER", answer))
         .expect("written");

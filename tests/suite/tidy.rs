@@ -96,7 +96,9 @@ fn files_and_lines_are_short() {
             faults.push(format!("{} has {lines} lines, at most {limit}", shown(&file)));
         }
         for (index, line) in text.lines().enumerate() {
-            if line.chars().count() > COLUMNS_MAX && !line.contains("http") {
+            // Text of another program, quoted as it is, cannot be broken.
+            let quoted = line.contains("http") || line.contains("@r#\"") || line.contains("{\"");
+            if line.chars().count() > COLUMNS_MAX && !quoted {
                 faults.push(format!("{}:{} is over {COLUMNS_MAX} wide", shown(&file), index + 1));
             }
         }
@@ -182,17 +184,17 @@ fn every_example_is_run_by_the_suite() {
 fn every_error_code_is_documented() {
     let table = fs::read_to_string(repo().join("gateway/server/src/error.rs")).expect("the table");
     let documented = fs::read_to_string(repo().join("gateway/server/ERRORS.md")).expect("the page");
-    let codes = quoted_snake_case(&table);
+    let rows = table.split("\ncodes! {").nth(1).and_then(|rest| rest.split("\n}").next());
+    let codes = quoted_snake_case(rows.expect("the table `codes!`"));
     assert!(codes.len() >= 10, "the error table was not found: {codes:?}");
     let faults: Vec<_> =
         codes.into_iter().filter(|code| !documented.contains(&format!("`{code}`"))).collect();
     assert_none("every code has a row in gateway/server/ERRORS.md", &faults);
 }
 
-/// String literals such as `"plugin_timeout"`, outside tests.
+/// String literals such as `"plugin_timeout"`.
 fn quoted_snake_case(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    code.split('"')
+    text.split('"')
         .skip(1)
         .step_by(2)
         .filter(|literal| literal.contains('_'))

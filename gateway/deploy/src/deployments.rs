@@ -223,8 +223,9 @@ impl Deployments {
                 }
                 Err(error) => {
                     let reason = chain(&error);
-                    tracing::error!(app, revision = %candidate.revision, reason, "revision does not load");
-                    if candidate.revision == wanted {
+                    let revision = candidate.revision;
+                    tracing::error!(app, %revision, reason, "revision does not load");
+                    if revision == wanted {
                         fallback = Some(Fallback { wanted, reason });
                     }
                 }

@@ -116,7 +116,10 @@ pub enum DeployError {
         app: String,
     },
     /// Another process uses the state directory.
-    #[error("state directory {} is used by another process; stop it or choose another", dir.display())]
+    #[error(
+        "state directory {} is used by another process; stop it or choose another",
+        dir.display()
+    )]
     Locked {
         /// The directory.
         dir: PathBuf,

@@ -3,16 +3,18 @@
 //! The order matters: a rule sees what those before it left.
 //!
 //! 1. [`attention`]: products, mask and softmax in between.
-//! 2. [`quantised`]: weights that are expanded from bytes stay bytes.
-//! 3. [`constants`]: what is still computed from constants alone is computed now.
-//! 4. [`chains`]: element-wise nodes that read each other.
-//! 5. [`epilogue`]: an element-wise node after a product or convolution.
-//! 6. [`siblings`]: products of one input with several weights.
+//! 2. [`layer_norm`]: a normalisation that is written out.
+//! 3. [`quantised`]: weights that are expanded from bytes stay bytes.
+//! 4. [`constants`]: what is still computed from constants alone is computed now.
+//! 5. [`chains`]: element-wise nodes that read each other.
+//! 6. [`epilogue`]: an element-wise node after a product or convolution.
+//! 7. [`siblings`]: products of one input with several weights.
 
 mod attention;
 mod chains;
 mod constants;
 mod epilogue;
+mod layer_norm;
 mod quantised;
 mod siblings;
 
@@ -35,6 +37,7 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     net.drop_unread();
     if rules.options.fuse {
         attention::apply(net, rules);
+        layer_norm::apply(net, rules);
         net.drop_unread();
     }
     if rules.options.fuse && rules.options.weights == WeightMode::Int8 {
@@ -79,6 +82,14 @@ impl Uses {
         uses
     }
 
+    /// Makes room for tensors that were added since.
+    fn grow(&mut self, net: &Net) {
+        let count = net.tensors.len();
+        self.writers.resize_with(count, Vec::new);
+        self.readers.resize_with(count, Vec::new);
+        self.is_output.resize(count, false);
+    }
+
     fn add(&mut self, index: usize, node: &Node) {
         self.writers[node.output.tensor.0 as usize].push(index);
         for input in &node.inputs {
@@ -110,6 +121,7 @@ impl Uses {
 
 /// Puts `node` in the place of `index` and takes `absorbed` away.
 fn replace(net: &mut Net, uses: &mut Uses, index: usize, node: Node, absorbed: Option<usize>) {
+    uses.grow(net);
     for old in [Some(index), absorbed].into_iter().flatten() {
         if let Some(old_node) = net.nodes[old].take() {
             uses.remove(old, &old_node);
@@ -155,6 +167,7 @@ fn redirect(
     place: &crate::net::layout::Layout,
     accepts: impl Fn(&Node, &Operand) -> bool,
 ) -> bool {
+    uses.grow(net);
     let moved = |operand: &Operand| {
         let layout = operand.layout.over(place)?;
         Some(Operand { tensor: to, layout, dtype: operand.dtype })

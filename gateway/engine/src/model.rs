@@ -9,8 +9,8 @@ use gw_shaders::kernel::Caps;
 use gw_tensor::{DType, Shape};
 
 use crate::error::{ModelError, PlanError};
-use crate::graph::{Dim, Graph, ValueId};
 use crate::fuse::{self, Rules};
+use crate::graph::{Dim, Graph, ValueId};
 use crate::lower::{self, Constants};
 use crate::net::builder::{Builder, check_size};
 use crate::net::{Net, Output};

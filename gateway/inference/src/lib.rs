@@ -5,7 +5,7 @@
 //!
 //! A request goes down this list and its answer comes back up:
 //!
-//! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is resident.
+//! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is there.
 //! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`].
 //! - [`signature`]: what a model takes and gives, and whether a request fits.
 //! - `queue`: the bounded queue in front of each model.

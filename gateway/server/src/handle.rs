@@ -1,4 +1,6 @@
-//! One request, from its head to its whole answer: authenticate → route → admit → cache → plugin.
+//! One request, from its head to its whole answer.
+//!
+//! Authenticate → route → admit → cache → plugin; the access log is always last.
 
 pub(crate) mod access;
 pub(crate) mod admit;

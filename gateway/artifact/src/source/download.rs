@@ -24,8 +24,12 @@ pub(super) struct Remote {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Description {
     remote: Remote,
-    etag: Option<String>,
+    /// As the server named it; without a name nothing is continued.
+    version: Option<String>,
 }
+
+/// A server that cuts every connection after a few bytes is given up in the end.
+const CONNECTIONS_MAX: u32 = 1000;
 
 pub(super) struct Partial {
     data: PathBuf,
@@ -58,11 +62,12 @@ impl Partial {
         name: &str,
         progress: &dyn Progress,
     ) -> Result<(), FetchError> {
-        let mut failed = 0;
+        let (mut failed, mut connections) = (0, 0);
         let mut transfer = Transfer { partial: self, remote, name, progress, begun: false };
         let mut before = 0;
         loop {
             let outcome = transfer.attempt(client);
+            connections += 1;
             let here = fs::metadata(&self.data).map_or(0, |metadata| metadata.len());
             match outcome {
                 Ok(()) => break,
@@ -71,7 +76,7 @@ impl Partial {
                     // A connection that brings something is not a failing one.
                     failed = if here > before { 1 } else { failed + 1 };
                     before = here;
-                    if failed == ATTEMPTS {
+                    if failed == ATTEMPTS || connections == CONNECTIONS_MAX {
                         let url = remote.url.clone();
                         return Err(transfer.ended(FetchError::Network { url, cause }));
                     }
@@ -113,7 +118,8 @@ impl Transfer<'_> {
         };
         if length.is_some_and(|length| here == length) {
             self.begin(*length, here);
-            return Ok(());
+            // Of an empty file nothing would ever come.
+            return self.receive(std::io::empty(), here).map(drop);
         }
         let end = length.map(|length| start + length);
         let part = match client.part(url, start + here, end) {
@@ -124,10 +130,12 @@ impl Transfer<'_> {
             }
             part => part?,
         };
-        let same = described.is_some_and(|known| known.etag == part.etag);
+        let same =
+            part.version.is_some() && described.is_some_and(|known| known.version == part.version);
         let wanted = if same && part.start == start + here { here } else { 0 };
         if wanted == 0 {
-            let description = Description { remote: self.remote.clone(), etag: part.etag.clone() };
+            let (remote, version) = (self.remote.clone(), part.version.clone());
+            let description = Description { remote, version };
             self.partial.describe(&description).map_err(Failure::Final)?;
             if here > 0 && part.start != *start {
                 return Err(Failure::Transient("the file changed".to_owned()));

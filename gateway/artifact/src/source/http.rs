@@ -26,8 +26,8 @@ pub(super) struct Part {
     pub(super) start: u64,
     /// Bytes of the whole file, where the server tells.
     pub(super) total: Option<u64>,
-    /// The server's name for this version of the file.
-    pub(super) etag: Option<String>,
+    /// The server's name for this version of the file, or when it was changed.
+    pub(super) version: Option<String>,
 }
 
 impl Client {
@@ -66,7 +66,7 @@ impl Client {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
-        let etag = text(header::ETAG);
+        let version = text(header::ETAG).or_else(|| text(header::LAST_MODIFIED));
         let (start, total) = match response.status().as_u16() {
             206 => content_range(text(header::CONTENT_RANGE).as_deref()).ok_or_else(|| {
                 Failure::Final(FetchError::Malformed {
@@ -76,7 +76,7 @@ impl Client {
             })?,
             _ => (0, text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok())),
         };
-        Ok(Part { body: response.into_body(), start, total, etag })
+        Ok(Part { body: response.into_body(), start, total, version })
     }
 }
 

@@ -21,8 +21,15 @@ const INDEX_BYTES_MAX: u64 = 64 << 20;
 pub(super) enum Packing {
     /// They are the file itself.
     Plain,
-    /// A slice of a zip, raw deflate; the member has this many bytes.
-    Deflated(u64),
+    /// They are the slice of a zip that holds one member.
+    Member {
+        /// Whether they are raw deflate, or the file itself.
+        deflated: bool,
+        /// The file's length, by the zip's directory.
+        size: u64,
+        /// The file's checksum, by the zip's directory.
+        crc32: u32,
+    },
     /// The whole package file, to be checked and searched.
     Archive {
         /// Its file name, which tells the format.
@@ -152,11 +159,12 @@ fn slice(
         return Err(no_member(&archive, file, member));
     };
     let entry = archive.by_index_raw(index).map_err(|error| malformed(error.to_string()))?;
-    let packing = match entry.compression() {
-        CompressionMethod::Stored => Packing::Plain,
-        CompressionMethod::Deflated => Packing::Deflated(entry.size()),
+    let deflated = match entry.compression() {
+        CompressionMethod::Stored => false,
+        CompressionMethod::Deflated => true,
         _ => return Ok(None),
     };
+    let packing = Packing::Member { deflated, size: entry.size(), crc32: entry.crc32() };
     let Some(start) = entry.data_start() else { return Ok(None) };
     let length = Some(entry.compressed_size());
     Ok(Some((Remote { url: url.to_owned(), start, length }, packing)))
@@ -192,10 +200,20 @@ pub(super) fn unpack(
     let malformed = |cause: String| FetchError::Malformed { url: url.to_owned(), cause };
     let copied = match packing {
         Packing::Plain => io::copy(&mut packed, out).map(drop),
-        Packing::Deflated(size) => {
+        Packing::Member { deflated, size, crc32 } => {
+            let reader: Box<dyn Read> = match deflated {
+                true => Box::new(flate2::read::DeflateDecoder::new(packed)),
+                false => Box::new(packed),
+            };
             // One byte more than it should have tells a bomb without unpacking it.
-            let mut inflated = flate2::read::DeflateDecoder::new(packed).take(size + 1);
-            io::copy(&mut inflated, out).map(drop)
+            let mut checked = flate2::CrcReader::new(reader.take(size.saturating_add(1)));
+            let copied = io::copy(&mut checked, out);
+            if copied.as_ref().is_ok_and(|copied| copied != size)
+                || copied.is_ok() && checked.crc().sum() != *crc32
+            {
+                return Err(malformed("the file inside differs from the zip's list".to_owned()));
+            }
+            copied.map(drop)
         }
         Packing::Archive { file, sha256, member } => {
             let (given, _) = Digest::of_reader(&mut packed).map_err(FetchError::file(path))?;

@@ -166,7 +166,7 @@ fn an_earlier_download_is_continued_and_a_changed_file_is_not_spliced() {
         for (etag, from) in [(Digest::of(&body).hex(), 100_000), ("other".to_owned(), 0)] {
             std::fs::write(folder.join(format!("{key}.part")), &body[..100_000]).unwrap();
             let remote = format!("{{\"url\":\"{url}\",\"start\":0,\"length\":null}}");
-            let description = format!("{{\"remote\":{remote},\"etag\":\"\\\"{etag}\\\"\"}}");
+            let description = format!("{{\"remote\":{remote},\"version\":\"\\\"{etag}\\\"\"}}");
             std::fs::write(folder.join(format!("{key}.json")), description).unwrap();
             let _ = std::fs::remove_dir_all(cache.path().join("blobs"));
             let before = server.requests().len();
@@ -273,6 +273,29 @@ fn a_file_inside_a_wheel_comes_without_the_wheel() {
         assert!(error.to_string().contains("it has: pkg/model.onnx"), "{error}");
         let error = fetch(&fetcher, "pypi:my.pkg==2.0#pkg/model.onnx", None).unwrap_err();
         assert!(error.to_string().contains("it has: 1.0"), "{error}");
+    }
+}
+
+#[test]
+fn an_empty_file_inside_a_wheel_comes_and_a_damaged_one_does_not() {
+    let file = "my_pkg-1.0-py3-none-any.whl";
+    for (content, damaged) in [(&b""[..], false), (&b"some words of a model"[..], true)] {
+        let mut wheel = wheel("pkg/model.onnx", content, zip::CompressionMethod::Stored);
+        if damaged {
+            let at = wheel.windows(content.len()).position(|part| part == content).unwrap();
+            wheel[at] ^= 1;
+        }
+        let files = vec![
+            ("/simple/my-pkg/".to_owned(), index(&wheel, file)),
+            (format!("/files/{file}"), wheel),
+        ];
+        let server = Server::start(Manner::Plain, files);
+        let cache = tempfile::tempdir().unwrap();
+        let fetcher = fetcher(cache.path(), &server.url);
+        let outcome = fetch(&fetcher, "pypi:my.pkg==1.0#pkg/model.onnx", None);
+        assert_eq!(outcome.is_err(), damaged, "{outcome:?}");
+        let blobs = std::fs::read_dir(cache.path().join("blobs")).unwrap().count();
+        assert_eq!(blobs, usize::from(!damaged));
     }
 }
 

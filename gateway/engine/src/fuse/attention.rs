@@ -40,7 +40,12 @@ enum Mask {
     None,
     Additive(Operand),
     /// The node at this index chooses `low` where the condition is zero.
-    Choice { at: usize, condition: Operand, low: f64, negated: bool },
+    Choice {
+        at: usize,
+        condition: Operand,
+        low: f64,
+        negated: bool,
+    },
 }
 
 fn find(net: &Net, uses: &Uses, index: usize) -> Option<Found> {
@@ -60,16 +65,31 @@ fn find(net: &Net, uses: &Uses, index: usize) -> Option<Found> {
     names.extend(last.names.iter().cloned());
     let q = unscaled(net, uses, &product.inputs[0], &mut walk.scale);
     let k = unscaled(net, uses, &product.inputs[1], &mut walk.scale);
-    let mask = walk.mask.reshaped(&shape)?;
+    let heads = heads(&q.layout, [shape[0], shape[1]]);
+    let mask = walk.mask.reshaped(&[heads[0], heads[1], shape[2], shape[3]])?;
     Some(Found {
-        q,
-        k: k.with_layout(k.layout.transposed(&[0, 1, 3, 2])),
-        v: last.inputs[1].clone(),
+        q: by_head(&q, heads)?,
+        k: by_head(&k.with_layout(k.layout.transposed(&[0, 1, 3, 2])), heads)?,
+        v: by_head(&last.inputs[1], heads)?,
         scale: walk.scale,
         mask,
         nan_to_zero,
         names,
     })
+}
+
+/// The two batch axes; where the model joined entries and heads to one, they come apart again.
+fn heads(layout: &Layout, batch: [usize; 2]) -> [usize; 2] {
+    match layout.factor_sizes(1).as_slice() {
+        &[entries, heads] if batch[0] == 1 => [entries, heads],
+        _ => batch,
+    }
+}
+
+fn by_head(operand: &Operand, [entries, heads]: [usize; 2]) -> Option<Operand> {
+    let shape = operand.shape();
+    let layout = operand.layout.reshaped(&[entries, heads, shape[2], shape[3]])?;
+    Some(operand.with_layout(layout))
 }
 
 /// The softmax whose result the product at `index` reads, also through a guard that gives zeros
@@ -270,11 +290,16 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
         nan_to_zero: found.nan_to_zero,
     });
     // Rows of all heads side by side, as the product that comes next reads them.
-    let [b0, b1, queries, width] = last.output.shape()[..] else { return };
+    let shape = last.output.shape();
+    let [b0, b1, queries, _] = inputs[0].shape()[..] else { return };
+    let width = shape[3];
     let name = net.tensor(last.output.tensor).name.clone();
     let side_by_side = net.add(name, last.output.dtype, [b0, queries, b1, width], None);
-    let place = side_by_side.layout.transposed(&[0, 2, 1, 3]);
-    let output = side_by_side.with_layout(place.clone());
+    let by_head = side_by_side.layout.transposed(&[0, 2, 1, 3]);
+    let Some(place) = by_head.reshaped(&shape) else { return };
+    let whole = last.output.layout.reshaped(&[b0, b1, queries, width]);
+    let Some(whole) = whole.map(|layout| last.output.with_layout(layout)) else { return };
+    let output = side_by_side.with_layout(by_head);
     let node = Node { names: found.names, kind, inputs, output };
     if !fits_kernel(net, &node, rules) || !is_whole(net, &last.output) {
         return;
@@ -282,16 +307,11 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
     if let Some((at, mask)) = mask_node {
         replace(net, uses, at, mask, None);
     }
-    *uses = Uses::of(net);
-    let moves = redirect(
-        net,
-        uses,
-        last.output.tensor,
-        side_by_side.tensor,
-        &place,
-        |reader, operand| !matches!(reader.kind, Kind::Gemm(_)) || operand.layout.strides().is_some(),
-    );
-    let output = if moves { node.output.clone() } else { last.output.clone() };
+    let moves =
+        redirect(net, uses, last.output.tensor, side_by_side.tensor, &place, |reader, operand| {
+            !matches!(reader.kind, Kind::Gemm(_)) || operand.layout.strides().is_some()
+        });
+    let output = if moves { node.output.clone() } else { whole };
     replace(net, uses, index, Node { output, ..node }, None);
 }
 

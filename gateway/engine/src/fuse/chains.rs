@@ -1,12 +1,15 @@
 //! `g(f(x))`: an element-wise node takes over those that only it reads, and reads through copies.
 
-use gw_shaders::expr::Expr;
+use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 
 use super::{Rules, Uses, expr, fits_kernel, joined, replace};
 use crate::net::{Kind, Net, Node, Operand, formula};
 
 /// Longer expressions run out of registers before they save more traffic.
 const INSTRS_MAX: usize = 64;
+
+/// A conversion or a comparison with its constant, and a choice.
+const CHEAP_INSTRS_MAX: usize = 4;
 
 pub(super) fn apply(net: &mut Net, rules: &Rules<'_>) {
     let mut uses = Uses::of(net);
@@ -18,12 +21,7 @@ pub(super) fn apply(net: &mut Net, rules: &Rules<'_>) {
 }
 
 /// One producer taken over by the node at `index`.
-fn step(
-    net: &Net,
-    uses: &Uses,
-    index: usize,
-    rules: &Rules<'_>,
-) -> Option<(Node, Option<usize>)> {
+fn step(net: &Net, uses: &Uses, index: usize, rules: &Rules<'_>) -> Option<(Node, Option<usize>)> {
     let node = net.nodes[index].as_ref()?;
     let consumer = expr(node)?;
     for input in &node.inputs {
@@ -31,7 +29,8 @@ fn step(
         let Some(inner) = expr(producer) else { continue };
         let only = uses.is_only_for(input.tensor, index);
         let is_copy = inner.is_identity() && producer.inputs.len() == 1;
-        let computes_twice = node.output.layout.elements() > producer.output.layout.elements();
+        let repeats = node.output.layout.elements() > producer.output.layout.elements();
+        let computes_twice = repeats && !is_cheap(inner);
         if from >= index || !(is_copy || only && !computes_twice) {
             continue;
         }
@@ -44,6 +43,17 @@ fn step(
         }
     }
     None
+}
+
+/// Whether computing it again costs no more than reading its result.
+fn is_cheap(expr: &Expr) -> bool {
+    expr.inputs.len() == 1
+        && expr.instrs.len() <= CHEAP_INSTRS_MAX
+        && !expr.instrs.iter().any(|instr| match instr {
+            Instr::Unary(op, _) => !matches!(op, Unary::Neg | Unary::Not | Unary::Abs),
+            Instr::Binary(op, ..) => matches!(op, Binary::Pow | Binary::Mod | Binary::Fmod),
+            Instr::Const(..) | Instr::Select(..) | Instr::Cast(..) => false,
+        })
 }
 
 /// `consumer` with every read of `producer`'s result replaced by its expression.

@@ -65,9 +65,7 @@ fn expanded(net: &Net, uses: &Uses, operand: &Operand) -> Option<(Operand, Scale
     }
     let view = operand.layout.over(&floats.layout)?.over(&bytes.layout)?;
     let scale = match scale {
-        Scale::Each(scale) => {
-            Scale::Each(scale.with_layout(operand.layout.over(&scale.layout)?))
-        }
+        Scale::Each(scale) => Scale::Each(scale.with_layout(operand.layout.over(&scale.layout)?)),
         all => all,
     };
     Some((bytes.with_layout(view), scale))

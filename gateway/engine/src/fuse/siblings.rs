@@ -46,9 +46,9 @@ fn mergeable<'n>(net: &Net, uses: &Uses, node: &'n Node) -> Option<&'n Gemm> {
     let one = shape[..2] == [1, 1] && is_whole(net, &node.output);
     let free = !uses.is_output[node.output.tensor.0 as usize];
     let known = net.is_constant(&node.inputs[1]) && node.inputs[1].layout.one_matrix().is_some();
-    let columns = node.inputs[2..].iter().all(|input| {
-        net.is_constant(input) && column_values(input).is_some()
-    });
+    let columns = node.inputs[2..]
+        .iter()
+        .all(|input| net.is_constant(input) && column_values(input).is_some());
     (one && free && known && columns && !net.is_constant(&node.inputs[0])).then_some(gemm)
 }
 
@@ -101,7 +101,6 @@ fn merge(
     if !fits_kernel(net, &merged, rules) {
         return Ok(());
     }
-    *uses = Uses::of(net);
     if !readers_accept(net, uses, &nodes, &output, &widths) {
         return Ok(());
     }

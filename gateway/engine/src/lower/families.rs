@@ -332,8 +332,3 @@ fn floats(data: &Tensor) -> Result<Tensor, OpError> {
             .ok_or(OpError::Type { what: "a weight".to_owned(), given: other }),
     }
 }
-
-/// What the test of a fusion needs to know of an epilogue input.
-pub(crate) fn is_matrix(layout: &Layout) -> bool {
-    matches!(matrix(layout), Ok(Some(_)))
-}

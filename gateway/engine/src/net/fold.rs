@@ -7,7 +7,6 @@ use gw_tensor::{DType, Shape, Tensor};
 use half::{bf16, f16};
 
 use super::layout::Layout;
-use super::scalar;
 
 /// One element: integers keep 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -262,9 +261,4 @@ fn binary_int(op: Binary, x: i64, y: i64) -> Option<i64> {
         Binary::ShiftLeft => x.checked_shl(u32::try_from(y).ok()?).unwrap_or(0),
         Binary::ShiftRight => x.checked_shr(u32::try_from(y).ok()?).unwrap_or(0),
     })
-}
-
-/// The element type with which a constant lies on a device.
-pub(crate) fn device_scalar(data: &Tensor) -> Scalar {
-    scalar(data.dtype())
 }

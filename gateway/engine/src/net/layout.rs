@@ -70,6 +70,11 @@ impl Layout {
         self.factors().all(|factor| factor.stride == 0)
     }
 
+    /// The sizes of the runs that an axis is made of, outermost first.
+    pub(crate) fn factor_sizes(&self, axis: usize) -> Vec<usize> {
+        merge(self.axes[axis].iter().copied()).iter().map(|factor| factor.size).collect()
+    }
+
     /// The last two axes of `[b0, b1, m, n]`, where every batch entry is the same.
     pub(crate) fn one_matrix(&self) -> Option<Self> {
         let [outer, inner, rows, cols] = self.axes.as_slice() else { return None };

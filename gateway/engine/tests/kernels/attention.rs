@@ -107,7 +107,7 @@ fn a_fused_buffer_is_read_in_place() {
         },
         ..plain(2, heads, length, length, dim)
     };
-    let data = Random::new(3).floats((2 * length) as usize * row as usize);
+    let data = Random::new(3).floats((2 * length * 3 * heads * dim) as usize);
     check(&spec, &[data.clone(), data.clone(), data]);
 }
 

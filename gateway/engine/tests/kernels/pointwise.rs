@@ -18,7 +18,7 @@ fn check(spec: &Spec, inputs: &[Data], tolerance: Tolerance) {
 
 /// One expression over one dense axis.
 fn over(expr: Expr, inputs: &[Data], tolerance: Tolerance) {
-    let shape = vec![inputs[0].len() as u32];
+    let shape = vec![u32::try_from(inputs[0].len()).expect("a small case")];
     let dense = View::dense(&shape);
     let spec = Spec { inputs: vec![dense.clone(); inputs.len()], output: dense, shape, expr };
     check(&spec, inputs, tolerance);
