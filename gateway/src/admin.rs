@@ -1,5 +1,6 @@
 //! The client of a node's admin API.
 
+use std::fmt::Write as _;
 use std::io::{Cursor, Read};
 use std::time::Duration;
 
@@ -54,9 +55,14 @@ impl Client {
     }
 
     /// Uploads a signed bundle; the node answers once it is live.
-    pub(crate) fn push(&self, bundle: &[u8], progress: &dyn Progress) -> anyhow::Result<Value> {
+    pub(crate) fn push(
+        &self,
+        app: &str,
+        bundle: &[u8],
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Value> {
         let mut upload = Upload { rest: Cursor::new(bundle), progress };
-        progress.begin("uploading", Some(bundle.len() as u64), 0);
+        progress.begin(app, Some(bundle.len() as u64), 0);
         let request = self
             .request(Method::POST, "/v1/bundles")
             .header("content-type", "application/octet-stream")
@@ -135,7 +141,8 @@ fn percent_encoded(segment: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 encoded.push(char::from(byte));
             }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+            // Writing to a string cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
         }
     }
     encoded

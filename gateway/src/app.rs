@@ -105,7 +105,7 @@ impl App {
         source: &Source,
         expected: Option<&Digest>,
     ) -> anyhow::Result<(PathBuf, Digest)> {
-        let fetched = fetcher.fetch(name, source, expected, &self.folder, &Shown::default())?;
+        let fetched = fetcher.fetch(name, source, expected, &self.folder, &Shown::fetching())?;
         Ok((fetched.path, fetched.digest))
     }
 }

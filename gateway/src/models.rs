@@ -35,7 +35,7 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<PathBuf> {
     };
     let fetcher = Fetcher::new(FetchConfig::from_env());
     let fetched = fetcher
-        .fetch(name_of(model), &source, None, Path::new("."), &Shown::default())
+        .fetch(name_of(model), &source, None, Path::new("."), &Shown::fetching())
         .with_context(|| format!("fetching {model}"))?;
     Ok(fetched.path)
 }

@@ -35,7 +35,7 @@ pub(crate) fn loader(
         models: Arc::new(Models::new(config.inference.clone(), registry)),
         fetcher: Arc::new(Fetcher::new(FetchConfig::from_env())),
         device: device.clone(),
-        progress: Arc::new(Shown::default()),
+        progress: Arc::new(Shown::fetching()),
     })
 }
 

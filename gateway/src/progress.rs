@@ -1,10 +1,11 @@
 //! Long work, shown: a bar with rate and time left on a terminal, plain lines elsewhere.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use gw_artifact::{ByteSize, Progress};
+use gw_artifact::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report;
@@ -13,8 +14,11 @@ use crate::report;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// One transfer after the other, on stderr.
-#[derive(Default)]
-pub(crate) struct Shown(Mutex<Option<Line>>);
+pub(crate) struct Shown {
+    /// What is done, such as `fetching`.
+    verb: &'static str,
+    line: Mutex<Option<Line>>,
+}
 
 /// The transfer that runs.
 enum Line {
@@ -23,13 +27,13 @@ enum Line {
 }
 
 impl Line {
-    fn begin(name: &str, total: Option<u64>, done: u64) -> Self {
+    fn begin(verb: &str, name: &str, total: Option<u64>, done: u64) -> Self {
         if std::io::stderr().is_terminal() {
             return Self::Bar(bar(name, total, done));
         }
         let now = Instant::now();
-        let size = total.map_or_else(String::new, |total| format!(" ({})", ByteSize(total)));
-        report::note(format_args!("fetching {name}{size}"));
+        let size = total.map_or_else(String::new, |total| format!(" ({})", report::bytes(total)));
+        report::note(format_args!("{verb} {name}{size}"));
         Self::Plain { name: name.to_owned(), total, start: done, done, begun: now, told: now }
     }
 
@@ -40,7 +44,8 @@ impl Line {
                 *done += bytes;
                 if told.elapsed() >= LINE_EVERY {
                     *told = Instant::now();
-                    let rate = (*done - *start) as f64 / begun.elapsed().as_secs_f64().max(1e-3);
+                    let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let rate = (*done - *start).saturating_mul(1000) / millis.max(1);
                     report::note(plain(name, *done, *total, rate));
                 }
             }
@@ -55,17 +60,17 @@ impl Line {
     }
 }
 
-/// `minilm: 12.0 MiB of 21.9 MiB (55 %), 3.1 MiB/s, 3 s left`.
-fn plain(name: &str, done: u64, total: Option<u64>, bytes_per_second: f64) -> String {
-    let mib = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
-    let mut line = format!("{name}: {}", mib(done as f64));
+/// `minilm: 12.00 MiB of 24.00 MiB (50 %), 3.00 MiB/s, 4 s left`, at so many bytes a second.
+fn plain(name: &str, done: u64, total: Option<u64>, rate: u64) -> String {
+    let mut line = format!("{name}: {}", report::bytes(done));
+    // Writing to a string cannot fail.
     if let Some(total) = total.filter(|&total| total > 0) {
-        let percent = 100.0 * done as f64 / total as f64;
-        line.push_str(&format!(" of {} ({percent:.0} %)", mib(total as f64)));
+        let _ =
+            write!(line, " of {} ({} %)", report::bytes(total), done.saturating_mul(100) / total);
     }
-    line.push_str(&format!(", {}/s", mib(bytes_per_second)));
+    let _ = write!(line, ", {}/s", report::bytes(rate));
     if let Some(left) = total.and_then(|total| total.checked_sub(done)) {
-        line.push_str(&format!(", {:.0} s left", left as f64 / bytes_per_second.max(1.0)));
+        let _ = write!(line, ", {} s left", left / rate.max(1));
     }
     line
 }
@@ -88,16 +93,26 @@ fn bar(name: &str, total: Option<u64>, done: u64) -> ProgressBar {
 }
 
 impl Shown {
+    /// Shows downloads.
+    pub(crate) fn fetching() -> Self {
+        Self { verb: "fetching", line: Mutex::default() }
+    }
+
+    /// Shows uploads.
+    pub(crate) fn uploading() -> Self {
+        Self { verb: "uploading", line: Mutex::default() }
+    }
+
     fn with(&self, act: impl FnOnce(&mut Option<Line>)) {
         // A panic while drawing must not end the work: take the line as it is.
-        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        act(&mut self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 }
 
 impl Progress for Shown {
     fn begin(&self, name: &str, total: Option<u64>, done: u64) {
         self.with(|line| {
-            if let Some(previous) = line.replace(Line::begin(name, total, done)) {
+            if let Some(previous) = line.replace(Line::begin(self.verb, name, total, done)) {
                 previous.end();
             }
         });
@@ -126,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_plain_line_has_the_rate_and_the_time_left() {
-        let line = plain("minilm", 12 << 20, Some(24 << 20), f64::from(3 << 20));
-        assert_eq!(line, "minilm: 12.0 MiB of 24.0 MiB (50 %), 3.0 MiB/s, 4 s left");
-        assert_eq!(plain("x", 1 << 20, None, 1048576.0), "x: 1.0 MiB, 1.0 MiB/s");
+        let line = plain("minilm", 12 << 20, Some(24 << 20), 3 << 20);
+        assert_eq!(line, "minilm: 12.00 MiB of 24.00 MiB (50 %), 3.00 MiB/s, 4 s left");
+        assert_eq!(plain("x", 1 << 20, None, 1 << 20), "x: 1.00 MiB, 1.00 MiB/s");
     }
 }

@@ -160,7 +160,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = error.downcast_ref::<Advice>().is_some_and(|advice| advice.usage)
         || error.is::<gw_artifact::manifest::ManifestError>()
-        || error.is::<crate::config::ConfigError>();
+        || error.is::<crate::config::ConfigError>()
+        // It says which key of the configuration is missing.
+        || matches!(error.downcast_ref(), Some(gw_server::ServeError::NoKeys { .. }));
     if usage { USAGE } else { FAILED }
 }
 

@@ -1,9 +1,10 @@
 //! A gateway in a process of its own, and a client for it.
+#![expect(clippy::print_stderr, reason = "a failing test shows what the gateway said")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,17 +28,22 @@ pub struct Gateway {
 
 /// An answer, whole.
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
+    /// Names and values, in order.
     pub headers: Vec<(String, String)>,
+    /// The body as text.
     pub body: String,
 }
 
 impl Answer {
+    /// The value of a header; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value.as_str())
     }
 
+    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|error| panic!("{error}: not JSON: {}", self.body))
@@ -100,7 +106,7 @@ impl Gateway {
             let (tx, log) = (tx.clone(), Arc::clone(&log));
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    log.lock().expect("no reader panics").push_str(&format!("{line}\n"));
+                    log.lock().expect("no reader panics").extend([line.as_str(), "\n"]);
                     // A gateway that nobody listens to still has to be drained.
                     let _ = tx.send(line);
                 }
@@ -129,7 +135,7 @@ impl Gateway {
             match self.lines.get_mut().expect("no reader panics").recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
-                Err(_) => panic!("gw never said {text:?}; it said:\n{}", self.log()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("gw never said {text:?}; it said:\n{}", self.log()),
             }
         }
     }
@@ -139,10 +145,12 @@ impl Gateway {
         self.log.lock().expect("no reader panics").clone()
     }
 
+    /// GET of a path.
     pub fn get(&self, path: &str) -> Answer {
         send("GET", &format!("{}{path}", self.url), None)
     }
 
+    /// POST of a JSON text to a path.
     pub fn post(&self, path: &str, body: &str) -> Answer {
         send("POST", &format!("{}{path}", self.url), Some(body.as_bytes()))
     }
@@ -171,6 +179,7 @@ impl Gateway {
         self.child.wait().expect("gw ends").code().unwrap_or(-1)
     }
 
+    /// Sends a signal such as `-TERM`.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill exists").success());
@@ -193,11 +202,14 @@ pub fn send(method: &str, url: &str, body: Option<&[u8]>) -> Answer {
     try_send(method, url, body).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
 }
 
-/// One request; an error is one of the connection.
+/// One request.
+///
+/// # Errors
+/// Those of the connection; every status is an answer.
 pub fn try_send(method: &str, url: &str, body: Option<&[u8]>) -> Result<Answer, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(120)))
+        .timeout_global(Some(Duration::from_mins(2)))
         .build()
         .into();
     let request = ureq::http::Request::builder()

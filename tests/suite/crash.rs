@@ -107,7 +107,7 @@ fn a_download_killed_at_any_moment_ends_with_the_right_file() {
     infer.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
     infer.stderr.take().expect("piped").read_to_string(&mut err).expect("text");
     assert!(infer.wait().expect("gw ends").success(), "{err}");
-    assert!(out.contains("x") && out.contains("f32"), "the signature is printed: {out}");
+    assert!(out.contains('x') && out.contains("f32"), "the signature is printed: {out}");
     let partial = files_named(cache.path(), ".part");
     assert!(partial.is_empty(), "nothing half is left: {partial:?}");
 }

@@ -3,6 +3,13 @@
 //! - `embed`, `input`, `push`, `crash`, `reload`, `tools`: what a user does, one file per theme.
 //! - `tidy`: layers, homes, names and sizes.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_debug_formatting,
+    reason = "tests build small things by hand, and quote paths as TOML does"
+)]
+
 mod crash;
 mod embed;
 mod input;

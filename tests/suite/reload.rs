@@ -82,15 +82,31 @@ fn an_edited_plugin_is_swapped_without_dropping_a_request() {
     }
 }
 
-/// Every example's plugin is tested where a plugin author would: natively.
+/// Plugins are tested where a plugin author would: natively.
 #[test]
-fn the_example_plugin_passes_its_own_tests() {
-    let status = Command::new("cargo")
-        .args(["test", "--release", "--quiet"])
-        .current_dir(repo().join("examples/01-embed/plugin"))
-        .env_remove("CARGO_TARGET_DIR")
-        .env_remove("RUSTFLAGS")
-        .status()
-        .expect("cargo starts");
-    assert!(status.success());
+fn plugins_pass_their_own_tests() {
+    for plugin in ["examples/01-embed/plugin", "plugins/echo"] {
+        let status = Command::new("cargo")
+            .args(["test", "--release", "--quiet"])
+            .current_dir(repo().join(plugin))
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTFLAGS")
+            .status()
+            .expect("cargo starts");
+        assert!(status.success(), "{plugin}");
+    }
+}
+
+#[test]
+fn a_first_party_plugin_is_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plugin = repo().join("plugins/echo");
+    let manifest = format!(
+        "[app]\nname = \"echo\"\nversion = \"0.1.0\"\n\n[[plugin]]\nname = \"echo\"\n\
+         path = {plugin:?}\n\n[[route]]\npath = \"/echo\"\nplugins = [\"echo\"]\n"
+    );
+    fs::write(folder.path().join("gw.toml"), manifest).expect("written");
+    let gateway = Gateway::dev(folder.path(), &["--no-watch", "--device", "cpu"]);
+    let seen = gateway.post("/echo?a=1", "hello").json();
+    assert_eq!((&seen["method"], &seen["body"]), (&"POST".into(), &"hello".into()), "{seen}");
 }

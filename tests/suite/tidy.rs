@@ -172,7 +172,7 @@ fn every_example_is_run_by_the_suite() {
     }
     let faults: Vec<_> = fs::read_dir(repo().join("examples"))
         .expect("there are examples")
-        .filter_map(|entry| entry.ok())
+        .filter_map(Result::ok)
         .filter(|entry| entry.path().is_dir())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !tests.contains(&format!("examples/{name}")))

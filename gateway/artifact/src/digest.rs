@@ -114,7 +114,8 @@ impl FromStr for Digest {
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks(2)) {
             let digit = |c: u8| char::from(c).to_digit(16).ok_or_else(bad);
-            *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+            let value = digit(pair[0])? * 16 + digit(pair[1])?;
+            *byte = u8::try_from(value).map_err(|_| bad())?;
         }
         Ok(Self(bytes))
     }

@@ -88,7 +88,7 @@ async fn rebuild_on_change(
         let start = Instant::now();
         match rebuild(&mut watch, &deployments, folder.clone()).await {
             // A file was touched, or changed back.
-            Ok(digest) if digest == live => {}
+            Ok(digest) if digest == live => report::note("built: nothing changed"),
             Ok(digest) => {
                 live = digest;
                 report::note(format_args!("rebuilt in {:.1?}", start.elapsed()));

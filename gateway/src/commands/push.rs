@@ -1,5 +1,6 @@
 //! `gw push`: an app, built, bundled, signed and uploaded.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use crate::admin::{Client, Node};
 use crate::app::App;
 use crate::commands::keys;
 use crate::progress::Shown;
-use crate::report::{self, Output};
+use crate::report::Output;
 
 /// Build, sign and deploy an app to a node
 #[derive(Debug, clap::Args)]
@@ -35,13 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let client = Client::new(&args.node)?;
     let content = app.build()?;
     let bundle = bundle::pack(&content, &key).context("packing the bundle")?;
-    report::note(format_args!(
-        "pushing {} {} ({})",
-        app.manifest.app.name,
-        app.manifest.app.version,
-        report::bytes(bundle.len() as u64)
-    ));
-    let answer = client.push(&bundle, &Shown::default())?;
+    let answer = client.push(&app.manifest.app.name, &bundle, &Shown::uploading())?;
     args.output.print(&answer, |answer| text(&app, answer))
 }
 
@@ -50,7 +45,7 @@ fn text(app: &App, answer: &Value) -> String {
     let revision = answer["revision"].as_str().unwrap_or("?");
     let mut text = format!("{} is live at {revision}\n", app.manifest.app.name);
     for route in &app.manifest.routes {
-        text.push_str(&format!("  {} {}\n", route.methods.join(","), route.path));
+        let _ = writeln!(text, "  {} {}", route.methods.join(","), route.path);
     }
     text
 }

@@ -22,7 +22,8 @@ fn help_reads_well() {
     for command in commands {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");
-        pages.push_str(&format!("\n=== gw {command} ===\n{}", user.gw(&args).done().out));
+        let page = user.gw(&args).done().out;
+        pages.extend(["\n=== gw ", command, " ===\n", &page]);
     }
     insta::assert_snapshot!(pages);
 }

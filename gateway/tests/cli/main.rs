@@ -49,17 +49,17 @@ struct User {
 
 impl User {
     fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        Self { home: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn path(&self, name: &str) -> String {
-        self.home.path().join(name).to_str().unwrap().to_owned()
+        self.home.path().join(name).to_str().expect("temporary paths are text").to_owned()
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         let path = self.home.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("made");
+        std::fs::write(&path, bytes).expect("written");
         self.path(name)
     }
 
@@ -85,8 +85,8 @@ impl User {
 }
 
 fn ended(command: &mut Command) -> Ended {
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let output = command.output().expect("gw starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("gw prints text");
     Ended {
         code: output.status.code().unwrap_or(-1),
         out: text(output.stdout),

@@ -10,7 +10,7 @@ fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     }
     header.push('\n');
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(u16::try_from(header.len()).expect("a short header").to_le_bytes());
     file.extend(header.as_bytes());
     file.extend(data);
     file

@@ -72,6 +72,8 @@ fn assemble(payload: &[u8], key: &PublicKey, signature: &str) -> Bytes {
     [MAGIC.as_slice(), &length, &header, payload].concat().into()
 }
 
+type File<'f> = (&'f str, &'f [u8]);
+
 /// Archives that a trusted but careless or hostile signer could sign.
 #[test]
 fn hostile_archives_are_refused() {
@@ -80,7 +82,7 @@ fn hostile_archives_are_refused() {
     let good = [("gw.toml", manifest.as_bytes()), ("models.json", b"[]")];
     let missing =
         format!("[{{\"name\":\"m\",\"digest\":\"{}\",\"bundled\":true}}]", Digest::of(b"absent"));
-    let cases: Vec<(&str, Vec<(&str, &[u8])>)> = vec![
+    let cases: Vec<(&str, Vec<File<'_>>)> = vec![
         ("missing", vec![("gw.toml", manifest.as_bytes())]),
         ("unexpected", [&good[..], &[("etc/passwd", b"x")]].concat()),
         ("unexpected", [&good[..], &[("assets/a/../../b", b"x")]].concat()),

@@ -37,8 +37,8 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn report(&mut self, at: usize, message: String, hint: Option<String>) {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = 1 + before.matches('\n').count();
         self.mistakes.push(Mistake { line, message, hint });
     }
 }
@@ -133,7 +133,7 @@ impl<'r, 't, 'd> Section<'r, 't, 'd> {
             return Vec::new();
         };
         let mut texts = Vec::new();
-        for item in list.iter() {
+        for item in list {
             match item.get_ref().as_str() {
                 Some(text) => texts.push((text.to_owned(), item.span().start)),
                 None => {

@@ -55,8 +55,8 @@ fn read<'d>(
     let [models, assets, plugins, routes] = tables;
     Manifest {
         app,
-        models: each(reader, models, "[[model]]", |reader, table| model(reader, table)),
-        assets: each(reader, assets, "[[asset]]", |reader, table| asset(reader, table)),
+        models: each(reader, models, "[[model]]", model),
+        assets: each(reader, assets, "[[asset]]", asset),
         plugins: each(reader, plugins, "[[plugin]]", |reader, table| {
             plugin(reader, table, references)
         }),
@@ -78,7 +78,7 @@ fn each<'d, T>(
     };
     let mut names = HashSet::new();
     let mut entries = Vec::new();
-    for table in list.iter() {
+    for table in list {
         if let Some(((key, at), entry)) = read(reader, table) {
             if !names.insert(key.clone()) {
                 reader.mistake(at, format!("two {name} are called `{key}`"));

@@ -37,7 +37,7 @@ fn a_manifest_reads_as_it_is_written() {
     assert_eq!(manifest.assets[0].source, Source::File { path: "tokenizer.json".into() });
     let limits = Limits { memory: ByteSize(64 << 20), time: Duration::from_secs(2) };
     assert_eq!(manifest.plugins[0].limits, limits);
-    assert_eq!(manifest.routes[0].cache, Some(CachePolicy { ttl: Duration::from_secs(600) }));
+    assert_eq!(manifest.routes[0].cache, Some(CachePolicy { ttl: Duration::from_mins(10) }));
 }
 
 #[test]

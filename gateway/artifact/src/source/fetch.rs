@@ -27,9 +27,10 @@ impl FetchConfig {
     /// As the environment says.
     pub fn from_env() -> Self {
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let cache_dir = text("GW_CACHE_DIR")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("gw"));
+        let cache_dir = text("GW_CACHE_DIR").map_or_else(
+            || dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("gw"),
+            PathBuf::from,
+        );
         Self {
             cache_dir,
             hf_endpoint: text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),

@@ -206,7 +206,8 @@ impl Read for RangeReader<'_> {
         if !held.contains(&self.position) {
             self.fill().map_err(io::Error::other)?;
         }
-        let at = (self.position - self.block_start) as usize;
+        let at = usize::try_from(self.position - self.block_start)
+            .expect("a block is shorter than 64 KiB");
         let count = buffer.len().min(self.block.len() - at);
         buffer[..count].copy_from_slice(&self.block[at..at + count]);
         self.position += count as u64;

@@ -101,7 +101,7 @@ fn choose<'f>(files: &'f [PackageFile], package: &str, version: &str) -> Option<
         let (stem, rank) = if let Some(stem) = name.strip_suffix(".whl") {
             let mut parts = stem.split('-');
             let stem = format!("{}-{}", parts.next()?, parts.next()?);
-            (stem, if name.ends_with("-none-any.whl") { 0 } else { 1 })
+            (stem, i32::from(!name.ends_with("-none-any.whl")))
         } else {
             let stem = name.strip_suffix(".tar.gz").or(name.strip_suffix(".zip"))?;
             (stem.to_owned(), 2)
@@ -171,7 +171,7 @@ fn slice(
 }
 
 fn no_member<R: Read + io::Seek>(archive: &ZipArchive<R>, file: &str, member: &str) -> FetchError {
-    let names = archive.file_names().filter_map(Result::ok).map(|name| name.into_owned());
+    let names = archive.file_names().filter_map(Result::ok).map(std::borrow::Cow::into_owned);
     missing(file, member, names.collect())
 }
 

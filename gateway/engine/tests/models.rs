@@ -1,0 +1,25 @@
+//! Models from file to answer: what plans look like, and that they say what the model says.
+//!
+//! Without a Vulkan adapter what needs one passes with a message, unless `GW_REQUIRE_GPU=1`.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "helpers of tests fail loudly and say what was skipped"
+)]
+
+#[path = "models/folding.rs"]
+mod folding;
+#[path = "models/fusions.rs"]
+mod fusions;
+#[path = "models/minilm.rs"]
+mod minilm;
+#[path = "models/onnx.rs"]
+mod onnx;
+#[path = "models/run.rs"]
+mod run;
+#[path = "models/shapes.rs"]
+mod shapes;
