@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gw_artifact::{FetchConfig, Fetcher};
 use gw_deploy::{Deployments, Loader};
 use gw_host::Host;
 use gw_inference::{DeviceChoice, Models};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::progress::Shown;
@@ -93,38 +94,52 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     result
 }
 
-/// Serves until the process is told to end, and then until what has begun is answered. Told
-/// twice, it ends at once.
-///
-/// # Errors
-/// Where a listener fails, or the drain is cut short.
-pub(crate) async fn serve(
-    listener: std::net::TcpListener,
-    admin: Option<std::net::TcpListener>,
-    deployments: Arc<Deployments>,
-    config: gw_server::ServerConfig,
-    registry: Registry,
-) -> anyhow::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let admin = admin.map(TcpListener::from_std).transpose()?;
-    let mut told = Told::listen()?;
-    let (begin_drain, drain) = tokio::sync::oneshot::channel::<()>();
-    let shutdown = async {
-        // The sender goes only when the node does.
-        let _ = drain.await;
-    };
-    let serving = gw_server::serve(listener, admin, deployments, config, registry, shutdown);
-    tokio::pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return Ok(ended?),
-        () = told.again() => {}
-    }
-    report::note("draining: what has begun is answered; once more to end at once");
-    // Whoever serves holds the receiver.
-    let _ = begin_drain.send(());
-    tokio::select! {
-        ended = &mut serving => Ok(ended?),
-        () = told.again() => Err(anyhow::anyhow!("ended before everything was answered")),
+/// What is served, and how.
+pub(crate) struct Node {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) admin: Option<std::net::TcpListener>,
+    pub(crate) deployments: Arc<Deployments>,
+    pub(crate) models: Arc<Models>,
+    pub(crate) config: gw_server::ServerConfig,
+    pub(crate) registry: Registry,
+}
+
+impl Node {
+    /// Prints `greeting` and serves until the process is told to end, then until what has begun
+    /// is answered. Told twice, it ends at once.
+    ///
+    /// # Errors
+    /// Where a listener fails, or the drain is cut short.
+    pub(crate) async fn serve(self, greeting: String) -> anyhow::Result<()> {
+        let Self { listener, admin, deployments, models, config, registry } = self;
+        let listener = TcpListener::from_std(listener)?;
+        let admin = admin.map(TcpListener::from_std).transpose()?;
+        let mut told = Told::listen()?;
+        // Whoever reads it may send a request or a signal at once: both are taken from here on.
+        report::print(greeting)?;
+        let (begin_drain, drain) = oneshot::channel::<()>();
+        let shutdown = async {
+            // The sender goes only when the node does.
+            let _ = drain.await;
+        };
+        let serving = async {
+            gw_server::serve(listener, admin, deployments, config, registry, shutdown).await?;
+            // A device that still computes while the process ends takes its driver down with it.
+            models.drain().await;
+            Ok(())
+        };
+        tokio::pin!(serving);
+        tokio::select! {
+            ended = &mut serving => return ended,
+            () = told.again() => {}
+        }
+        report::note("draining: what has begun is answered; once more to end at once");
+        // Whoever serves holds the receiver.
+        let _ = begin_drain.send(());
+        tokio::select! {
+            ended = &mut serving => ended,
+            () = told.again() => bail!("ended before everything was answered"),
+        }
     }
 }
 

@@ -14,6 +14,10 @@ const FAILED: u8 = 1;
 /// The command line or a configuration file is wrong; clap uses the same code.
 const USAGE: u8 = 2;
 
+/// Without `GW_LOG`: problems, one line per request, what plugins print, and what goes live.
+const LOG_FILTER: &str =
+    "warn,access=info,gw_server=info,gw_deploy=info,gw_host=info,gw_inference=info";
+
 /// What to add to an error so that the user can act on it. Attach it with `anyhow`'s `context`.
 #[derive(Debug)]
 pub(crate) struct Advice {
@@ -106,7 +110,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 /// Sends log events to stderr, filtered by `GW_LOG` (such as `debug` or `gw_host=trace`).
 pub(crate) fn start_log() {
     let filter = std::env::var("GW_LOG").unwrap_or_default();
-    let filter = if filter.is_empty() { "warn,gw_server=info,gw_deploy=info" } else { &filter };
+    let filter = if filter.is_empty() { LOG_FILTER } else { &filter };
     let colour = io::stderr().is_terminal() && !no_colour();
     let built = EnvFilter::try_new(filter);
     let mistake = built.as_ref().err().map(ToString::to_string);

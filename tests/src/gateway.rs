@@ -135,7 +135,9 @@ impl Gateway {
             match self.lines.get_mut().expect("no reader panics").recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("gw never said {text:?}; it said:\n{}", self.log()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("gw never said {text:?}; it said:\n{}", self.log())
+                }
             }
         }
     }

@@ -71,7 +71,7 @@ fn slow_file_server(body: Vec<u8>) -> String {
         for stream in listener.incoming().map_while(Result::ok) {
             let body = body.clone();
             thread::spawn(move || {
-                crate::tools::serve_range(stream, &body, Duration::from_millis(4))
+                crate::tools::serve_range(stream, &body, Duration::from_millis(4));
             });
         }
     });

@@ -14,6 +14,16 @@
 //! - [`session`]: a model on a device: plans, weights, runs.
 //! - [`error`]: what can be wrong with a file and with a plan.
 
+#![allow(
+    clippy::match_same_arms,
+    clippy::match_wildcard_for_single_variants,
+    clippy::needless_pass_by_value,
+    clippy::needless_range_loop,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "arithmetic over axes reads best with indices, and siblings have one signature"
+)]
+
 pub mod device;
 pub mod error;
 mod fuse;

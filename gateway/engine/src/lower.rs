@@ -34,13 +34,13 @@ pub(crate) struct Lowering<'a> {
     buffers: Vec<Option<BufferId>>,
     /// What the steps being made compute.
     label: String,
+    /// Repeated elements of constants that may still be written out.
+    budget: usize,
 }
 
 /// Lowers `net` for adapters that offer `caps`.
 pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Plan, Stopped> {
-    let buffers = vec![None; net.tensors.len()];
-    let plan = Plan::default();
-    let mut lowering = Lowering { net, caps, constants, plan, buffers, label: String::new() };
+    let mut lowering = Lowering::new(net, caps, constants);
     for output in &net.outputs {
         lowering.reserve_output(&output.operand);
     }
@@ -58,9 +58,7 @@ pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Pla
 
 /// Whether a kernel takes `node` as it is.
 pub(crate) fn fits(net: &Net, node: &Node, caps: &Caps, constants: &Constants) -> bool {
-    let buffers = vec![None; net.tensors.len()];
-    let plan = Plan::default();
-    let mut trial = Lowering { net, caps, constants, plan, buffers, label: String::new() };
+    let mut trial = Lowering::new(net, caps, constants);
     let fits = trial.node(node).is_ok();
     // A copy that comes before it, or a buffer too many, costs what the fusion saves.
     fits && trial.plan.steps.len() == 1
@@ -92,7 +90,19 @@ fn family(kind: &Kind) -> &'static str {
     }
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(net: &'a Net, caps: &'a Caps, constants: &'a Constants) -> Self {
+        Self {
+            net,
+            caps,
+            constants,
+            plan: Plan::default(),
+            buffers: vec![None; net.tensors.len()],
+            label: String::new(),
+            budget: constants::REPEATS_MAX,
+        }
+    }
+
     /// Gives an output that a node computes as it leaves a buffer that can be read back.
     fn reserve_output(&mut self, operand: &Operand) {
         let tensor = self.net.tensor(operand.tensor);

@@ -5,6 +5,7 @@
 
 mod external;
 mod import;
+mod limits;
 
 pub mod proto;
 mod tensor;
@@ -57,6 +58,13 @@ pub(crate) fn model_name(path: &Path) -> String {
 }
 
 fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, ModelError> {
+    if limits::too_many_messages(&bytes) {
+        return Err(ModelError::Invalid {
+            model: name.to_owned(),
+            place: "file".to_owned(),
+            reason: "there are more nodes, values and attributes than any model has".to_owned(),
+        });
+    }
     let model = ModelProto::decode(bytes)
         .map_err(|source| ModelError::NotOnnx { model: name.to_owned(), source })?;
     import::import(model, &import::Context::new(name, folder))

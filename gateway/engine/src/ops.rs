@@ -24,7 +24,7 @@ use gw_tensor::{DType, Shape, Tensor};
 
 use crate::error::{OpError, UnsupportedOp};
 use crate::graph::{Attr, Graph, Node, ValueId};
-use crate::net::builder::Builder;
+use crate::net::builder::{Builder, RANK_MAX};
 use crate::net::{Input, Operand};
 
 /// Makes the outputs of one node, in order; optional ones at the end may be left out.
@@ -262,6 +262,9 @@ fn axis(number: i64, rank: usize) -> Result<usize, OpError> {
 
 /// The axes that possibly negative numbers name, each once, in ascending order.
 fn axes(numbers: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    if numbers.len() > RANK_MAX {
+        return Err(OpError::mismatch("axes", format!("at most {RANK_MAX}"), numbers.len()));
+    }
     let mut axes =
         numbers.iter().map(|&number| axis(number, rank)).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Fault, HandleError, chain};
 use crate::handle::access::Access;
+use crate::handle::admit;
 use crate::handle::auth::Keys;
 use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::HttpMetrics;
@@ -153,11 +154,14 @@ fn refuse_pages(headers: &HeaderMap) -> Result<(), HandleError> {
     Ok(())
 }
 
-async fn read(body: Incoming, limit: u64) -> Result<Bytes, HandleError> {
+async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, HandleError> {
     let bytes_max = usize::try_from(limit).unwrap_or(usize::MAX);
-    match Limited::new(body, bytes_max).collect().await {
+    match Limited::new(&mut body, bytes_max).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(HandleError::BodyTooLarge { limit }),
+        Err(error) if error.is::<LengthLimitError>() => {
+            admit::discard(&mut body).await;
+            Err(HandleError::BodyTooLarge { limit })
+        }
         Err(error) => {
             Err(HandleError::BadRequest { reason: format!("the request body broke off: {error}") })
         }

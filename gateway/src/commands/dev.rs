@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use self::watch::Watch;
 use crate::app::App;
 use crate::config::Config;
-use crate::node;
+use crate::node::{self, Node};
 use crate::report;
 
 /// Build an app, serve it on this machine, and rebuild it when its source changes
@@ -53,15 +53,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let kept = FetchConfig::from_env().cache_dir;
     let loader = node::loader(&config, &args.device, &kept, &mut registry)?;
+    let models = Arc::clone(&loader.models);
     node::block_on(async {
         let deployments = Deployments::in_memory(loader)?;
         let live = install(&deployments, &app, content).await?;
-        report::print(banner(&app, &node::url(&listener)?))?;
+        let greeting = banner(&app, &node::url(&listener)?);
         if let Some(watch) = watch {
             let (deployments, folder) = (Arc::clone(&deployments), args.folder.clone());
             tokio::spawn(rebuild_on_change(watch, deployments, folder, live));
         }
-        node::serve(listener, None, deployments, config.server, registry).await
+        let (admin, config) = (None, config.server);
+        Node { listener, admin, deployments, models, config, registry }.serve(greeting).await
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use gw_artifact::keys::PublicKey;
@@ -10,7 +11,7 @@ use gw_inference::DeviceChoice;
 use prometheus_client::registry::Registry;
 
 use crate::config::Config;
-use crate::node;
+use crate::node::{self, Node};
 use crate::report::{self, Advice};
 
 /// The file of the state folder that lists trusted keys.
@@ -58,13 +59,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let admin = node::listen(args.admin, "--admin")?;
     let mut registry = Registry::default();
     let loader = node::loader(&config, &args.device, &args.state, &mut registry)?;
+    let models = Arc::clone(&loader.models);
     node::block_on(async {
         let deploy = config.deploy.clone();
         let deployments = Deployments::open(args.state.clone(), trusted, loader, deploy).await?;
-        report::print(format!("listening on {}", node::url(&listener)?))?;
-        report::print(format!("admin on {}", node::url(&admin)?))?;
-        let server = config.server.clone();
-        node::serve(listener, Some(admin), deployments, server, registry).await
+        let greeting =
+            format!("listening on {}\nadmin on {}", node::url(&listener)?, node::url(&admin)?);
+        let (admin, config) = (Some(admin), config.server);
+        Node { listener, admin, deployments, models, config, registry }.serve(greeting).await
     })
 }
 

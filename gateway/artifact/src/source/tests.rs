@@ -301,7 +301,10 @@ fn an_empty_file_inside_a_wheel_comes_and_a_damaged_one_does_not() {
 
 #[test]
 fn a_file_inside_a_source_archive_is_found() {
-    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default()));
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::default(),
+    ));
     let mut header = tar::Header::new_gnu();
     header.set_size(5);
     header.set_mode(0o644);

@@ -55,7 +55,8 @@ fn find(net: &Net, uses: &Uses, index: usize) -> Option<Found> {
     let (softmax, reader, nan_to_zero) = softmax_before(net, uses, index, &mut names)?;
     let scores = softmax.inputs.first()?;
     let [_, len, inner] = scores.shape()[..] else { return None };
-    let (product, mut walk) = scores_before(net, uses, scores, reader)?;
+    let mut walk = Walk { scale: 1.0, mask: Mask::None };
+    let product = scores_before(net, uses, scores, reader, &mut walk)?;
     let shape = product.output.shape();
     if inner != 1 || len != shape[3] || last.inputs[0].shape() != shape {
         return None;
@@ -149,12 +150,12 @@ fn scores_before<'n>(
     uses: &Uses,
     scores: &Operand,
     reader: usize,
-) -> Option<(&'n Node, Walk)> {
-    let mut walk = Walk { scale: 1.0, mask: Mask::None };
+    walk: &mut Walk,
+) -> Option<&'n Node> {
     let (mut at, mut node) = whole_from(net, uses, scores, reader)?;
     for _ in 0..STEPS_MAX {
         if let Kind::Gemm(gemm) = &node.kind {
-            return (gemm.epilogue.is_identity() && !gemm.quantised).then_some((node, walk));
+            return (gemm.epilogue.is_identity() && !gemm.quantised).then_some(node);
         }
         let next = walk.step(net, uses, at, node)?;
         (at, node) = whole_from(net, uses, next, at)?;
@@ -190,7 +191,9 @@ impl Walk {
             Instr::Binary(Binary::Add, a, b) => {
                 let is_product = |register: usize| {
                     let operand = is_scores(register)?;
-                    scores_before(net, uses, operand, at).map(|_| operand)
+                    // No second mask is looked for, so this goes no deeper.
+                    let mut rest = Walk { scale: 1.0, mask: Mask::Additive(operand.clone()) };
+                    scores_before(net, uses, operand, at, &mut rest).map(|_| operand)
                 };
                 let (scores, other) = match is_product(a) {
                     Some(scores) => (scores, b),

@@ -12,6 +12,9 @@ use crate::error::OpError;
 use crate::net::{Operand, fold};
 use crate::plan::{BufferId, BufferKind};
 
+/// Elements that one plan may write out beyond those that the model stores: 512 MiB.
+pub(super) const REPEATS_MAX: usize = 1 << 27;
+
 /// Bytes in device form by key. A key names the tensor and what was done to it.
 #[derive(Debug, Default)]
 pub(crate) struct Constants {
@@ -60,6 +63,19 @@ impl Lowering<'_> {
         })
     }
 
+    /// Takes elements that repeat stored ones off what a plan may write out.
+    fn spend(&mut self, elements: usize) -> Result<(), OpError> {
+        match self.budget.checked_sub(elements) {
+            Some(rest) => {
+                self.budget = rest;
+                Ok(())
+            }
+            None => Err(OpError::Unsupported(format!(
+                "writing out more than {REPEATS_MAX} repeated elements of constants"
+            ))),
+        }
+    }
+
     /// A buffer with a constant operand in the form that `convert` makes; `form` names it.
     pub(super) fn converted(
         &mut self,
@@ -69,10 +85,14 @@ impl Lowering<'_> {
     ) -> Result<BufferId, OpError> {
         let key = format!("{}{form}", key(self.net, operand));
         let net = self.net;
-        let bytes = self.constants.bytes(&key, || {
+        let make = || {
             let data = net.constant(operand);
             convert(&data.ok_or_else(|| OpError::Dynamic("a weight".to_owned()))?)
-        })?;
+        };
+        let tensor = net.tensor(operand.tensor);
+        self.spend(operand.layout.elements().saturating_sub(tensor.shape.elements()))?;
+        // What depends on the shapes of a run goes with its plan.
+        let bytes = if tensor.stable { self.constants.bytes(&key, make)? } else { make()? };
         let existing = self.plan.buffers.iter().position(
             |buffer| matches!(&buffer.kind, BufferKind::Weight { key: other, .. } if *other == key),
         );

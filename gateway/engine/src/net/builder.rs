@@ -23,6 +23,12 @@ const FOLD_AT_ONCE_MAX: usize = 1 << 16;
 /// All that one plan may fold or lay out anew: 512 MiB of floats.
 const FOLD_BUDGET: usize = 1 << 27;
 
+/// Constants that are read as numbers: shapes, axes, indices.
+const NUMBERS_MAX: usize = 1 << 22;
+
+/// More axes than any operator has a use for.
+pub(crate) const RANK_MAX: usize = 32;
+
 /// A [`Net`] being made.
 pub(crate) struct Builder {
     pub(crate) net: Net,
@@ -91,6 +97,10 @@ impl Builder {
         operand: &Operand,
         what: &str,
     ) -> Result<Vec<Number>, OpError> {
+        if operand.layout.elements() > NUMBERS_MAX {
+            let shape = operand.shape().into();
+            return Err(OpError::TooLarge { what: what.to_owned(), shape, limit: NUMBERS_MAX });
+        }
         match self.data(operand)? {
             Some(tensor) => Ok(fold::numbers(&tensor)),
             None => Err(OpError::Dynamic(what.to_owned())),
@@ -197,7 +207,16 @@ impl Builder {
             let Some(tensor) = self.data(&expanded)? else { return Ok(None) };
             tensors.push(tensor);
         }
-        Ok(fold::pointwise(expr, &tensors, dtype).map(|folded| self.constant(folded)))
+        let Some(folded) = fold::pointwise(expr, &tensors, dtype) else { return Ok(None) };
+        // A mask that is all true is no more than that.
+        let size = dtype.size();
+        let (first, rest) = folded.bytes().split_at(size);
+        if rest.chunks_exact(size).all(|element| element == first) {
+            let one = Tensor::new(dtype, Shape::default(), folded.bytes().slice(..size))?;
+            let one = self.constant(one);
+            return self.expand(&one, shape).map(Some);
+        }
+        Ok(Some(self.constant(folded)))
     }
 
     /// Writes splat constants into the expression and gives equal inputs one place.
@@ -350,6 +369,9 @@ impl Builder {
 
 /// The number of elements, within what a device can bind.
 pub(crate) fn check_size(shape: &[usize]) -> Result<usize, OpError> {
+    if shape.len() > RANK_MAX {
+        return Err(OpError::mismatch("axes", format!("at most {RANK_MAX}"), shape.len()));
+    }
     let shape = Shape::from(shape);
     let too_large = || OpError::TooLarge {
         what: "a tensor".to_owned(),

@@ -8,6 +8,9 @@ use half::{bf16, f16};
 
 use super::layout::Layout;
 
+/// Elements whose wide forms are held at once.
+const CHUNK: usize = 1 << 12;
+
 /// One element: integers keep 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
@@ -49,7 +52,10 @@ impl Number {
 
 /// The elements of `tensor`.
 pub(crate) fn numbers(tensor: &Tensor) -> Vec<Number> {
-    let bytes = tensor.bytes();
+    read(tensor.dtype(), tensor.bytes())
+}
+
+fn read(dtype: DType, bytes: &[u8]) -> Vec<Number> {
     macro_rules! read {
         ($ty:ty, $number:expr) => {
             bytes
@@ -60,7 +66,7 @@ pub(crate) fn numbers(tensor: &Tensor) -> Vec<Number> {
     }
     let int = Number::Int;
     let float = Number::Float;
-    match tensor.dtype() {
+    match dtype {
         DType::F32 => read!(f32, |value: f32| float(f64::from(value))),
         DType::F64 => read!(f64, float),
         DType::F16 => read!(f16, |value: f16| float(value.to_f64())),
@@ -78,20 +84,22 @@ pub(crate) fn numbers(tensor: &Tensor) -> Vec<Number> {
 }
 
 /// A tensor of these elements: integers wrap to the type, floats are rounded to it.
-///
-/// `values` has as many elements as `shape`.
+pub(crate) fn tensor(dtype: DType, shape: &[usize], values: &[Number]) -> Option<Tensor> {
+    Tensor::new(dtype, shape, write(dtype, values)).ok()
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "narrowing is what a cast does"
 )]
-pub(crate) fn tensor(dtype: DType, shape: &[usize], values: &[Number]) -> Option<Tensor> {
+fn write(dtype: DType, values: &[Number]) -> Vec<u8> {
     macro_rules! write {
         ($convert:expr) => {
             values.iter().flat_map(|&value| $convert(value).to_le_bytes()).collect::<Vec<u8>>()
         };
     }
-    let bytes = match dtype {
+    match dtype {
         DType::F32 => write!(|value: Number| value.float() as f32),
         DType::F64 => write!(Number::float),
         DType::F16 => write!(|value: Number| f16::from_f64(value.float())),
@@ -105,8 +113,7 @@ pub(crate) fn tensor(dtype: DType, shape: &[usize], values: &[Number]) -> Option
         DType::U32 => write!(|value: Number| value.int() as u32),
         DType::U64 => write!(|value: Number| value.int() as u64),
         DType::Bool => write!(|value: Number| u8::from(value.is_true())),
-    };
-    Tensor::new(dtype, shape, bytes).ok()
+    }
 }
 
 /// The same elements in another type.
@@ -156,19 +163,29 @@ pub(crate) fn pointwise(expr: &Expr, inputs: &[Tensor], dtype: DType) -> Option<
         return pointwise_f32(expr, inputs);
     }
     let types = expr.types().ok()?;
-    let columns: Vec<Vec<Number>> = inputs.iter().map(numbers).collect();
+    let elements = shape.elements();
     let mut registers = Vec::with_capacity(types.len());
-    let mut values = Vec::with_capacity(shape.elements());
-    for row in 0..shape.elements() {
-        registers.clear();
-        registers.extend(columns.iter().map(|column| column[row]));
-        for (instr, scalar) in expr.instrs.iter().zip(&types[inputs.len()..]) {
-            let value = step(instr, &registers, &types)?;
-            registers.push(Number::of(*scalar, value));
+    let mut bytes = Vec::with_capacity(elements * dtype.size());
+    for start in (0..elements).step_by(CHUNK) {
+        let end = elements.min(start + CHUNK);
+        let column = |input: &Tensor| {
+            let size = input.dtype().size();
+            read(input.dtype(), &input.bytes()[start * size..end * size])
+        };
+        let columns: Vec<Vec<Number>> = inputs.iter().map(column).collect();
+        let mut values = Vec::with_capacity(end - start);
+        for row in 0..end - start {
+            registers.clear();
+            registers.extend(columns.iter().map(|column| column[row]));
+            for (instr, scalar) in expr.instrs.iter().zip(&types[inputs.len()..]) {
+                let value = step(instr, &registers, &types)?;
+                registers.push(Number::of(*scalar, value));
+            }
+            values.push(registers[expr.output]);
         }
-        values.push(registers[expr.output]);
+        bytes.extend(write(dtype, &values));
     }
-    tensor(dtype, shape, &values)
+    Tensor::new(dtype, shape.clone(), bytes).ok()
 }
 
 fn pointwise_f32(expr: &Expr, inputs: &[Tensor]) -> Option<Tensor> {

@@ -259,11 +259,11 @@ fn map_factor(factor: Factor, places: &mut [Place], out: &mut Vec<Factor>) -> Op
         return Some(());
     }
     // The run goes on in the next factor out: it must fill this one exactly each time.
-    if room % jump != 0 || places[at].used != 0 {
+    if !room.is_multiple_of(jump) || places[at].used != 0 {
         return None;
     }
     let inside = room / jump;
-    if factor.size % inside != 0 {
+    if !factor.size.is_multiple_of(inside) {
         return None;
     }
     let outer =
@@ -300,7 +300,7 @@ fn take(rest: &mut Vec<Factor>, size: usize) -> Option<Vec<Factor>> {
     let mut missing = size;
     while missing > 1 {
         let factor = rest.pop()?;
-        if missing % factor.size == 0 {
+        if missing.is_multiple_of(factor.size) {
             missing /= factor.size;
             axis.push(factor);
         } else if factor.size % missing == 0 {

@@ -9,7 +9,7 @@ use crate::net::Operand;
 use crate::net::fold::{self, Number};
 
 /// A `Range` is shape arithmetic, or positions: far longer ones are a mistake or an attack.
-const RANGE_MAX: usize = 1 << 24;
+const RANGE_MAX: usize = 1 << 22;
 
 pub(super) const OPS: Table =
     &[("Constant", constant), ("ConstantOfShape", constant_of_shape), ("Range", range)];

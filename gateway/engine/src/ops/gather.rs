@@ -15,6 +15,9 @@ pub(super) const OPS: Table =
 /// Constants up to this size are gathered before the run.
 const FOLD_MAX: usize = 1 << 16;
 
+/// Positions that are written out along one axis.
+const STEPS_MAX: usize = 1 << 22;
+
 fn gather(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (data, indices) = (call.input(0)?, call.input(1)?);
     let dims = data.shape();
@@ -121,7 +124,9 @@ fn steps(
 ) -> Result<Operand, OpError> {
     let mut shape = vec![1; rank];
     shape[at] = size;
-    check_size(&shape)?;
+    if size > STEPS_MAX {
+        return Err(OpError::mismatch("an axis", format!("at most {STEPS_MAX}"), size));
+    }
     let value = |index: usize| i64::try_from(index.saturating_mul(stride)).unwrap_or(i64::MAX);
     let values: Vec<i64> = (0..size).map(value).collect();
     builder.ints(&shape, &values)

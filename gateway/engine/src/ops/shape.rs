@@ -122,7 +122,7 @@ fn unsqueeze(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let numbers = call.ints_or_input("axes", 1)?;
     let numbers = numbers.ok_or_else(|| OpError::Missing("axes".to_owned()))?;
     let dims = x.shape();
-    let added = axes(&numbers, dims.len() + numbers.len())?;
+    let added = axes(&numbers, dims.len().saturating_add(numbers.len()))?;
     let mut rest = dims.into_iter();
     let rank = rest.len() + added.len();
     let size = |axis: usize| if added.contains(&axis) { 1 } else { rest.next().unwrap_or(1) };

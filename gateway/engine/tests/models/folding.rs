@@ -30,6 +30,7 @@ fn result(case: &Case) -> Tensor {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn operators_on_constants_give_hand_worked_results() {
     let ints = |values: &[i64]| Value::Ints(values.to_vec());
     let cases = [
@@ -166,9 +167,7 @@ fn a_narrowing_cast_wraps() {
 
 #[test]
 fn the_branch_that_is_not_taken_is_not_planned() {
-    let branch = |op: &str| {
-        Onnx::new(17).node(op, &["x", "x"], "inner").output("inner").graph
-    };
+    let branch = |op: &str| Onnx::new(17).node(op, &["x", "x"], "inner").output("inner").graph;
     let file = Onnx::new(17)
         .ints("x", &[4, 5])
         .ints("two", &[2])

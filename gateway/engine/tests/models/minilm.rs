@@ -38,18 +38,17 @@ fn inputs(batch: usize, seq: usize) -> Vec<(String, Tensor)> {
 }
 
 fn weights(plan: &Plan) -> Vec<(&String, &bytes::Bytes)> {
-    let weight = |kind| match kind {
-        &BufferKind::Weight { ref key, ref data } => Some((key, data)),
+    let weights = plan.buffers.iter().filter_map(|buffer| match &buffer.kind {
+        BufferKind::Weight { key, data } => Some((key, data)),
         _ => None,
-    };
-    plan.buffers.iter().filter_map(|buffer| weight(&buffer.kind)).collect()
+    });
+    weights.collect()
 }
 
 #[test]
 fn minilm_agrees_with_onnx_runtime() {
     let Some(model) = model() else { return };
-    let reference: serde_json::Value =
-        serde_json::from_str(include_str!("minilm.json")).unwrap();
+    let reference: serde_json::Value = serde_json::from_str(include_str!("minilm.json")).unwrap();
     for case in reference["cases"].as_array().unwrap() {
         let size = |name: &str| usize::try_from(case[name].as_u64().unwrap()).unwrap();
         let (batch, seq, step) = (size("batch"), size("seq"), size("step"));

@@ -1,11 +1,11 @@
 //! Small ONNX files, written in a few lines.
 
 use bytes::Bytes;
+use gw_engine::Model;
 use gw_engine::onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use gw_engine::Model;
 use prost::Message;
 
 /// ONNX's numbers of the element types that these tests use.
@@ -24,7 +24,6 @@ pub struct Onnx {
 #[derive(Clone)]
 pub enum Value {
     Int(i64),
-    Float(f32),
     Ints(Vec<i64>),
     Text(&'static str),
     Graph(GraphProto),
@@ -111,10 +110,7 @@ impl Onnx {
         ModelProto {
             ir_version: 8,
             graph: Some(self.graph.clone()),
-            opset_import: vec![OperatorSetIdProto {
-                domain: String::new(),
-                version: self.opset,
-            }],
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: self.opset }],
             ..ModelProto::default()
         }
     }
@@ -131,9 +127,9 @@ impl Onnx {
 /// Floats in [-1, 1), the same for the same name.
 pub fn noise(name: &str, count: usize) -> Vec<f32> {
     // FNV-1a for the seed, then the generator of Numerical Recipes.
-    let seed = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let seed = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let mut state = seed;
     std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -159,7 +155,6 @@ fn attribute(name: &str, value: &Value) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     match value {
         Value::Int(value) => (proto.r#type, proto.i) = (AttributeProto::INT, *value),
-        Value::Float(value) => (proto.r#type, proto.f) = (AttributeProto::FLOAT, *value),
         Value::Ints(values) => {
             (proto.r#type, proto.ints) = (AttributeProto::INTS, values.clone());
         }

@@ -131,10 +131,6 @@ fn pipelines_do_not_depend_on_the_bucket() {
 
 #[test]
 fn a_plan_error_says_which_model() {
-    let result = linear().model().plan(
-        &BTreeMap::new(),
-        &Caps::minimal(),
-        &PlanOptions::default(),
-    );
+    let result = linear().model().plan(&BTreeMap::new(), &Caps::minimal(), &PlanOptions::default());
     assert!(matches!(result, Err(PlanError::MissingShape { model, .. }) if model == "test"));
 }

@@ -74,7 +74,7 @@ impl Admission {
         };
         // A client that waits for `100 Continue` has sent nothing, and reading would invite it.
         if matches!(read, Err(HandleError::BodyTooLarge { .. })) && !headers.contains_key(EXPECT) {
-            let _ = timeout(REFUSED_TIME_MAX, discard(&mut body)).await;
+            discard(&mut body).await;
         }
         read
     }
@@ -137,13 +137,17 @@ impl Admission {
     }
 }
 
-async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
-    let mut bytes = 0;
-    while bytes < REFUSED_BYTES_MAX
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-    }
+/// Reads what is refused, within bounds: a client that still sends would not read the answer.
+pub(crate) async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let reading = async {
+        let mut bytes = 0;
+        while bytes < REFUSED_BYTES_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    let _ = timeout(REFUSED_TIME_MAX, reading).await;
 }
 
 #[cfg(test)]
