@@ -170,10 +170,20 @@ mod tests {
 
     #[test]
     fn the_component_of_the_crate_itself_is_taken() {
-        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/dep/Cargo.toml","filenames":["/t/dep.wasm"]}
-{"reason":"compiler-artifact","manifest_path":"/own/Cargo.toml","filenames":["/t/own.rlib","/t/own.wasm"]}
-{"reason":"build-finished","success":true}
-"#;
+        let artifact = |folder: &str, files: &[&str]| {
+            serde_json::json!({
+                "reason": "compiler-artifact",
+                "manifest_path": format!("{folder}/Cargo.toml"),
+                "filenames": files,
+            })
+            .to_string()
+        };
+        let messages = [
+            artifact("/dep", &["/t/dep.wasm"]),
+            artifact("/own", &["/t/own.rlib", "/t/own.wasm"]),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ]
+        .join("\n");
         let found = component_in(messages.as_bytes(), Path::new("/own/Cargo.toml"));
         assert_eq!(found, Some(PathBuf::from("/t/own.wasm")));
         assert_eq!(component_in(messages.as_bytes(), Path::new("/x/Cargo.toml")), None);

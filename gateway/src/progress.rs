@@ -23,7 +23,15 @@ pub(crate) struct Shown {
 /// The transfer that runs.
 enum Line {
     Bar(ProgressBar),
-    Plain { name: String, total: Option<u64>, start: u64, done: u64, begun: Instant, told: Instant },
+    Plain {
+        name: String,
+        total: Option<u64>,
+        /// What was there before this run.
+        start: u64,
+        done: u64,
+        begun: Instant,
+        told: Instant,
+    },
 }
 
 impl Line {

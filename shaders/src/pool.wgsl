@@ -22,7 +22,8 @@ fn pool_element(group: u32, lane: u32) {
                 inside += 1u;
             }
             // What lies beyond the padding (the last window of ceil_mode) never counts.
-            let counts = y < i32(params.in_h + params.end_h) && x_at < i32(params.in_w + params.end_w);
+            let below = y < i32(params.in_h + params.end_h);
+            let counts = below && x_at < i32(params.in_w + params.end_w);
             padded += u32(counts);
         }
     }

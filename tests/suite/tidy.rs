@@ -30,7 +30,10 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Files that may be longer than [`LINES_MAX`], each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[(
+    "gateway/engine/src/net/builder.rs",
+    "one method per kind of step: a flat list of siblings",
+)];
 
 const LINES_MAX: usize = 400;
 const WGSL_LINES_MAX: usize = 150;
@@ -97,7 +100,8 @@ fn files_and_lines_are_short() {
         }
         for (index, line) in text.lines().enumerate() {
             // Text of another program, quoted as it is, cannot be broken.
-            let quoted = line.contains("http") || line.contains("@r#\"") || line.contains("{\"");
+            let marks = ["http", "@r#\"", "{\"", "\\n"];
+            let quoted = marks.iter().any(|mark| line.contains(mark));
             if line.chars().count() > COLUMNS_MAX && !quoted {
                 faults.push(format!("{}:{} is over {COLUMNS_MAX} wide", shown(&file), index + 1));
             }

@@ -377,3 +377,28 @@ fn a_model_without_outputs_is_refused() {
     let error = outcome(proto.encode_to_vec()).unwrap_err();
     assert_eq!(error, "model hostile: graph: there is no output");
 }
+
+#[cfg(unix)]
+#[test]
+fn external_data_behind_a_link_that_leaves_the_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("model")).unwrap();
+    std::fs::write(folder.path().join("secret.bin"), [0u8; 16]).unwrap();
+    let link = folder.path().join("model/weights.bin");
+    std::os::unix::fs::symlink(folder.path().join("secret.bin"), link).unwrap();
+    let mut file = Onnx::new(17).node("Relu", &["w"], "y").output("y");
+    let location =
+        StringStringEntryProto { key: "location".to_owned(), value: "weights.bin".to_owned() };
+    file.graph.initializer.push(TensorProto {
+        name: "w".to_owned(),
+        dims: vec![4],
+        data_type: FLOAT,
+        data_location: 1,
+        external_data: vec![location],
+        ..TensorProto::default()
+    });
+    let path = folder.path().join("model/model.onnx");
+    std::fs::write(&path, file.file()).unwrap();
+    let error = Model::open(&path).unwrap_err().to_string();
+    assert!(error.contains("leaves the folder"), "{error}");
+}

@@ -70,7 +70,7 @@ impl Compiler {
         if let Some(disk) = &self.disk
             && let Err(error) = disk.write(&component, digest)
         {
-            tracing::warn!(plugin, error = %error, "compiled code is not kept; the next start compiles");
+            tracing::warn!(plugin, error = %error, "compiled code is not kept");
         }
         Ok(component)
     }

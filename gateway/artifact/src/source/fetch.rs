@@ -213,7 +213,7 @@ impl Fetcher {
         if !checked.contains(&digest) {
             let found = Digest::of_reader(File::open(&path).ok()?).ok()?;
             if found.0 != digest {
-                tracing::warn!(path = %path.display(), "a cached file is damaged; fetching it anew");
+                tracing::warn!(path = %path.display(), "a cached file is damaged");
                 // It may be in use: the new one takes its name.
                 return None;
             }

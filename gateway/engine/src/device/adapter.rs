@@ -121,9 +121,14 @@ impl AdapterInfo {
     }
 }
 
-/// Every adapter that wgpu can drive on this machine, the best first.
+/// Every adapter that wgpu can drive on this machine, the best first. Those of OpenGL, which are
+/// the same devices once more, are listed only where there are no others.
 pub fn adapters() -> Vec<AdapterInfo> {
-    enumerate(wgpu::Backends::all()).into_iter().map(|(info, _)| info).collect()
+    let mut found = enumerate(wgpu::Backends::PRIMARY);
+    if found.is_empty() {
+        found = enumerate(wgpu::Backends::GL);
+    }
+    found.into_iter().map(|(info, _)| info).collect()
 }
 
 /// The adapter that `select` names.

@@ -159,12 +159,8 @@ pub(crate) fn device_bytes(data: &Tensor) -> Result<Bytes, i64> {
 /// The expression over constants of one shape.
 pub(crate) fn pointwise(expr: &Expr, inputs: &[Tensor], dtype: DType) -> Option<Tensor> {
     let shape = inputs.first()?.shape();
-    if dtype == DType::F32 && inputs.iter().all(|input| input.dtype() == DType::F32) {
-        return pointwise_f32(expr, inputs);
-    }
     let types = expr.types().ok()?;
     let elements = shape.elements();
-    let mut registers = Vec::with_capacity(types.len());
     let mut bytes = Vec::with_capacity(elements * dtype.size());
     for start in (0..elements).step_by(CHUNK) {
         let end = elements.min(start + CHUNK);
@@ -172,69 +168,95 @@ pub(crate) fn pointwise(expr: &Expr, inputs: &[Tensor], dtype: DType) -> Option<
             let size = input.dtype().size();
             read(input.dtype(), &input.bytes()[start * size..end * size])
         };
-        let columns: Vec<Vec<Number>> = inputs.iter().map(column).collect();
-        let mut values = Vec::with_capacity(end - start);
-        for row in 0..end - start {
-            registers.clear();
-            registers.extend(columns.iter().map(|column| column[row]));
-            for (instr, scalar) in expr.instrs.iter().zip(&types[inputs.len()..]) {
-                let value = step(instr, &registers, &types)?;
-                registers.push(Number::of(*scalar, value));
-            }
-            values.push(registers[expr.output]);
+        let mut registers: Vec<Vec<Number>> = inputs.iter().map(column).collect();
+        for instr in &expr.instrs {
+            let values = apply(instr, &registers, &types, end - start)?;
+            registers.push(values);
         }
-        bytes.extend(write(dtype, &values));
+        bytes.extend(write(dtype, &registers[expr.output]));
     }
     Tensor::new(dtype, shape.clone(), bytes).ok()
 }
 
-fn pointwise_f32(expr: &Expr, inputs: &[Tensor]) -> Option<Tensor> {
-    let columns: Vec<_> = inputs.iter().map(|input| input.as_slice::<f32>().ok()).collect();
-    let columns = columns.into_iter().collect::<Option<Vec<_>>>()?;
-    let mut arguments = vec![Value::F32(0.0); columns.len()];
-    let shape = inputs[0].shape();
-    let mut values = Vec::with_capacity(shape.elements());
-    for row in 0..shape.elements() {
-        for (argument, column) in arguments.iter_mut().zip(&columns) {
-            *argument = Value::F32(column[row]);
+/// One instruction over columns of `count` elements.
+fn apply(
+    instr: &Instr,
+    registers: &[Vec<Number>],
+    types: &[Scalar],
+    count: usize,
+) -> Option<Vec<Number>> {
+    let is_float = |register: usize| types[register] == Scalar::F32;
+    match *instr {
+        Instr::Const(Scalar::F32, value) => Some(vec![Number::Float(value); count]),
+        Instr::Const(_, value) => Some(vec![Number::Int(Number::Float(value).int()); count]),
+        Instr::Unary(op, a) if is_float(a) => {
+            let expr = alone(Instr::Unary(op, 0), 1)?;
+            let values = registers[a].iter().map(|a| evaluated(&expr, &[*a]));
+            Some(values.collect())
         }
-        let Value::F32(value) = expr.eval(&arguments) else { return None };
-        values.push(value);
-    }
-    Tensor::from_slice(shape.clone(), &values).ok()
-}
-
-fn step(instr: &Instr, registers: &[Number], types: &[Scalar]) -> Option<Number> {
-    Some(match *instr {
-        Instr::Const(Scalar::F32, value) => Number::Float(value),
-        Instr::Const(_, value) => Number::Int(Number::Float(value).int()),
-        Instr::Unary(op, a) => match registers[a] {
-            Number::Int(value) => Number::Int(unary_int(op, value)?),
-            Number::Float(value) => float(Instr::Unary(op, 0), &[value], Scalar::F32)?,
-        },
-        Instr::Binary(op, a, b) => match (registers[a], registers[b]) {
-            (Number::Int(x), Number::Int(y)) => Number::Int(binary_int(op, x, y)?),
-            (x, y) => float(Instr::Binary(op, 0, 1), &[x.float(), y.float()], Scalar::F32)?,
-        },
-        Instr::Select(cond, a, b) => registers[if registers[cond].is_true() { a } else { b }],
+        Instr::Unary(op, a) => {
+            registers[a].iter().map(|a| unary_int(op, a.int()).map(Number::Int)).collect()
+        }
+        Instr::Binary(op, a, b) => {
+            let pairs = registers[a].iter().zip(&registers[b]);
+            if !is_float(a) {
+                return pairs
+                    .map(|(a, b)| binary_int(op, a.int(), b.int()).map(Number::Int))
+                    .collect();
+            }
+            if let Some(arithmetic) = binary_float(op) {
+                return Some(pairs.map(|(a, b)| arithmetic(*a, *b)).collect());
+            }
+            let expr = alone(Instr::Binary(op, 0, 1), 2)?;
+            Some(pairs.map(|(a, b)| evaluated(&expr, &[*a, *b])).collect())
+        }
+        Instr::Select(cond, a, b) => {
+            let choice = |(row, cond): (usize, &Number)| {
+                if cond.is_true() { registers[a][row] } else { registers[b][row] }
+            };
+            Some(registers[cond].iter().enumerate().map(choice).collect())
+        }
         Instr::Cast(Scalar::U32, a) if types[a] != Scalar::U32 => {
-            Number::Int(registers[a].is_true().into())
+            Some(registers[a].iter().map(|a| Number::Int(a.is_true().into())).collect())
         }
-        Instr::Cast(to, a) => Number::of(to, registers[a]),
-    })
+        Instr::Cast(to, a) => {
+            Some(registers[a].iter().map(|value| Number::of(to, *value)).collect())
+        }
+    }
 }
 
-/// One instruction on floats, by the reference of the kernels.
-#[expect(clippy::cast_possible_truncation, reason = "as a device computes it")]
-fn float(instr: Instr, arguments: &[f64], scalar: Scalar) -> Option<Number> {
-    let mut expr = Expr::new(vec![scalar; arguments.len()]);
+/// An expression of one instruction on floats, for [`evaluated`].
+fn alone(instr: Instr, inputs: usize) -> Option<Expr> {
+    let mut expr = Expr::new(vec![Scalar::F32; inputs]);
     expr.push(instr);
-    expr.types().ok()?;
-    let arguments: Vec<Value> = arguments.iter().map(|&x| Value::F32(x as f32)).collect();
-    Some(match expr.eval(&arguments) {
+    expr.types().ok().map(|_| expr)
+}
+
+/// The result by the reference of the kernels.
+#[expect(clippy::cast_possible_truncation, reason = "as a device computes it")]
+fn evaluated(expr: &Expr, arguments: &[Number]) -> Number {
+    let value = |number: &Number| Value::F32(number.float() as f32);
+    let result = match arguments {
+        [a] => expr.eval(&[value(a)]),
+        [a, b] => expr.eval(&[value(a), value(b)]),
+        _ => unreachable!("instructions on floats have one operand or two"),
+    };
+    match result {
         Value::F32(value) => Number::Float(value.into()),
         Value::I32(value) => Number::Int(value.into()),
         Value::U32(value) => Number::Int(value.into()),
+    }
+}
+
+/// What expanded weights need, without the detour over an expression.
+#[expect(clippy::cast_possible_truncation, reason = "as a device computes it")]
+fn binary_float(op: Binary) -> Option<fn(Number, Number) -> Number> {
+    Some(match op {
+        Binary::Add => |a, b| Number::Float((a.float() as f32 + b.float() as f32).into()),
+        Binary::Sub => |a, b| Number::Float((a.float() as f32 - b.float() as f32).into()),
+        Binary::Mul => |a, b| Number::Float((a.float() as f32 * b.float() as f32).into()),
+        Binary::Div => |a, b| Number::Float((a.float() as f32 / b.float() as f32).into()),
+        _ => return None,
     })
 }
 
