@@ -1,8 +1,9 @@
 //! What the suite and the figures share: a whole gateway in a process, and a client for it.
 //!
 //! It tests nothing by itself: `suite/` holds the tests that need several crates, `src/bin` the
-//! commands `figures` and `models`.
+//! commands `figures`, `conformance` and `models`.
 
+pub mod conformance;
 pub mod figures;
 pub mod gateway;
 pub mod reference;

@@ -6,6 +6,7 @@
 //! - [`onnx`]: an ONNX file becomes a [`graph::Graph`].
 //! - [`model`]: [`Model`] is a checked graph; [`Model::plan`] makes a [`plan::Plan`] of it.
 //! - `ops`: one entry per operator: what it means in terms of `net`.
+//! - [`operators`]: which operators there are.
 //! - `net`: the graph for one set of shapes: a few kinds of node, operands with layouts,
 //!   constants folded.
 //! - `fuse`: nodes that one dispatch can do become one node, one file per rule.
@@ -32,6 +33,7 @@ mod lower;
 pub mod model;
 mod net;
 pub mod onnx;
+pub mod operators;
 mod ops;
 pub mod plan;
 pub mod session;

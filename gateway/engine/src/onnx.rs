@@ -15,6 +15,7 @@ pub(crate) use tensor::dtype;
 use std::path::Path;
 
 use bytes::Bytes;
+use gw_tensor::Tensor;
 use prost::Message;
 
 use crate::error::ModelError;
@@ -55,6 +56,15 @@ pub fn parse(bytes: Bytes, name: &str) -> Result<Graph, ModelError> {
 /// The name that errors and metrics use for the model at `path`.
 pub(crate) fn model_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Reads one tensor in ONNX's form, as test data and calibration sets are stored.
+///
+/// # Errors
+/// What is wrong with the bytes, in words.
+pub fn tensor(bytes: Bytes) -> Result<Tensor, String> {
+    let proto = proto::TensorProto::decode(bytes).map_err(|error| error.to_string())?;
+    tensor::tensor(proto, None)
 }
 
 fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, ModelError> {

@@ -28,36 +28,38 @@ use crate::net::builder::{Builder, RANK_MAX};
 use crate::net::{Input, Operand};
 
 /// Makes the outputs of one node, in order; optional ones at the end may be left out.
-type Build = fn(&mut Call<'_>) -> Result<Vec<Operand>, OpError>;
+pub(crate) type Build = fn(&mut Call<'_>) -> Result<Vec<Operand>, OpError>;
 
 /// The operators of one family. Those of `com.microsoft` have their domain before the name.
-type Table = &'static [(&'static str, Build)];
+pub(crate) type Table = &'static [(&'static str, Build)];
 
-static REGISTRY: LazyLock<HashMap<&'static str, Build>> = LazyLock::new(|| {
-    let tables: [Table; 12] = [
-        activation::OPS,
-        constant::OPS,
-        control::OPS,
-        elementwise::OPS,
-        gather::OPS,
-        layout::OPS,
-        matmul::OPS,
-        norm::OPS,
-        quant::OPS,
-        reduce::OPS,
-        shape::OPS,
-        window::OPS,
-    ];
-    tables.into_iter().flatten().copied().collect()
-});
+/// Every family: its name and its table.
+pub(crate) const FAMILIES: &[(&str, Table)] = &[
+    ("activation", activation::OPS),
+    ("constant", constant::OPS),
+    ("control", control::OPS),
+    ("elementwise", elementwise::OPS),
+    ("gather", gather::OPS),
+    ("layout", layout::OPS),
+    ("matmul", matmul::OPS),
+    ("norm", norm::OPS),
+    ("quant", quant::OPS),
+    ("reduce", reduce::OPS),
+    ("shape", shape::OPS),
+    ("window", window::OPS),
+];
+
+static REGISTRY: LazyLock<HashMap<&'static str, Build>> =
+    LazyLock::new(|| FAMILIES.iter().flat_map(|(_, table)| *table).copied().collect());
 
 /// Graphs inside graphs, at most: more than any exporter writes, and little stack.
 const DEPTH_MAX: usize = 16;
 
-fn full_name(node: &Node) -> String {
-    match node.domain.as_str() {
-        "" => node.op.clone(),
-        domain => format!("{domain}.{}", node.op),
+/// The name of an operator in the tables.
+pub(crate) fn full_name(domain: &str, op: &str) -> String {
+    match domain {
+        "" => op.to_owned(),
+        domain => format!("{domain}.{op}"),
     }
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn unsupported(graph: &Graph) -> Vec<UnsupportedOp> {
     let mut graphs = vec![graph];
     while let Some(graph) = graphs.pop() {
         for node in &graph.nodes {
-            let op = full_name(node);
+            let op = full_name(&node.domain, &node.op);
             if !REGISTRY.contains_key(op.as_str()) {
                 match found.iter_mut().find(|entry| entry.op == op) {
                     Some(entry) => entry.count += 1,
@@ -143,7 +145,7 @@ pub(crate) fn declare(builder: &mut Builder, name: &str, dtype: DType, shape: &[
 }
 
 fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<Operand>, OpError> {
-    let name = full_name(node);
+    let name = full_name(&node.domain, &node.op);
     let build = REGISTRY.get(name.as_str()).ok_or(OpError::Unsupported(name))?;
     let input = |id: &Option<ValueId>| {
         let Some(id) = id else { return Ok(None) };

@@ -1,0 +1,182 @@
+//! The node tests of ONNX, run through the engine: what passes, what is wrong, what is refused.
+//!
+//! - [`data`]: the tests, from the `onnx` package. [`compare`]: when an output is right.
+//! - [`report`]: the counts, by family of operators.
+
+pub mod compare;
+pub mod data;
+pub mod report;
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use gw_engine::{AdapterSelect, Device, Model, RunError, Session, SessionOptions};
+use gw_inference::{DeviceChoice, InferenceConfig, InferenceError};
+use gw_tensor::Tensor;
+
+use data::{Case, Set};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A part of the adapter's name.
+    pub device: String,
+    /// Models that the adapter refuses run on the CPU backend.
+    pub cpu: bool,
+    /// Only cases whose name contains this.
+    pub only: String,
+    /// Every case with an index that this divides.
+    pub every: usize,
+}
+
+/// How one case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every output is right.
+    Passed,
+    /// An output is wrong, or the engine broke; the text says which.
+    Failed(String),
+    /// The engine refused the model with this error.
+    Unsupported(String),
+}
+
+/// One case and how it ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The name of the case.
+    pub name: String,
+    /// The family of operators that it tests.
+    pub family: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Runs the cases that `options` choose; `each` is called as they end.
+///
+/// # Errors
+/// Where there is no such adapter, or a case cannot be read.
+pub fn run(options: &Options, each: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Ended>> {
+    let device = Device::open(&AdapterSelect::Named(options.device.clone()))?;
+    let cases: Vec<Case> = data::cases()?
+        .into_iter()
+        .filter(|case| case.name.contains(&options.only))
+        .step_by(options.every.max(1))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let mut ended = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(index) else { return ended };
+            each(index, cases.len());
+            let outcome = judged(case, &device, options.cpu);
+            ended.push((index, Ended { name: case.name.clone(), family: case.family(), outcome }));
+        }
+    };
+    let mut ended = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect::<Vec<_>>()
+    });
+    ended.sort_by_key(|(index, _)| *index);
+    Ok(ended.into_iter().map(|(_, ended)| ended).collect())
+}
+
+/// A panic is a failure of the case.
+fn judged(case: &Case, device: &Arc<Device>, cpu: bool) -> Outcome {
+    let run = AssertUnwindSafe(|| judge(case, device, cpu));
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
+        Err(_) => Outcome::Failed("panicked".to_owned()),
+    }
+}
+
+fn judge(case: &Case, device: &Arc<Device>, cpu: bool) -> Result<Outcome> {
+    let refused = match on_device(case, device)? {
+        Outcome::Unsupported(reason) => reason,
+        outcome => return Ok(outcome),
+    };
+    if cpu && let Some(outcome) = on_cpu(case)? {
+        return Ok(outcome);
+    }
+    Ok(Outcome::Unsupported(refused))
+}
+
+fn on_device(case: &Case, device: &Arc<Device>) -> Result<Outcome> {
+    let model = match Model::open(&case.model()) {
+        Ok(model) => model,
+        Err(error) => return Ok(Outcome::Unsupported(chain(&error))),
+    };
+    let names: Vec<String> =
+        model.signature().inputs.iter().map(|port| port.name.clone()).collect();
+    let session = Session::new(Arc::new(model), Arc::clone(device), SessionOptions::default());
+    for set in case.sets()? {
+        let inputs = named(&names, &set);
+        match session.run(&inputs) {
+            Ok(outputs) => {
+                if let Some(wrong) = compare::outputs(&outputs, &set.outputs) {
+                    return Ok(Outcome::Failed(wrong));
+                }
+            }
+            Err(error) if is_refusal(&error) => return Ok(Outcome::Unsupported(chain(&error))),
+            Err(error) => return Ok(Outcome::Failed(chain(&error))),
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Clear errors of the planner and of what a device can hold; anything else is a fault of ours.
+fn is_refusal(error: &RunError) -> bool {
+    matches!(error, RunError::Plan(_) | RunError::OutOfRange { .. } | RunError::MemoryLimit { .. })
+}
+
+/// `None` where the CPU backend refuses the model too.
+fn on_cpu(case: &Case) -> Result<Option<Outcome>> {
+    let (choice, config) = (DeviceChoice::Cpu, InferenceConfig::default());
+    let Ok(model) = gw_inference::open_model(&case.model(), &choice, &config) else {
+        return Ok(None);
+    };
+    let names: Vec<String> =
+        model.signature().inputs.iter().map(|input| input.name.clone()).collect();
+    for set in case.sets()? {
+        match model.run(&named(&names, &set)) {
+            Ok(outputs) => {
+                if let Some(wrong) = compare::outputs(&outputs, &set.outputs) {
+                    return Ok(Some(Outcome::Failed(format!("on the cpu: {wrong}"))));
+                }
+            }
+            Err(InferenceError::Load { .. } | InferenceError::Unsupported { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Ok(Some(Outcome::Failed(format!("on the cpu: {}", chain(&error))))),
+        }
+    }
+    Ok(Some(Outcome::Passed))
+}
+
+/// The tests give their inputs in the model's order.
+fn named(names: &[String], set: &Set) -> Vec<(String, Tensor)> {
+    names.iter().cloned().zip(set.inputs.iter().cloned()).collect()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Reads a tensor file of a case.
+fn tensor(path: &Path) -> Result<Tensor> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    gw_engine::onnx::tensor(bytes.into()).map_err(|reason| {
+        anyhow::anyhow!("{}: {reason}", path.display())
+    })
+}
