@@ -4,6 +4,10 @@ use std::collections::HashMap;
 
 use gw_tensor::{DType, Shape, Tensor};
 
+/// The domain and type of a node that calls a function of its model: its attribute `body` is the
+/// function's graph.
+pub const CALL: (&str, &str) = ("gw", "Call");
+
 /// A value of a [`Graph`]: an index into its `values`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub u32);

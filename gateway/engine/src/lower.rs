@@ -136,9 +136,7 @@ impl<'a> Lowering<'a> {
     fn buffer(&mut self, id: TensorId) -> Result<BufferId, OpError> {
         let tensor = self.net.tensor(id);
         if tensor.constant.is_some() && self.buffers[id.0 as usize].is_none() {
-            let operand =
-                Operand { tensor: id, layout: Layout::dense(&tensor.shape), dtype: tensor.dtype };
-            let buffer = self.weight(&operand)?;
+            let buffer = self.weight(&self.net.whole(id))?;
             self.buffers[id.0 as usize] = Some(buffer);
         }
         let is_input = self.net.inputs.iter().any(|input| input.tensor == id);
@@ -248,6 +246,8 @@ impl<'a> Lowering<'a> {
         for input in &self.net.inputs {
             let tensor = self.net.tensor(input.tensor);
             let source = match self.buffers[input.tensor.0 as usize] {
+                // The plan was made for this value of the input.
+                _ if tensor.constant.is_some() => PortSource::Unused,
                 Some(buffer) => PortSource::Buffer(buffer),
                 None => PortSource::Unused,
             };

@@ -13,6 +13,7 @@ use crate::fuse::{self, Rules};
 use crate::graph::{Dim, Graph, ValueId};
 use crate::lower::{self, Constants};
 use crate::net::builder::{Builder, check_size};
+use crate::net::oracle::{Answer, Oracle, Question};
 use crate::net::{Net, Output};
 use crate::onnx;
 use crate::ops;
@@ -73,6 +74,18 @@ pub enum WeightMode {
     F32,
 }
 
+/// What the next part of a run is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// All that is left.
+    Whole(Plan),
+    /// To take the input with this index as a constant, and plan again.
+    Input(usize, PlanError),
+    /// To run this plan, whose one output decides what has to be computed, and plan again. The
+    /// error says whose value it is, to those who cannot run it.
+    Value(Plan, PlanError),
+}
+
 impl Model {
     /// Imports the ONNX file at `path` and the external data files beside it.
     ///
@@ -119,51 +132,85 @@ impl Model {
     /// fixed needs none.
     ///
     /// # Errors
-    /// Where a shape does not fit the model, and where a node cannot run with it.
+    /// Where a shape does not fit the model, where a node cannot run with it, and where a value
+    /// of the run decides what has to be computed: only a [`crate::Session`] has such values.
     pub fn plan(
         &self,
         shapes: &BTreeMap<String, Shape>,
         caps: &Caps,
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
+        match self.stage(shapes, &[], caps, options)? {
+            Stage::Whole(plan) => Ok(plan),
+            Stage::Input(_, error) | Stage::Value(_, error) => Err(error),
+        }
+    }
+
+    /// As [`Model::plan`], with what is known of this run.
+    pub(crate) fn stage(
+        &self,
+        shapes: &BTreeMap<String, Shape>,
+        answers: &[Answer],
+        caps: &Caps,
+        options: &PlanOptions,
+    ) -> Result<Stage, PlanError> {
         let shapes = self.signature.input_shapes(&self.name, shapes)?;
-        let mut net = self.net(&shapes)?;
+        let mut builder = self.declared(&shapes, answers)?;
+        let (outputs, stopped) = match ops::build(&self.graph, &mut builder) {
+            Ok(outputs) => (outputs, None),
+            Err(stopped) => (Vec::new(), Some(self.node_error(stopped))),
+        };
+        let mut net = builder.net;
+        let names = self.signature.outputs.iter().map(|port| port.name.clone());
+        net.outputs = names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect();
+        let (error, asked) = match (stopped, builder.oracle.question) {
+            (None, _) => return self.lowered(net, caps, options).map(Stage::Whole),
+            (Some(error), None) => return Err(error),
+            (Some(error), Some(Question::Input(input))) => return Ok(Stage::Input(input, error)),
+            (Some(error), Some(Question::Value(tensor))) => (error, tensor),
+        };
+        let operand = net.whole(asked);
+        net.outputs = vec![Output { name: "asked".to_owned(), operand }];
+        Ok(Stage::Value(self.lowered(net, caps, options)?, error))
+    }
+
+    fn node_error(&self, stopped: ops::Stopped) -> PlanError {
+        PlanError::Node {
+            model: self.name.clone(),
+            node: stopped.node,
+            op: stopped.op,
+            reason: Box::new(stopped.error),
+        }
+    }
+
+    /// A builder that has the inputs.
+    fn declared(&self, shapes: &[Shape], answers: &[Answer]) -> Result<Builder, PlanError> {
+        let mut builder = Builder::new(Oracle::new(answers));
+        for (index, (port, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
+            check_size(shape).map_err(|error| {
+                let node = port.name.clone();
+                self.node_error(ops::Stopped { node, op: "input".to_owned(), error })
+            })?;
+            let value = answers.iter().find_map(|answer| match answer {
+                Answer::Input(input, value) if *input == index => Some(value.clone()),
+                _ => None,
+            });
+            ops::declare(&mut builder, &port.name, port.dtype, shape, value);
+        }
+        Ok(builder)
+    }
+
+    fn lowered(&self, mut net: Net, caps: &Caps, options: &PlanOptions) -> Result<Plan, PlanError> {
+        net.drop_unread();
         let rules = Rules { caps, options: *options, constants: &self.constants };
         fuse::fuse(&mut net, &rules).map_err(|reason| PlanError::Graph {
             model: self.name.clone(),
             reason: Box::new(reason),
         })?;
-        lower::lower(&net, caps, &self.constants).map_err(|stopped| PlanError::Node {
-            model: self.name.clone(),
-            node: stopped.node,
-            op: stopped.op,
-            reason: Box::new(stopped.error),
+        lower::lower(&net, caps, &self.constants).map_err(|stopped| {
+            let lower::Stopped { node, op, error } = stopped;
+            self.node_error(ops::Stopped { node, op, error })
         })
-    }
-
-    /// The graph for inputs of these shapes, before fusion.
-    fn net(&self, shapes: &[Shape]) -> Result<Net, PlanError> {
-        let mut builder = Builder::new();
-        for (port, shape) in self.signature.inputs.iter().zip(shapes) {
-            check_size(shape).map_err(|reason| PlanError::Node {
-                model: self.name.clone(),
-                node: port.name.clone(),
-                op: "input".to_owned(),
-                reason: Box::new(reason),
-            })?;
-            ops::declare(&mut builder, &port.name, port.dtype, shape);
-        }
-        let outputs = ops::build(&self.graph, &mut builder).map_err(|stopped| PlanError::Node {
-            model: self.name.clone(),
-            node: stopped.node,
-            op: stopped.op,
-            reason: Box::new(stopped.error),
-        })?;
-        let mut net = builder.net;
-        let names = self.signature.outputs.iter().map(|port| port.name.clone());
-        net.outputs = names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect();
-        net.drop_unread();
-        Ok(net)
     }
 }
 

@@ -5,11 +5,13 @@
 //!
 //! - [`builder`]: how operators make it. [`fold`]: the arithmetic of constants.
 //! - [`formula`]: how element-wise expressions are written and joined. [`layout`]: views.
+//! - [`oracle`]: values of a run that decide what its graph is.
 
 pub(crate) mod builder;
 pub(crate) mod fold;
 pub(crate) mod formula;
 pub(crate) mod layout;
+pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
@@ -203,6 +205,12 @@ impl Net {
         Operand { tensor: TensorId(id), layout, dtype }
     }
 
+    /// All of a tensor.
+    pub(crate) fn whole(&self, id: TensorId) -> Operand {
+        let NetTensor { shape, dtype, .. } = self.tensor(id);
+        Operand { tensor: id, layout: Layout::dense(shape), dtype: *dtype }
+    }
+
     /// The data of an operand that is known before the run, dense.
     pub(crate) fn constant(&self, operand: &Operand) -> Option<Tensor> {
         let tensor = self.tensor(operand.tensor).constant.as_ref()?;
@@ -222,7 +230,9 @@ impl Net {
         }
         for slot in self.nodes.iter_mut().rev() {
             let Some(node) = slot else { continue };
-            if read[node.output.tensor.0 as usize] {
+            let made = &self.tensors[node.output.tensor.0 as usize];
+            // What the device was asked before is known now.
+            if read[node.output.tensor.0 as usize] && made.constant.is_none() {
                 for input in &node.inputs {
                     read[input.tensor.0 as usize] = true;
                 }

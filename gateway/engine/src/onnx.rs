@@ -4,6 +4,7 @@
 //! whatever it holds gives a graph or a [`ModelError`].
 
 mod external;
+mod functions;
 mod import;
 mod limits;
 
@@ -77,5 +78,5 @@ fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, Mode
     }
     let model = ModelProto::decode(bytes)
         .map_err(|source| ModelError::NotOnnx { model: name.to_owned(), source })?;
-    import::import(model, &import::Context::new(name, folder))
+    import::import(model, name, folder)
 }

@@ -137,9 +137,15 @@ fn bind(builder: &mut Builder, name: &str, operand: Operand) {
     scope.insert(name.to_owned(), operand);
 }
 
-/// Declares an input of the outermost graph.
-pub(crate) fn declare(builder: &mut Builder, name: &str, dtype: DType, shape: &[usize]) {
-    let operand = builder.net.add(name.to_owned(), dtype, shape, None);
+/// Declares an input of the outermost graph; where its value is known it is a constant.
+pub(crate) fn declare(
+    builder: &mut Builder,
+    name: &str,
+    dtype: DType,
+    shape: &[usize],
+    value: Option<Tensor>,
+) {
+    let operand = builder.net.add(name.to_owned(), dtype, shape, value);
     builder.net.inputs.push(Input { name: name.to_owned(), tensor: operand.tensor });
     bind(builder, name, operand);
 }

@@ -20,13 +20,14 @@ pub struct BufferId(pub u32);
 pub enum BufferKind {
     /// The caller's tensor, uploaded before the first step.
     Input,
-    /// Constant bytes in device form, uploaded once for all plans of a model. Equal keys name
-    /// equal bytes.
+    /// Constant bytes in device form, uploaded once. Equal keys name equal bytes.
     Weight {
         /// The value's name and what was done to it, such as `val_49 i8 packed`.
         key: String,
         /// The bytes, shared between the plans of a model.
         data: bytes::Bytes,
+        /// Every plan of the model may have them; else they go with this plan.
+        shared: bool,
     },
     /// An intermediate result.
     Temporary,

@@ -31,7 +31,8 @@ use gw_tensor::{Shape, Tensor};
 use crate::device::Device;
 use crate::error::PlanError;
 use crate::graph::Dim;
-use crate::model::{Model, PlanOptions, PortSignature, Signature};
+use crate::model::{Model, PlanOptions, PortSignature, Signature, Stage};
+use crate::net::oracle::Answer;
 use crate::plan::Plan;
 use crate::plan::summary::PlanSummary;
 pub use error::RunError;
@@ -81,7 +82,26 @@ pub struct SessionStats {
     pub dispatches: usize,
 }
 
-type Planner = dyn Fn(&BTreeMap<String, Shape>, &Caps) -> Result<Plan, PlanError> + Send + Sync;
+type Shapes = BTreeMap<String, Shape>;
+type Planner = dyn Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync;
+
+/// What decides a plan: the shape of every input, then what is known of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Shape(Shape),
+    Known(Answer),
+}
+
+/// A part of a run, ready.
+#[derive(Debug)]
+enum Ready {
+    /// The run goes on with the input of this index as a constant.
+    Input(usize),
+    /// The run goes on with the one output of this plan as a constant.
+    Value(Prepared),
+    /// The rest of the run.
+    Whole(Prepared),
+}
 
 /// A model on a device. Any number of threads may run it at once.
 pub struct Session {
@@ -89,7 +109,7 @@ pub struct Session {
     signature: Signature,
     planner: Box<Planner>,
     options: SessionOptions,
-    plans: Plans<Prepared>,
+    plans: Plans<Part, Ready>,
     weights: Weights,
     ledger: Arc<Ledger>,
     dispatches: AtomicUsize,
@@ -99,10 +119,10 @@ impl Session {
     /// A session of `model` on `device`. Nothing is planned yet; see [`Session::warm_up`].
     pub fn new(model: Arc<Model>, device: Arc<Device>, options: SessionOptions) -> Self {
         let signature = model.signature().clone();
-        let planner = move |shapes: &BTreeMap<String, Shape>, caps: &Caps| {
-            model.plan(shapes, caps, &options.plan)
+        let planner = move |shapes: &Shapes, answers: &[Answer], caps: &Caps| {
+            model.stage(shapes, answers, caps, &options.plan)
         };
-        Self::with_planner(signature, planner, device, options)
+        Self::staged(signature, planner, device, options)
     }
 
     /// A session of one plan, which runs with the shapes that it was made for.
@@ -139,6 +159,18 @@ impl Session {
         device: Arc<Device>,
         options: SessionOptions,
     ) -> Self {
+        let planner = move |shapes: &Shapes, _: &[Answer], caps: &Caps| {
+            planner(shapes, caps).map(Stage::Whole)
+        };
+        Self::staged(signature, planner, device, options)
+    }
+
+    fn staged(
+        signature: Signature,
+        planner: impl Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync + 'static,
+        device: Arc<Device>,
+        options: SessionOptions,
+    ) -> Self {
         let ledger = Arc::new(Ledger::default());
         Self {
             signature,
@@ -168,8 +200,19 @@ impl Session {
     /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
         let ordered = self.ordered(inputs)?;
-        let shapes: Vec<_> = ordered.iter().map(|tensor| tensor.shape().clone()).collect();
-        self.prepared(&shapes)?.run(&self.device, &ordered)
+        let shapes = ordered.iter().map(|tensor| Part::Shape(tensor.shape().clone()));
+        let mut key: Vec<Part> = shapes.collect();
+        loop {
+            let answer = match &*self.prepared(&key)? {
+                Ready::Whole(prepared) => return prepared.run(&self.device, &ordered),
+                Ready::Input(index) => Answer::Input(*index, ordered[*index].clone()),
+                Ready::Value(prepared) => {
+                    let mut asked = prepared.run(&self.device, &ordered)?;
+                    Answer::Value(asked.swap_remove(0).1)
+                }
+            };
+            key.push(Part::Known(answer));
+        }
     }
 
     /// Prepares the plan for these shapes, one per input, and makes the driver compile its
@@ -178,15 +221,25 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn warm_up(&self, shapes: &BTreeMap<String, Shape>) -> Result<(), RunError> {
-        self.prepared_for(shapes)?.warm_up(&self.device)
+        match &*self.prepared_for(shapes)? {
+            Ready::Whole(prepared) | Ready::Value(prepared) => prepared.warm_up(&self.device),
+            // The run decides what it needs.
+            Ready::Input(_) => Ok(()),
+        }
     }
 
-    /// What a run with these shapes does; plans it if it was not planned yet.
+    /// What a run with these shapes does; plans it if it was not planned yet. Of a run that its
+    /// own values decide, the part up to the first of them.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn plan_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<PlanSummary>, RunError> {
-        Ok(Arc::clone(&self.prepared_for(shapes)?.summary))
+        match &*self.prepared_for(shapes)? {
+            Ready::Whole(prepared) | Ready::Value(prepared) => Ok(Arc::clone(&prepared.summary)),
+            Ready::Input(index) => {
+                Err(RunError::ValueNeeded { input: self.signature.inputs[*index].name.clone() })
+            }
+        }
     }
 
     /// What the session holds.
@@ -201,42 +254,55 @@ impl Session {
         }
     }
 
-    fn prepared_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<Prepared>, RunError> {
+    fn prepared_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<Ready>, RunError> {
         let unknown = shapes.keys().find(|name| self.index(name).is_none());
         if let Some(name) = unknown {
             return Err(self.unknown(name));
         }
         let shape = |port: &PortSignature| {
             let shape = shapes.get(&port.name).cloned().or_else(|| port.fixed_shape());
-            shape.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
+            let missing = || RunError::MissingInput { input: port.name.clone() };
+            shape.map(Part::Shape).ok_or_else(missing)
         };
         let shapes = self.signature.inputs.iter().map(shape).collect::<Result<Vec<_>, _>>()?;
         self.prepared(&shapes)
     }
 
-    fn prepared(&self, shapes: &[Shape]) -> Result<Arc<Prepared>, RunError> {
-        self.plans.get(shapes, |shapes| {
-            let names = self.signature.inputs.iter().map(|port| port.name.clone());
-            let named = names.zip(shapes.iter().cloned()).collect();
-            let plan = (self.planner)(&named, &self.device.caps())?;
-            let (device, in_flight) = (&self.device, self.options.in_flight);
-            let memory = Prepared::layout(device, &plan)?;
-            self.make_room(shapes, Prepared::bytes(&plan, &memory, in_flight))?;
-            let made =
-                Prepared::build(device, &plan, &memory, &self.weights, &self.ledger, in_flight)?;
-            self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
-            Ok(made)
+    fn prepared(&self, key: &[Part]) -> Result<Arc<Ready>, RunError> {
+        self.plans.get(key, |key| {
+            let mut names = self.signature.inputs.iter().map(|port| port.name.clone());
+            let (mut shapes, mut answers) = (BTreeMap::new(), Vec::new());
+            for part in key {
+                match part {
+                    Part::Shape(shape) => shapes.extend(names.next().zip(Some(shape.clone()))),
+                    Part::Known(answer) => answers.push(answer.clone()),
+                }
+            }
+            Ok(match (self.planner)(&shapes, &answers, &self.device.caps())? {
+                Stage::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
+                Stage::Value(plan, _) => Ready::Value(self.prepare(key, &plan)?),
+                Stage::Input(index, _) => Ready::Input(index),
+            })
         })
     }
 
+    fn prepare(&self, key: &[Part], plan: &Plan) -> Result<Prepared, RunError> {
+        let (device, in_flight) = (&self.device, self.options.in_flight);
+        let memory = Prepared::layout(device, plan)?;
+        self.make_room(key, Prepared::bytes(plan, &memory, in_flight))?;
+        let made = Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
+        self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
+        Ok(made)
+    }
+
     /// Drops prepared plans until `bytes` more are within the session's bound.
-    fn make_room(&self, shapes: &[Shape], bytes: u64) -> Result<(), RunError> {
+    fn make_room(&self, key: &[Part], bytes: u64) -> Result<(), RunError> {
         let max = self.options.memory_max;
         if bytes > max {
             return Err(RunError::MemoryLimit { bytes, max });
         }
         let taken = || self.ledger.arenas.bytes() + self.ledger.staging.bytes();
-        self.plans.shed(shapes, || taken() + bytes > max);
+        self.plans.shed(key, || taken() + bytes > max);
         Ok(())
     }
 

@@ -132,7 +132,8 @@ impl Builder {
     }
 
     fn weight(&mut self, key: &str, values: &[f32]) -> BufferId {
-        let kind = BufferKind::Weight { key: key.to_owned(), data: bytes(values).into() };
+        let kind =
+            BufferKind::Weight { key: key.to_owned(), data: bytes(values).into(), shared: true };
         self.buffer(key, values.len(), kind)
     }
 

@@ -35,7 +35,7 @@ pub enum TensorError {
 }
 
 /// A dense row-major tensor of little-endian elements. A clone shares the bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor {
     dtype: DType,
     shape: Shape,

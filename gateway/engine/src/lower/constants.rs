@@ -102,7 +102,11 @@ impl Lowering<'_> {
         }
         let elements = bytes.len().div_ceil(4);
         let name = key.clone();
-        Ok(self.add_buffer(&name, BufferKind::Weight { key, data: bytes }, elements))
+        Ok(self.add_buffer(
+            &name,
+            BufferKind::Weight { key, data: bytes, shared: tensor.stable },
+            elements,
+        ))
     }
 }
 

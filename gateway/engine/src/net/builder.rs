@@ -10,6 +10,7 @@ use gw_tensor::{DType, Shape, Tensor};
 use super::fold::{self, Number};
 use super::formula;
 use super::layout::Layout;
+use super::oracle::Oracle;
 use super::{Kind, Net, Node, Operand, scalar};
 use crate::error::OpError;
 
@@ -22,6 +23,9 @@ const FOLD_AT_ONCE_MAX: usize = 1 << 16;
 
 /// All that one plan may fold or lay out anew: 512 MiB of floats.
 const FOLD_BUDGET: usize = 1 << 27;
+
+/// Results of one plan: loops are written out, and the longest models have some thousands.
+const TENSORS_MAX: usize = 1 << 18;
 
 /// Constants that are read as numbers: shapes, axes, indices.
 const NUMBERS_MAX: usize = 1 << 22;
@@ -36,15 +40,18 @@ pub(crate) struct Builder {
     pub(crate) scopes: Vec<HashMap<String, Operand>>,
     /// The node that is being built.
     pub(crate) node: String,
+    /// Values of the run, and the first one that is missing.
+    pub(crate) oracle: Oracle,
     budget: usize,
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(oracle: Oracle) -> Self {
         Self {
             net: Net::default(),
             scopes: vec![HashMap::new()],
             node: String::new(),
+            oracle,
             budget: FOLD_BUDGET,
         }
     }
@@ -101,10 +108,16 @@ impl Builder {
             let shape = operand.shape().into();
             return Err(OpError::TooLarge { what: what.to_owned(), shape, limit: NUMBERS_MAX });
         }
-        match self.data(operand)? {
-            Some(tensor) => Ok(fold::numbers(&tensor)),
-            None => Err(OpError::Dynamic(what.to_owned())),
+        Ok(fold::numbers(&self.known(operand, what)?))
+    }
+
+    /// The data of an operand, asked of the run where they are not known before; `what` is what
+    /// an error calls it.
+    pub(crate) fn known(&mut self, operand: &Operand, what: &str) -> Result<Tensor, OpError> {
+        if !self.net.is_constant(operand) {
+            self.oracle.ask(&mut self.net, operand.tensor, what)?;
         }
+        self.data(operand)?.ok_or_else(|| OpError::Dynamic(what.to_owned()))
     }
 
     /// As [`Builder::numbers`].
@@ -142,6 +155,9 @@ impl Builder {
 
     /// A tensor that nodes will fill; without elements it is a constant.
     pub(crate) fn empty(&mut self, shape: &[usize], dtype: DType) -> Result<Operand, OpError> {
+        if self.net.tensors.len() > TENSORS_MAX {
+            return Err(OpError::Unsupported(format!("a run of more than {TENSORS_MAX} steps")));
+        }
         let elements = check_size(shape)?;
         let data = match elements {
             0 => Some(Tensor::new(dtype, shape, Vec::new())?),

@@ -3,27 +3,26 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
+use super::functions::{self, Functions};
 use super::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    ValueInfoProto,
 };
 use super::tensor;
 use crate::error::ModelError;
-use crate::graph::{Attr, Dim, Graph, Node, Value, ValueId};
+use crate::graph::{Attr, CALL, Dim, Graph, Node, Value, ValueId};
 
 /// Broadcasting was explicit before, so that the same node means something else.
 const OPSET_MIN: i64 = 7;
 
-/// What every error and every external path needs.
-pub(super) struct Context<'a> {
+/// What every error, every external path and every call of a function needs.
+struct Context<'a> {
     model: &'a str,
     folder: Option<&'a Path>,
+    functions: Functions,
 }
 
-impl<'a> Context<'a> {
-    pub(super) fn new(model: &'a str, folder: Option<&'a Path>) -> Self {
-        Self { model, folder }
-    }
-
+impl Context<'_> {
     fn invalid(&self, place: impl Into<String>, reason: impl Into<String>) -> ModelError {
         ModelError::Invalid {
             model: self.model.to_owned(),
@@ -33,14 +32,16 @@ impl<'a> Context<'a> {
     }
 }
 
-pub(super) fn import(model: ModelProto, ctx: &Context<'_>) -> Result<Graph, ModelError> {
+/// The graph of `model`, which errors call `name`; external data lies in `folder`.
+pub(super) fn import(
+    model: ModelProto,
+    name: &str,
+    folder: Option<&Path>,
+) -> Result<Graph, ModelError> {
+    let functions = Functions::new(model.functions);
+    let ctx = &Context { model: name, folder, functions };
     let proto = model.graph.ok_or_else(|| ctx.invalid("file", "there is no graph"))?;
-    let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|set| is_default(&set.domain))
-        .map_or(OPSET_MIN, |set| set.version);
+    let opset = default_opset(&model.opset_import).unwrap_or(OPSET_MIN);
     if opset < OPSET_MIN {
         let reason = format!("version {opset} is older than {OPSET_MIN}; convert the model");
         return Err(ctx.invalid("operator set", reason));
@@ -52,6 +53,12 @@ pub(super) fn import(model: ModelProto, ctx: &Context<'_>) -> Result<Graph, Mode
     graph.metadata =
         model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
     Ok(graph)
+}
+
+/// The version of the operators without a domain.
+fn default_opset(imports: &[OperatorSetIdProto]) -> Option<i64> {
+    let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    imports.iter().find(|set| is_default(&set.domain)).map(|set| set.version)
 }
 
 /// One graph being imported; subgraphs have their own.
@@ -176,21 +183,23 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    fn node(&mut self, proto: NodeProto, index: usize) -> Result<(), ModelError> {
+    fn node(&mut self, mut proto: NodeProto, index: usize) -> Result<(), ModelError> {
         let name = match proto.name.as_str() {
             "" => format!("{}_{index}", proto.op_type),
             given => given.to_owned(),
         };
         let place = format!("node `{name}` ({})", proto.op_type);
-        let mut attrs = HashMap::with_capacity(proto.attribute.len());
-        for attribute in proto.attribute {
-            let key = attribute.name.clone();
-            if let Some(attr) = self.attr(attribute, &place)?
-                && attrs.insert(key.clone(), attr).is_some()
-            {
-                return Err(self.ctx.invalid(place, format!("attribute `{key}` twice")));
-            }
+        if proto.domain == "ai.onnx" {
+            proto.domain.clear();
         }
+        let attrs = match self.called(&proto, &place)? {
+            Some(body) => {
+                proto.op_type = CALL.1.to_owned();
+                proto.domain = CALL.0.to_owned();
+                HashMap::from([("body".to_owned(), Attr::Graph(Box::new(body)))])
+            }
+            None => self.attrs(std::mem::take(&mut proto.attribute), &place)?,
+        };
         let inputs =
             proto.input.iter().map(|input| (!input.is_empty()).then(|| self.id(input))).collect();
         let outputs = proto
@@ -198,9 +207,37 @@ impl<'a> Importer<'a> {
             .iter()
             .map(|output| (!output.is_empty()).then(|| self.give(output)).transpose())
             .collect::<Result<_, _>>()?;
-        let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain };
-        self.graph.nodes.push(Node { name, op: proto.op_type, domain, attrs, inputs, outputs });
+        let (op, domain) = (proto.op_type, proto.domain);
+        self.graph.nodes.push(Node { name, op, domain, attrs, inputs, outputs });
         Ok(())
+    }
+
+    /// The body of the function that a node calls, with the attributes of the call.
+    fn called(&self, node: &NodeProto, place: &str) -> Result<Option<Graph>, ModelError> {
+        let functions = &self.ctx.functions;
+        let Some(function) = functions.of(node) else { return Ok(None) };
+        let call = functions.enter().map_err(|reason| self.ctx.invalid(place, reason))?;
+        let opset = default_opset(&function.opset_import).unwrap_or(self.graph.opset);
+        let body = Importer::new(self.ctx, opset).graph(functions::body(function, node))?;
+        drop(call);
+        Ok(Some(body))
+    }
+
+    fn attrs(
+        &self,
+        attributes: Vec<AttributeProto>,
+        place: &str,
+    ) -> Result<HashMap<String, Attr>, ModelError> {
+        let mut attrs = HashMap::with_capacity(attributes.len());
+        for attribute in attributes {
+            let key = attribute.name.clone();
+            if let Some(attr) = self.attr(attribute, place)?
+                && attrs.insert(key.clone(), attr).is_some()
+            {
+                return Err(self.ctx.invalid(place, format!("attribute `{key}` twice")));
+            }
+        }
+        Ok(attrs)
     }
 
     /// `None` for the kinds that no operator needs, such as types.
@@ -290,6 +327,10 @@ fn is_in_order(nodes: &[Node], producer: &[Option<usize>]) -> bool {
 
 /// Every name that a subgraph of `node` mentions; those that it defines itself do no harm.
 fn free_names<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
+    // A function sees its own inputs and nothing else.
+    if (node.domain.as_str(), node.op.as_str()) == CALL {
+        return;
+    }
     for attr in node.attrs.values() {
         let Attr::Graph(graph) = attr else { continue };
         names.extend(graph.values.iter().map(|value| value.name.as_str()));

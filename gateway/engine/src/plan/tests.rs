@@ -40,7 +40,7 @@ impl PlanBuilder {
 
     pub(crate) fn weight(&mut self, name: &str, elements: usize) -> BufferId {
         let data = bytes::Bytes::from(vec![0; 4 * elements]);
-        self.buffer(name, elements, BufferKind::Weight { key: name.to_owned(), data })
+        self.buffer(name, elements, BufferKind::Weight { key: name.to_owned(), data, shared: true })
     }
 
     pub(crate) fn temporary(&mut self, name: &str, elements: usize) -> BufferId {

@@ -50,6 +50,12 @@ pub enum RunError {
         /// Its place in the tensor, in row-major order.
         index: usize,
     },
+    /// There is no plan without the value of an input, such as a shape or a number of steps.
+    #[error("the value of input `{input}` decides what has to be computed, and only a run has it")]
+    ValueNeeded {
+        /// Its name.
+        input: String,
+    },
     /// The model cannot be planned for these shapes.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -107,6 +113,7 @@ impl RunError {
             | Self::RepeatedInput { .. }
             | Self::DType { .. }
             | Self::OutOfRange { .. }
+            | Self::ValueNeeded { .. }
             | Self::MemoryLimit { .. } => true,
             Self::Plan(error) => matches!(
                 error,

@@ -1,9 +1,9 @@
-//! The bounded cache of prepared plans, keyed by the shapes of the inputs.
+//! The bounded cache of prepared plans, keyed by what decides a plan: shapes, and values where a
+//! model needs them.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use gw_tensor::Shape;
 
 /// A place for one value; its lock is held while the value is made, so that whoever wants the
 /// same one waits for it.
@@ -16,19 +16,19 @@ struct Entry<T> {
 }
 
 #[derive(Debug)]
-struct Table<T> {
-    entries: HashMap<Vec<Shape>, Entry<T>>,
+struct Table<K, T> {
+    entries: HashMap<Vec<K>, Entry<T>>,
     clock: u64,
 }
 
 /// At most `max` values; the one that was used longest ago goes first.
 #[derive(Debug)]
-pub(super) struct Plans<T> {
-    table: Mutex<Table<T>>,
+pub(super) struct Plans<K, T> {
+    table: Mutex<Table<K, T>>,
     max: usize,
 }
 
-impl<T> Plans<T> {
+impl<K: Clone + Eq + Hash, T> Plans<K, T> {
     pub(super) fn new(max: usize) -> Self {
         let table = Table { entries: HashMap::new(), clock: 0 };
         Self { table: Mutex::new(table), max: max.max(1) }
@@ -38,28 +38,28 @@ impl<T> Plans<T> {
         self.table().entries.len()
     }
 
-    /// The value for `shapes`; `make` makes it if it is not there. A failure is not kept.
+    /// The value for `key`; `make` makes it if it is not there. A failure is not kept.
     pub(super) fn get<E>(
         &self,
-        shapes: &[Shape],
-        make: impl FnOnce(&[Shape]) -> Result<T, E>,
+        key: &[K],
+        make: impl FnOnce(&[K]) -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
-        let cell = self.cell(shapes);
+        let cell = self.cell(key);
         let mut place = cell.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = &*place {
             return Ok(Arc::clone(value));
         }
-        match make(shapes) {
+        match make(key) {
             Ok(value) => {
                 let value = Arc::new(value);
                 *place = Some(Arc::clone(&value));
                 drop(place);
-                self.shed(shapes, || self.len() > self.max);
+                self.shed(key, || self.len() > self.max);
                 Ok(value)
             }
             Err(error) => {
                 drop(place);
-                self.table().forget(shapes, &cell);
+                self.table().forget(key, &cell);
                 Err(error)
             }
         }
@@ -67,7 +67,7 @@ impl<T> Plans<T> {
 
     /// Drops values, the one that was used longest ago first, for as long as `over` says so; never
     /// the one for `keep`.
-    pub(super) fn shed(&self, keep: &[Shape], over: impl Fn() -> bool) {
+    pub(super) fn shed(&self, keep: &[K], over: impl Fn() -> bool) {
         // The table's lock is not held while a value is dropped: that may take a while.
         while over() {
             let Some(entry) = self.table().oldest(keep) else { return };
@@ -75,42 +75,42 @@ impl<T> Plans<T> {
         }
     }
 
-    fn cell(&self, shapes: &[Shape]) -> Cell<T> {
+    fn cell(&self, key: &[K]) -> Cell<T> {
         let mut table = self.table();
         table.clock += 1;
         let now = table.clock;
         // A lookup by slice, so that a run of known shapes copies no key.
-        if let Some(entry) = table.entries.get_mut(shapes) {
+        if let Some(entry) = table.entries.get_mut(key) {
             entry.used = now;
             return Arc::clone(&entry.cell);
         }
         let cell = Cell::default();
         let entry = Entry { cell: Arc::clone(&cell), used: now };
-        table.entries.insert(shapes.to_vec(), entry);
+        table.entries.insert(key.to_vec(), entry);
         cell
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<T>> {
+    fn table(&self) -> MutexGuard<'_, Table<K, T>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Table<T> {
+impl<K: Clone + Eq + Hash, T> Table<K, T> {
     /// Takes out the entry that was used longest ago, but never `keep`.
-    fn oldest(&mut self, keep: &[Shape]) -> Option<Entry<T>> {
+    fn oldest(&mut self, keep: &[K]) -> Option<Entry<T>> {
         let others = self.entries.iter().filter(|(key, _)| key.as_slice() != keep);
         let oldest = others.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())?;
         self.entries.remove(&oldest)
     }
 
     /// Removes the entry whose making failed, unless somebody else has made it since.
-    fn forget(&mut self, shapes: &[Shape], cell: &Cell<T>) {
-        let failed = self.entries.get(shapes).is_some_and(|entry| {
+    fn forget(&mut self, key: &[K], cell: &Cell<T>) {
+        let failed = self.entries.get(key).is_some_and(|entry| {
             Arc::ptr_eq(&entry.cell, cell)
                 && entry.cell.try_lock().is_ok_and(|place| place.is_none())
         });
         if failed {
-            self.entries.remove(shapes);
+            self.entries.remove(key);
         }
     }
 }
@@ -121,13 +121,15 @@ mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use gw_tensor::Shape;
+
     use super::*;
 
     fn key(size: usize) -> Vec<Shape> {
         vec![Shape::new([size])]
     }
 
-    fn made(plans: &Plans<usize>, size: usize) -> bool {
+    fn made(plans: &Plans<Shape, usize>, size: usize) -> bool {
         let mut made = false;
         let value = plans.get(&key(size), |_| {
             made = true;

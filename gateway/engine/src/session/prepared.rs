@@ -34,6 +34,7 @@ pub(super) struct Prepared {
     outputs: Vec<Output>,
     ring: Ring,
     _held: [Held; 2],
+    _own_weights: Vec<Held>,
 }
 
 /// One dispatch, ready to be encoded.
@@ -96,7 +97,7 @@ impl Prepared {
         in_flight: usize,
     ) -> Result<Self, RunError> {
         let pipelines = build::compile(device, plan)?;
-        let weights = weights.upload(device, plan)?;
+        let (weights, own_weights) = weights.upload(device, plan)?;
         let arenas = build::arenas(device, memory)?;
         let locations = build::locations(plan, memory, &arenas, &weights);
         let steps = build::bind(device, plan, &pipelines, &locations)?;
@@ -119,6 +120,7 @@ impl Prepared {
                 ledger.hold(|ledger| &ledger.arenas, memory.arena_bytes()),
                 ledger.hold(|ledger| &ledger.staging, staging_bytes),
             ],
+            _own_weights: own_weights,
         })
     }
 

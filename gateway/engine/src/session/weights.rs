@@ -47,14 +47,34 @@ impl Weights {
     }
 
     /// Where the weights of `plan` lie, one entry per buffer of the plan; uploads those that no
-    /// earlier plan had.
+    /// earlier plan had. Weights of this plan alone are booked until the answer's second part is
+    /// dropped.
     pub(super) fn upload(
         &self,
         device: &Device,
         plan: &Plan,
-    ) -> Result<Vec<Option<WeightPlace>>, RunError> {
+    ) -> Result<(Vec<Option<WeightPlace>>, Vec<Held>), RunError> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        for shard in shards(plan, &table, device.alignment()) {
+        self.fill(device, plan, true, &mut table)?;
+        let mut own = Table::default();
+        self.fill(device, plan, false, &mut own)?;
+        let place = |buffer: &Buffer| match &buffer.kind {
+            BufferKind::Weight { key, shared: true, .. } => table.places.get(key).cloned(),
+            BufferKind::Weight { key, .. } => own.places.get(key).cloned(),
+            _ => None,
+        };
+        Ok((plan.buffers.iter().map(place).collect(), own.held))
+    }
+
+    /// Uploads the weights of `plan` that are shared, or those that are not.
+    fn fill(
+        &self,
+        device: &Device,
+        plan: &Plan,
+        shared: bool,
+        table: &mut Table,
+    ) -> Result<(), RunError> {
+        for shard in shards(plan, shared, table, device.alignment()) {
             let buffer = device.scoped("the weights of a model", || fill(device, &shard))??;
             table.held.push(self.ledger.hold(|ledger| &ledger.weights, shard.bytes));
             for (key, _, offset) in shard.members {
@@ -62,21 +82,17 @@ impl Weights {
                 table.places.insert(key.to_owned(), place);
             }
         }
-        let place = |buffer: &Buffer| match &buffer.kind {
-            BufferKind::Weight { key, .. } => table.places.get(key).cloned(),
-            _ => None,
-        };
-        Ok(plan.buffers.iter().map(place).collect())
+        Ok(())
     }
 }
 
 /// The weights of `plan` that `table` lacks, grouped into buffers.
-fn shards<'a>(plan: &'a Plan, table: &Table, alignment: u64) -> Vec<Shard<'a>> {
+fn shards<'a>(plan: &'a Plan, shared: bool, table: &Table, alignment: u64) -> Vec<Shard<'a>> {
     let mut shards: Vec<Shard<'a>> = Vec::new();
     let mut new = std::collections::HashSet::new();
     for buffer in &plan.buffers {
-        let BufferKind::Weight { key, data } = &buffer.kind else { continue };
-        if table.places.contains_key(key) || !new.insert(key) {
+        let BufferKind::Weight { key, data, shared: is_shared } = &buffer.kind else { continue };
+        if *is_shared != shared || table.places.contains_key(key) || !new.insert(key) {
             continue;
         }
         let fits = |shard: &Shard<'_>| {

@@ -39,7 +39,7 @@ fn inputs(batch: usize, seq: usize) -> Vec<(String, Tensor)> {
 
 fn weights(plan: &Plan) -> Vec<(&String, &bytes::Bytes)> {
     let weights = plan.buffers.iter().filter_map(|buffer| match &buffer.kind {
-        BufferKind::Weight { key, data } => Some((key, data)),
+        BufferKind::Weight { key, data, .. } => Some((key, data)),
         _ => None,
     });
     weights.collect()

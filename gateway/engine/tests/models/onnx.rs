@@ -23,6 +23,7 @@ pub struct Onnx {
 /// An attribute's value.
 #[derive(Clone)]
 pub enum Value {
+    Float(f32),
     Int(i64),
     Ints(Vec<i64>),
     Text(&'static str),
@@ -154,6 +155,7 @@ pub fn value(name: &str, dtype: i32, dims: &[i64]) -> ValueInfoProto {
 fn attribute(name: &str, value: &Value) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     match value {
+        Value::Float(value) => (proto.r#type, proto.f) = (AttributeProto::FLOAT, *value),
         Value::Int(value) => (proto.r#type, proto.i) = (AttributeProto::INT, *value),
         Value::Ints(values) => {
             (proto.r#type, proto.ints) = (AttributeProto::INTS, values.clone());

@@ -44,6 +44,12 @@ pub fn plan(model: &Model, inputs: &[(String, Tensor)], options: PlanOptions) ->
     plan
 }
 
+/// Why the model has no plan for its declared shapes.
+pub fn plan_error(model: &Model) -> String {
+    let plan = model.plan(&BTreeMap::new(), &Caps::minimal(), &PlanOptions::default());
+    plan.unwrap_err().to_string()
+}
+
 /// The kernel families of the steps, in order.
 pub fn kernels(plan: &Plan) -> Vec<&'static str> {
     plan.steps.iter().map(|step| step.dispatch.kernel.name).collect()
