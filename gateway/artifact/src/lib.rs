@@ -8,6 +8,7 @@
 //! - [`source`]: where a model or an asset comes from; [`Fetcher`] brings it.
 //! - [`keys`], [`bundle`]: Ed25519 keys, and the signed archive that `gw push` uploads.
 //! - [`store`], [`seal`]: blobs by digest on disk, and files that only this node can have written.
+//! - [`disk`]: files that are there whole or not at all.
 //!
 //! ```
 //! use gw_artifact::{Digest, Source};
@@ -19,6 +20,7 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod disk;
 pub mod duration;
 pub mod keys;
 pub mod manifest;

@@ -5,6 +5,7 @@ mod error;
 mod fetch;
 mod http;
 mod pypi;
+mod url;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use error::FetchError;
-pub use fetch::{FetchConfig, Fetched, Fetcher, NoProgress, Progress};
+pub use fetch::{FETCH_BYTES_MAX, FetchConfig, Fetched, Fetcher, NoProgress, Progress};
+pub use url::ShownUrl;
 
 /// The public hub that `hf:` means unless `HF_ENDPOINT` names another.
 pub const DEFAULT_HF_ENDPOINT: &str = "https://huggingface.co";
@@ -57,7 +59,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no source: {reason}")]
 pub struct SourceError {
-    text: String,
+    text: ShownUrl,
     reason: &'static str,
 }
 
@@ -65,7 +67,7 @@ impl FromStr for Source {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
-        let bad = |reason| SourceError { text: text.to_owned(), reason };
+        let bad = |reason| SourceError { text: text.into(), reason };
         if text.is_empty() || text.chars().any(char::is_control) {
             return Err(bad("expected pypi:, hf:, https: or a path"));
         }

