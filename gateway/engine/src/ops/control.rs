@@ -23,7 +23,7 @@ fn graph<'a>(call: &Call<'a>, name: &str) -> Result<&'a Graph, OpError> {
 }
 
 /// Builds `graph`, which also sees the values around it, with `inputs` as its own.
-fn inside(
+pub(super) fn inline(
     builder: &mut Builder,
     graph: &Graph,
     inputs: &[Operand],
@@ -53,7 +53,7 @@ fn branch(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let condition = call.known_ints(0)?;
     let taken = condition.first().is_some_and(|&value| value != 0);
     let graph = graph(call, if taken { "then_branch" } else { "else_branch" })?;
-    inside(call.builder, graph, &[])
+    inline(call.builder, graph, &[])
 }
 
 /// A function of the model sees its inputs and nothing else. Inputs at the end may be left out.
@@ -101,7 +101,7 @@ fn repeat(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         let scalar: &[usize] = &[];
         let go = call.builder.constant(Tensor::new(DType::Bool, scalar, vec![1u8])?);
         let inputs: Vec<Operand> = [index, go].into_iter().chain(state.iter().cloned()).collect();
-        let mut outputs = inside(call.builder, body, &inputs)?;
+        let mut outputs = inline(call.builder, body, &inputs)?;
         for (list, output) in collected.iter_mut().zip(outputs.split_off(1 + state.len())) {
             list.push(output);
         }
@@ -251,7 +251,7 @@ fn sweep(
             let index = if swept.reversed { rounds - 1 - round } else { round };
             given.push(entry(builder, input, at, index)?);
         }
-        let mut outputs = inside(builder, body, &given)?;
+        let mut outputs = inline(builder, body, &given)?;
         for (list, output) in collected.iter_mut().zip(outputs.split_off(state.len())) {
             list.push(output);
         }
