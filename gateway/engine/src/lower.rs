@@ -86,6 +86,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Gather { .. } => "gather",
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
+        Kind::Resample => "resample",
         Kind::Lrn { .. } => "lrn",
     }
 }

@@ -33,7 +33,11 @@ fn gather(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `data [outer, axis, inner]` at `indices` of any shape, as `[outer, count, inner]`.
-fn take(builder: &mut Builder, data: &Operand, indices: &Operand) -> Result<Operand, OpError> {
+pub(super) fn take(
+    builder: &mut Builder,
+    data: &Operand,
+    indices: &Operand,
+) -> Result<Operand, OpError> {
     let dims = data.shape();
     let count = indices.layout.elements();
     let target = [dims[0], count, dims[2]];
