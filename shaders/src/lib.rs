@@ -48,4 +48,5 @@ pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod resample;
 pub mod softmax;

@@ -87,6 +87,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Gather { .. } => "gather",
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
+        Kind::Resample => "resample",
         Kind::Lrn { .. } => "lrn",
     }
 }

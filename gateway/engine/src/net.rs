@@ -97,6 +97,9 @@ pub(crate) enum Kind {
     Conv(Conv),
     /// `[n, c, h, w]` to `[n, c, oh, ow]`.
     Pool { kind: pool::Kind, window: Window },
+    /// x `[outer, axis, inner]`, places and weights `[count, taps]`; output
+    /// `[outer, count, inner]`.
+    Resample,
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }

@@ -16,6 +16,7 @@ mod matmul;
 mod norm;
 mod quant;
 mod reduce;
+mod resize;
 mod shape;
 mod window;
 
@@ -49,6 +50,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("norm", norm::OPS),
     ("quant", quant::OPS),
     ("reduce", reduce::OPS),
+    ("resize", resize::OPS),
     ("shape", shape::OPS),
     ("window", window::OPS),
 ];
@@ -232,6 +234,13 @@ impl Call<'_> {
     fn ints(&self, name: &str) -> Option<Vec<i64>> {
         match self.node.attrs.get(name) {
             Some(Attr::Ints(values)) => Some(values.clone()),
+            _ => None,
+        }
+    }
+
+    fn floats(&self, name: &str) -> Option<Vec<f32>> {
+        match self.node.attrs.get(name) {
+            Some(Attr::Floats(values)) => Some(values.clone()),
             _ => None,
         }
     }

@@ -14,6 +14,8 @@ mod gemm;
 mod harness;
 #[path = "kernels/pointwise.rs"]
 mod pointwise;
+#[path = "kernels/resample.rs"]
+mod resample;
 #[path = "kernels/rows.rs"]
 mod rows;
 #[path = "kernels/window.rs"]

@@ -5,7 +5,7 @@ use gw_shaders::expr::Expr;
 use gw_shaders::gemm::{Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
-use gw_shaders::{attention, conv, gather, gemm, lrn, norm, pool, reduce, softmax};
+use gw_shaders::{attention, conv, gather, gemm, lrn, norm, pool, reduce, resample, softmax};
 use gw_tensor::Tensor;
 
 use super::{Lowering, offset, size, stride};
@@ -65,6 +65,12 @@ impl Lowering<'_> {
                     dilations: window.dilations,
                 };
                 self.dense_step(node, pool::dispatch(&spec, self.caps)?)
+            }
+            Kind::Resample => {
+                let [outer, axis, inner] = sizes(&node.inputs[0])?;
+                let [count, taps] = sizes(&node.inputs[1])?;
+                let spec = resample::Spec { outer, axis, inner, count, taps };
+                self.dense_step(node, resample::dispatch(&spec, self.caps)?)
             }
             Kind::Lrn { size, alpha, beta, bias } => {
                 let [batch, channels, inner] = sizes(&node.inputs[0])?;
