@@ -87,6 +87,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
         Kind::Lrn { .. } => "lrn",
+        Kind::Recurrent(_) => "recurrent",
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) mod layout;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, reduce};
+use gw_shaders::{norm, pool, recurrent, reduce};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -95,6 +95,9 @@ pub(crate) enum Kind {
     Conv(Conv),
     /// `[n, c, h, w]` to `[n, c, oh, ow]`.
     Pool { kind: pool::Kind, window: Window },
+    /// x `[steps, batch, directions, hidden, gates]`, r `[directions, hidden, hidden, gates]`, what
+    /// else [`recurrent::Spec`] lists; output `[steps + further rows, directions, batch, hidden]`.
+    Recurrent(Recurrent),
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }
@@ -120,6 +123,15 @@ pub(crate) struct Attention {
     pub(crate) scale: f32,
     pub(crate) mask: MaskKind,
     pub(crate) nan_to_zero: bool,
+}
+
+/// See [`Kind::Recurrent`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recurrent {
+    pub(crate) cell: recurrent::Cell,
+    pub(crate) reverse: bool,
+    pub(crate) clip: Option<f32>,
+    pub(crate) activations: Vec<Expr>,
 }
 
 /// What the mask of an attention is.

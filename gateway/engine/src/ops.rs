@@ -13,6 +13,7 @@ mod layout;
 mod matmul;
 mod norm;
 mod quant;
+mod recurrent;
 mod reduce;
 mod shape;
 mod window;
@@ -44,6 +45,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
     ("quant", quant::OPS),
+    ("recurrent", recurrent::OPS),
     ("reduce", reduce::OPS),
     ("shape", shape::OPS),
     ("window", window::OPS),

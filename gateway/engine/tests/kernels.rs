@@ -14,6 +14,8 @@ mod gemm;
 mod harness;
 #[path = "kernels/pointwise.rs"]
 mod pointwise;
+#[path = "kernels/recurrent.rs"]
+mod recurrent;
 #[path = "kernels/rows.rs"]
 mod rows;
 #[path = "kernels/window.rs"]
