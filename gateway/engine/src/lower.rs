@@ -89,6 +89,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Pool { .. } => "pool",
         Kind::Resample => "resample",
         Kind::Lrn { .. } => "lrn",
+        Kind::Recurrent(_) => "recurrent",
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, reduce};
+use gw_shaders::{norm, pool, recurrent, reduce};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -100,6 +100,9 @@ pub(crate) enum Kind {
     /// x `[outer, axis, inner]`, places and weights `[count, taps]`; output
     /// `[outer, count, inner]`.
     Resample,
+    /// x `[steps, batch, directions, hidden, gates]`, r `[directions, hidden, hidden, gates]`, what
+    /// else [`recurrent::Spec`] lists; output `[steps + further rows, directions, batch, hidden]`.
+    Recurrent(Recurrent),
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }
@@ -128,6 +131,15 @@ pub(crate) struct Attention {
     pub(crate) causal: Option<i32>,
     /// A query that sees no key gives zeros instead of NaN.
     pub(crate) nan_to_zero: bool,
+}
+
+/// See [`Kind::Recurrent`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recurrent {
+    pub(crate) cell: recurrent::Cell,
+    pub(crate) reverse: bool,
+    pub(crate) clip: Option<f32>,
+    pub(crate) activations: Vec<Expr>,
 }
 
 /// What the mask of an attention is.

@@ -15,6 +15,7 @@ mod loss;
 mod matmul;
 mod norm;
 mod quant;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
@@ -49,6 +50,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
     ("quant", quant::OPS),
+    ("recurrent", recurrent::OPS),
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
     ("shape", shape::OPS),

@@ -16,6 +16,8 @@ mod harness;
 mod pointwise;
 #[path = "kernels/resample.rs"]
 mod resample;
+#[path = "kernels/recurrent.rs"]
+mod recurrent;
 #[path = "kernels/rows.rs"]
 mod rows;
 #[path = "kernels/window.rs"]

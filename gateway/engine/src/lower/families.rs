@@ -1,5 +1,7 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 
+mod recurrent;
+
 use bytes::Bytes;
 use gw_shaders::expr::Expr;
 use gw_shaders::gemm::{Epilogue, Weights};
@@ -72,6 +74,7 @@ impl Lowering<'_> {
                 let spec = resample::Spec { outer, axis, inner, count, taps };
                 self.dense_step(node, resample::dispatch(&spec, self.caps)?)
             }
+            Kind::Recurrent(kind) => self.recurrent(kind, node),
             Kind::Lrn { size, alpha, beta, bias } => {
                 let [batch, channels, inner] = sizes(&node.inputs[0])?;
                 let (size, alpha, beta, bias) = (*size, *alpha, *beta, *bias);

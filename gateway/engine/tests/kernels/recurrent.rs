@@ -1,0 +1,85 @@
+use gw_shaders::data::Data;
+use gw_shaders::expr::{Expr, Unary};
+use gw_shaders::kernel::Scalar;
+use gw_shaders::recurrent::{Cell, Spec, reference, variants};
+
+use crate::harness::{Random, Tolerance, agree};
+
+const CELLS: [Cell; 6] = [
+    Cell::Rnn,
+    Cell::Gru { linear_before_reset: false },
+    Cell::Gru { linear_before_reset: true },
+    Cell::Lstm { peepholes: false, input_forget: false },
+    Cell::Lstm { peepholes: true, input_forget: false },
+    Cell::Lstm { peepholes: true, input_forget: true },
+];
+
+fn agrees(spec: &Spec, random: &mut Random) {
+    let size = |parts: &[u32]| parts.iter().product::<u32>() as usize;
+    let (gates, hidden) = (spec.cell.gates(), spec.hidden);
+    let (batch, directions) = (spec.batch, spec.directions);
+    // Weights of a trained layer: sums of about one.
+    let scale = (hidden as f32).sqrt().recip();
+    let mut weights = |random: &mut Random, count: usize| {
+        Data::F32((0..count).map(|_| random.float() * scale).collect())
+    };
+    let mut inputs = vec![
+        random.floats(size(&[spec.steps, batch, directions, hidden, gates])),
+        weights(random, size(&[directions, hidden, hidden, gates])),
+    ];
+    match spec.cell {
+        Cell::Lstm { peepholes: true, .. } => {
+            inputs.push(random.floats(size(&[directions, 3, hidden])));
+        }
+        Cell::Gru { linear_before_reset: true } => {
+            inputs.push(random.floats(size(&[directions, hidden])));
+        }
+        _ => {}
+    }
+    inputs.push(random.floats(size(&[directions, batch, hidden])));
+    if matches!(spec.cell, Cell::Lstm { .. }) {
+        inputs.push(random.floats(size(&[directions, batch, hidden])));
+    }
+    // From one below zero to one beyond the steps.
+    let lengths = random.integers(batch as usize, spec.steps + 3);
+    inputs.push(Data::I32(lengths.iter().map(|length| length - 1).collect()));
+    let mut expected = vec![reference(spec, &inputs)];
+    if let (Cell::Gru { .. }, Data::F32(values)) = (spec.cell, &mut expected[0]) {
+        // The two rows behind hold what the last step left: they are nobody's.
+        values.truncate(size(&[spec.steps + 1, directions, batch, hidden]));
+    }
+    // States feed back: the error of a step, about 1e-6, grows a little with each.
+    agree(|caps| variants(spec, caps), &inputs, &expected, Tolerance::of(1e-4, 2e-5));
+}
+
+#[test]
+fn recurrences_agree() {
+    let mut random = Random::new(5);
+    let act = |op: Unary| Expr::unary(op, Scalar::F32);
+    for cell in CELLS {
+        for (steps, batch, directions, hidden) in
+            [(1, 1, 1, 1), (4, 3, 2, 5), (3, 2, 1, 64), (2, 1, 2, 65), (2, 2, 1, 257), (5, 0, 1, 3)]
+        {
+            for reverse in [false, directions == 1] {
+                let activations = [act(Unary::Sigmoid), act(Unary::Tanh), act(Unary::Tanh)];
+                let activations = activations[..cell.activations()].to_vec();
+                let clip = reverse.then_some(0.5);
+                let spec =
+                    Spec { cell, steps, batch, directions, reverse, hidden, clip, activations };
+                agrees(&spec, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_beyond_workgroup_memory_lies_in_the_result() {
+    let mut random = Random::new(6);
+    for (cell, hidden) in [(Cell::Gru { linear_before_reset: false }, 2049), (Cell::Rnn, 4097)] {
+        let activations = vec![Expr::unary(Unary::Tanh, Scalar::F32); cell.activations()];
+        let (steps, batch, directions) = (2, 1, 1);
+        let (reverse, clip) = (false, None);
+        let spec = Spec { cell, steps, batch, directions, reverse, hidden, clip, activations };
+        agrees(&spec, &mut random);
+    }
+}

@@ -1,0 +1,371 @@
+//! `h[t] = cell(x[t] + h[t - 1] * r, …)`, step by step.
+//!
+//! The products of all inputs with their weights come before, as one matrix product. Then a
+//! workgroup per batch entry and direction walks the steps: its invocations share the state, each
+//! computes the next value of some units. Sums are f32, in the order of k. Source: `LSTM`, `GRU`,
+//! `RNN` (ONNX 22).
+
+use crate::compose::Composer;
+use crate::data::Data;
+use crate::expr::{Expr, Value};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+
+const NAME: &str = "recurrent";
+
+/// Which recurrence; `i, o, f, c, z, r, h` are the gates as ONNX names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// `h = f(x + h r)`.
+    Rnn,
+    /// `z, r = f(…)`, `h = (1 - z) g(…) + z h`.
+    Gru {
+        /// The reset gate acts on the product of the state, not on the state.
+        linear_before_reset: bool,
+    },
+    /// `c = f(f) c + f(i) g(c)`, `h = f(o) h(c)`.
+    Lstm {
+        /// The gates see the cell.
+        peepholes: bool,
+        /// The forget gate is one less the input gate.
+        input_forget: bool,
+    },
+}
+
+impl Cell {
+    /// Gates of one unit.
+    pub const fn gates(self) -> u32 {
+        match self {
+            Self::Rnn => 1,
+            Self::Gru { .. } => 3,
+            Self::Lstm { .. } => 4,
+        }
+    }
+
+    /// Rows of the output behind those of the steps: the last state; of an LSTM the last cell; of
+    /// a GRU two that hold what a step computes on the way.
+    pub const fn further_rows(self) -> u32 {
+        match self {
+            Self::Rnn => 1,
+            Self::Lstm { .. } => 2,
+            Self::Gru { .. } => 3,
+        }
+    }
+
+    /// How many activations the cell has: f, then g, then h.
+    pub const fn activations(self) -> usize {
+        match self {
+            Self::Rnn => 1,
+            Self::Gru { .. } => 2,
+            Self::Lstm { .. } => 3,
+        }
+    }
+}
+
+/// What to compute.
+///
+/// Bindings: x `[steps, batch, directions, hidden, gates]`, with the biases; r
+/// `[directions, hidden of the old state, hidden, gates]`; the peepholes `[directions, 3, hidden]`
+/// of i, o, f (where there are some) or the bias of h in the product with the state
+/// `[directions, hidden]` (of a GRU with `linear_before_reset`); the first state
+/// `[directions, batch, hidden]`; the first cell (the same, of an LSTM); lengths `[batch]` (`I32`,
+/// held within 0 and the steps); the output `[steps + further rows, directions, batch, hidden]`,
+/// zero beyond the length of an entry, whose last state and cell are zero where it has no step.
+/// Gates lie in ONNX's order: i, o, f, c of an LSTM, z, r, h of a GRU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Which recurrence.
+    pub cell: Cell,
+    /// Steps.
+    pub steps: u32,
+    /// Batch entries.
+    pub batch: u32,
+    /// One or two; the second walks from the last step to the first.
+    pub directions: u32,
+    /// The one direction walks from the last step to the first.
+    pub reverse: bool,
+    /// Units.
+    pub hidden: u32,
+    /// The input of f and g is held within plus and minus this.
+    pub clip: Option<f32>,
+    /// f, g, h as far as the cell has them: from one float to one.
+    pub activations: Vec<Expr>,
+}
+
+/// Units whose state fits workgroup memory by what is reserved for it: few sizes, few pipelines.
+const STATES: [u32; 4] = [256, 1024, 2048, 4096];
+
+/// Every way that the adapter allows, the default first.
+///
+/// # Errors
+/// Where a size is beyond the kernel or the adapter.
+pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    let unsupported = |reason: String| Err(Unsupported::new(NAME, reason));
+    if spec.activations.len() != spec.cell.activations() {
+        return unsupported(format!("{} activations", spec.activations.len()));
+    }
+    if !matches!(spec.directions, 1 | 2) {
+        return unsupported(format!("{} directions", spec.directions));
+    }
+    let rows = u64::from(spec.steps) + u64::from(spec.cell.further_rows());
+    let states = u64::from(spec.batch) * u64::from(spec.directions) * u64::from(spec.hidden);
+    let weights = u64::from(spec.hidden) * u64::from(spec.hidden) * u64::from(spec.directions);
+    let gates = u64::from(spec.cell.gates());
+    for elements in [rows.saturating_mul(states).saturating_mul(gates), weights * gates] {
+        if elements > u64::from(u32::MAX) {
+            return unsupported(format!("{elements} elements are too many"));
+        }
+    }
+    let vectors = if has_resets(spec.cell) { 2 } else { 1 };
+    let fits = STATES.into_iter().find(|&size| size >= spec.hidden);
+    let shared = fits.filter(|size| size * 4 * vectors <= caps.workgroup_bytes);
+    let mut found = Vec::new();
+    for memory in [shared, None] {
+        let memory = memory.map(|size| (size, size * 4 * vectors));
+        let dispatch = compose(spec, memory, caps)?;
+        if !found.contains(&dispatch) {
+            found.push(dispatch);
+        }
+    }
+    Ok(found)
+}
+
+/// The default variant.
+///
+/// # Errors
+/// As [`variants`].
+pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+/// Whether a step has two products, one after another.
+const fn has_resets(cell: Cell) -> bool {
+    matches!(cell, Cell::Gru { linear_before_reset: false })
+}
+
+/// `memory`: the units for which workgroup memory is reserved, and its bytes.
+fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispatch, Unsupported> {
+    let place = if memory.is_some() { "state shared" } else { "state in the result" };
+    let mut composer = Composer::new(NAME, format!("{} {place}", cell_name(spec.cell)));
+    composer.source(include_str!("recurrent.wgsl"));
+    composer.u32("steps", spec.steps).u32("batch", spec.batch).u32("hidden", spec.hidden);
+    composer.u32("directions", spec.directions).u32("reverse", spec.reverse.into());
+    let (element, gates, suffix) = match spec.cell.gates() {
+        1 => ("f32", "f32", ["read_x_one", "read_r_one"]),
+        3 => ("f32", "vec3<f32>", ["read_x_three", "read_r_three"]),
+        _ => ("vec4<f32>", "vec4<f32>", ["read_x_four", "read_r_four"]),
+    };
+    composer.text(&format!("alias Gates = {gates};\n"));
+    composer.hook("read_x", suffix[0]).hook("read_r", suffix[1]);
+    composer.read("x", element).read("r", element);
+    cell(&mut composer, spec.cell);
+    composer.read("first_state", "f32");
+    if matches!(spec.cell, Cell::Lstm { .. }) {
+        composer.read("first_cell", "f32").hook("begin_cell", "begin_cell_given");
+        composer.hook("end_cell", "end_cell_given");
+    } else {
+        composer.hook("begin_cell", "begin_cell_none").hook("end_cell", "end_cell_none");
+    }
+    composer.read("lengths", "i32").write("result", "f32");
+    match spec.clip {
+        Some(bound) => composer.f32("bound", bound).hook("clipped", "clipped_to_bound"),
+        None => composer.hook("clipped", "clipped_never"),
+    };
+    for (name, expr) in ["act_f", "act_g", "act_h"].into_iter().zip(&spec.activations) {
+        if expr.inputs != [Scalar::F32] || expr.result() != Ok(Scalar::F32) {
+            return Err(Unsupported::new(NAME, "an activation takes a float and gives one"));
+        }
+        composer.expr(name, expr)?;
+    }
+    let in_result = ["get_in_result", "set_in_result", "get_in_result", "set_in_result"];
+    let shared = ["get_state_shared", "set_state_shared", "get_reset_shared", "set_reset_shared"];
+    let (access, sync) =
+        if memory.is_some() { (shared, "sync_shared") } else { (in_result, "sync_in_result") };
+    let names = ["get_state", "set_state", "get_reset", "set_reset"];
+    for (name, with) in names.into_iter().zip(access) {
+        composer.hook(name, with);
+    }
+    composer.hook("sync", sync);
+    let (state, workgroup_bytes) = memory.unwrap_or((1, 0));
+    composer.constant("STATE", state);
+    let lanes = [64, 128].into_iter().find(|&lanes| lanes >= spec.hidden).unwrap_or(256);
+    let lanes = lanes.min(caps.workgroup_invocations);
+    composer.constant("LANES", lanes);
+    let groups = u64::from(spec.batch) * u64::from(spec.directions);
+    let needs = Needs { workgroup_bytes, ..Needs::default() };
+    composer.finish("walk", lanes, groups, needs, caps)
+}
+
+fn cell_name(cell: Cell) -> &'static str {
+    match cell {
+        Cell::Rnn => "rnn",
+        Cell::Gru { linear_before_reset: false } => "gru",
+        Cell::Gru { linear_before_reset: true } => "gru linear",
+        Cell::Lstm { peepholes: false, .. } => "lstm",
+        Cell::Lstm { peepholes: true, .. } => "lstm peepholes",
+    }
+}
+
+fn cell(composer: &mut Composer, cell: Cell) {
+    match cell {
+        Cell::Rnn => {
+            composer.hook("advance", "advance_once").hook("next_state", "next_rnn");
+        }
+        Cell::Gru { linear_before_reset: false } => {
+            composer.hook("advance", "advance_reset");
+        }
+        Cell::Gru { linear_before_reset: true } => {
+            composer.hook("advance", "advance_once").hook("next_state", "next_gru");
+            composer.read("recurrent_bias", "f32");
+        }
+        Cell::Lstm { peepholes, input_forget } => {
+            composer.hook("advance", "advance_once").hook("next_state", "next_lstm");
+            let forget = if input_forget { "forget_coupled" } else { "forget_own" };
+            composer.hook("forget_gate", forget);
+            if peepholes {
+                composer.read("peepholes", "f32").hook("peephole", "peephole_given");
+            } else {
+                composer.hook("peephole", "peephole_none");
+            }
+        }
+    }
+}
+
+/// What the output holds; the rows that a GRU works in are left zero.
+///
+/// # Panics
+/// Where the inputs are not those of the spec.
+pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+    let walk = Walk::new(spec, inputs);
+    let [steps, batch, hidden] = [spec.steps, spec.batch, spec.hidden].map(|size| size as usize);
+    let slab = spec.directions as usize * batch * hidden;
+    let mut out = vec![0.0; (steps + spec.cell.further_rows() as usize) * slab];
+    for group in 0..spec.directions as usize * batch {
+        let (direction, entry) = (group / batch, group % batch);
+        let own = group * hidden..(group + 1) * hidden;
+        let mut state = walk.state[own.clone()].to_vec();
+        let mut cell = walk.cell.map_or_else(Vec::new, |cell| cell[own.clone()].to_vec());
+        let length = usize::try_from(walk.lengths[entry]).unwrap_or(0).min(steps);
+        if length == 0 {
+            continue;
+        }
+        for step in 0..length {
+            let backwards = spec.reverse || direction == 1;
+            let time = if backwards { length - 1 - step } else { step };
+            state = walk.step([time, entry, direction], &state, &mut cell);
+            out[time * slab + own.start..][..hidden].copy_from_slice(&state);
+        }
+        out[steps * slab + own.start..][..hidden].copy_from_slice(&state);
+        if !cell.is_empty() {
+            out[(steps + 1) * slab + own.start..][..hidden].copy_from_slice(&cell);
+        }
+    }
+    Data::F32(out)
+}
+
+/// The inputs of [`reference`] by name.
+struct Walk<'a> {
+    spec: &'a Spec,
+    x: &'a [f32],
+    r: &'a [f32],
+    further: Option<&'a [f32]>,
+    state: &'a [f32],
+    cell: Option<&'a [f32]>,
+    lengths: &'a [i32],
+}
+
+impl<'a> Walk<'a> {
+    fn new(spec: &'a Spec, inputs: &'a [Data]) -> Self {
+        let further = matches!(
+            spec.cell,
+            Cell::Gru { linear_before_reset: true } | Cell::Lstm { peepholes: true, .. }
+        );
+        let is_lstm = matches!(spec.cell, Cell::Lstm { .. });
+        let mut rest = inputs.iter();
+        let mut next = || rest.next().expect("the inputs are those of the spec");
+        let (x, r) = (next().f32(), next().f32());
+        let further = further.then(|| next().f32());
+        let state = next().f32();
+        let cell = is_lstm.then(|| next().f32());
+        Self { spec, x, r, further, state, cell, lengths: next().i32() }
+    }
+
+    /// f, g or h, of what may be clipped first.
+    fn act(&self, which: usize, x: f64, clips: bool) -> f64 {
+        let bound = self.spec.clip.filter(|_| clips).map(f64::from);
+        let x = bound.map_or(x, |bound| x.clamp(-bound, bound));
+        match self.spec.activations[which].eval(&[Value::F32(x as f32)]) {
+            Value::F32(value) => value.into(),
+            other => panic!("an activation gives a float, not {other:?}"),
+        }
+    }
+
+    /// The next state; `cell` is that of an LSTM.
+    fn step(
+        &self,
+        [time, entry, direction]: [usize; 3],
+        state: &[f32],
+        cell: &mut [f32],
+    ) -> Vec<f32> {
+        let spec = self.spec;
+        let (hidden, gates) = (spec.hidden as usize, spec.cell.gates() as usize);
+        let (batch, directions) = (spec.batch as usize, spec.directions as usize);
+        let from = ((time * batch + entry) * directions + direction) * hidden;
+        let x = |gate: usize, unit: usize| f64::from(self.x[(from + unit) * gates + gate]);
+        let sum = |gate: usize, unit: usize, state: &[f64]| -> f64 {
+            let weight =
+                |k: usize| self.r[((direction * hidden + k) * hidden + unit) * gates + gate];
+            (0..hidden).map(|k| state[k] * f64::from(weight(k))).sum()
+        };
+        let further = |row: usize, unit: usize| {
+            self.further.map_or(0.0, |data| f64::from(data[row * hidden + unit]))
+        };
+        let old: Vec<f64> = state.iter().map(|&value| value.into()).collect();
+        let gate = |which: usize, gate: usize, unit: usize, more: f64| {
+            self.act(which, x(gate, unit) + sum(gate, unit, &old) + more, true)
+        };
+        let reset: Vec<f64> = match spec.cell {
+            Cell::Gru { .. } => (0..hidden).map(|unit| gate(0, 1, unit, 0.0)).collect(),
+            _ => Vec::new(),
+        };
+        let next = |unit: usize| -> f64 {
+            match spec.cell {
+                Cell::Rnn => gate(0, 0, unit, 0.0),
+                Cell::Gru { linear_before_reset } => {
+                    let product = if linear_before_reset {
+                        reset[unit] * (sum(2, unit, &old) + further(direction, unit))
+                    } else {
+                        let resets: Vec<f64> = (0..hidden).map(|k| reset[k] * old[k]).collect();
+                        sum(2, unit, &resets)
+                    };
+                    let update = gate(0, 0, unit, 0.0);
+                    let candidate = self.act(1, x(2, unit) + product, true);
+                    (1.0 - update) * candidate + update * old[unit]
+                }
+                Cell::Lstm { input_forget, .. } => {
+                    let before = f64::from(cell[unit]);
+                    let peephole = |gate: usize| further(direction * 3 + gate, unit);
+                    let input = gate(0, 0, unit, peephole(0) * before);
+                    let own = gate(0, 2, unit, peephole(2) * before);
+                    let forget = if input_forget { 1.0 - input } else { own };
+                    forget * before + input * gate(1, 3, unit, 0.0)
+                }
+            }
+        };
+        let values: Vec<f64> = (0..hidden).map(next).collect();
+        if !matches!(spec.cell, Cell::Lstm { .. }) {
+            return values.into_iter().map(|value| value as f32).collect();
+        }
+        let output = |unit: usize| {
+            let peephole = further(direction * 3 + 1, unit) * values[unit];
+            (gate(0, 1, unit, peephole) * self.act(2, values[unit], false)) as f32
+        };
+        let state = (0..hidden).map(output).collect();
+        for (cell, value) in cell.iter_mut().zip(&values) {
+            *cell = *value as f32;
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests;
