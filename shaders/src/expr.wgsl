@@ -64,8 +64,14 @@ fn pow_i32(a: i32, b: i32) -> i32 {
     return select(power, below, b < 0i);
 }
 
+// The sign is that of `a`: not every language that WGSL becomes says so of its own operator.
+fn rem_i32(a: i32, b: i32) -> i32 {
+    let rest = bitcast<i32>(bitcast<u32>(abs(a)) % max(bitcast<u32>(abs(b)), 1u));
+    return select(rest, -rest, a < 0i);
+}
+
 fn mod_i32(a: i32, b: i32) -> i32 {
-    let rest = a % b;
+    let rest = rem_i32(a, b);
     return select(rest, rest + b, rest != 0i && (rest < 0i) != (b < 0i));
 }
 

@@ -1,11 +1,14 @@
 //! Every variant of every kernel family on a real adapter, against the family's reference.
 //!
 //! Without a Vulkan adapter the tests pass with a message, unless `GW_REQUIRE_GPU=1` is set.
+#![allow(clippy::print_stderr, unreachable_pub, reason = "a skipped test says why")]
 
 #[path = "kernels/attention.rs"]
 mod attention;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "support/device.rs"]
+mod device;
 #[path = "kernels/gather.rs"]
 mod gather;
 #[path = "kernels/gemm.rs"]
@@ -14,10 +17,10 @@ mod gemm;
 mod harness;
 #[path = "kernels/pointwise.rs"]
 mod pointwise;
-#[path = "kernels/resample.rs"]
-mod resample;
 #[path = "kernels/recurrent.rs"]
 mod recurrent;
+#[path = "kernels/resample.rs"]
+mod resample;
 #[path = "kernels/rows.rs"]
 mod rows;
 #[path = "kernels/window.rs"]

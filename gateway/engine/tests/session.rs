@@ -2,8 +2,12 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
+    unreachable_pub,
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
+
+#[path = "support/device.rs"]
+mod device;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,20 +23,6 @@ use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs, Scalar};
 use gw_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-
-/// The best adapter; `None`, said aloud, where there is none and none is required.
-fn device() -> Option<Arc<Device>> {
-    match Device::open(&AdapterSelect::Any) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var("GW_REQUIRE_GPU").is_ok_and(|v| v == "1") => {
-            panic!("GW_REQUIRE_GPU is set: {error}")
-        }
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// `out[i] = in[i] * factor + term`, one invocation per element.
 fn affine(count: u32, factor: f32, term: f32) -> Dispatch {
@@ -214,7 +204,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn a_single_dispatch_returns_what_its_buffers_hold() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let input: Vec<f32> = (0u8..100).map(f32::from).collect();
     let out = device.run_dispatch(&affine(100, 2.0, 1.0), &[bytes(&input), vec![0; 400]]).unwrap();
     assert_eq!(f32s(&out[0]), input);
@@ -223,7 +213,7 @@ fn a_single_dispatch_returns_what_its_buffers_hold() {
 
 #[test]
 fn a_kernel_that_does_not_compile_is_named() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut dispatch = affine(4, 1.0, 0.0);
     "fn main( {".clone_into(&mut dispatch.kernel.source);
     let error = device.run_dispatch(&dispatch, &[vec![0; 16], vec![0; 16]]).unwrap_err();
@@ -233,7 +223,7 @@ fn a_kernel_that_does_not_compile_is_named() {
 
 #[test]
 fn a_device_that_is_gone_says_so() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     device.destroy();
     let error = device.run_dispatch(&affine(4, 1.0, 0.0), &[vec![0; 16], vec![0; 16]]).unwrap_err();
     assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
@@ -257,7 +247,7 @@ fn the_noop_device_runs_nothing_and_refuses_nothing() {
 
 #[test]
 fn a_plan_runs_and_runs_again() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let session = session(two_steps(100), &device);
     for round in 0u8..5 {
         let x = counting(100, f32::from(round));
@@ -267,7 +257,7 @@ fn a_plan_runs_and_runs_again() {
 
 #[test]
 fn a_steady_state_makes_no_buffer_no_bind_group_and_no_pipeline() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let session = session(two_steps(100), &device);
     let x = counting(100, 0.0);
     run(&session, &x);
@@ -281,7 +271,7 @@ fn a_steady_state_makes_no_buffer_no_bind_group_and_no_pipeline() {
 
 #[test]
 fn plans_share_weights_and_kernels_and_are_bounded() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let options = SessionOptions { plans_max: 2, ..SessionOptions::default() };
     let (session, planned) = any_length(Arc::clone(&device), options);
     for len in [10, 20, 10, 30, 40] {
@@ -301,7 +291,7 @@ fn plans_share_weights_and_kernels_and_are_bounded() {
 
 #[test]
 fn memory_for_plans_is_bounded() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     // One plan of up to 64 floats: three arenas of 256 bytes at most, two staging pairs.
     let memory_max = 3 * 256 + 4 * 256;
     let options = SessionOptions { memory_max, ..SessionOptions::default() };
@@ -320,7 +310,7 @@ fn memory_for_plans_is_bounded() {
 
 #[test]
 fn concurrent_runs_are_right_and_plan_each_shape_once() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let (session, planned) = any_length(device, SessionOptions::default());
     std::thread::scope(|scope| {
         for thread in 0u8..6 {
@@ -339,7 +329,7 @@ fn concurrent_runs_are_right_and_plan_each_shape_once() {
 
 #[test]
 fn warming_up_plans_and_changes_no_result() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let (session, planned) = any_length(device, SessionOptions::default());
     let shapes = BTreeMap::from([("x".to_owned(), Shape::new([70]))]);
     session.warm_up(&shapes).unwrap();
@@ -351,7 +341,7 @@ fn warming_up_plans_and_changes_no_result() {
 
 #[test]
 fn bad_input_is_the_callers_fault_and_says_what_is_wrong() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let (session, _) = any_length(device, SessionOptions::default());
     let x = floats("x", &[1.0]);
     let cases: [(Vec<(String, Tensor)>, &str); 5] = [
@@ -377,7 +367,7 @@ fn bad_input_is_the_callers_fault_and_says_what_is_wrong() {
 
 #[test]
 fn integers_narrow_on_the_way_in_and_widen_on_the_way_out() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = Builder::default();
     let (ids, out) = (plan.input("ids", DType::I64, 4), plan.output("out", DType::I64, 4));
     let (flags, any) = (plan.input("flags", DType::Bool, 3), plan.output("any", DType::Bool, 3));
@@ -395,7 +385,7 @@ fn integers_narrow_on_the_way_in_and_widen_on_the_way_out() {
 
 #[test]
 fn outputs_may_be_constant_empty_or_an_input() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = Builder::default();
     let x = plan.input("x", DType::F32, 3);
     let _ = plan.input("none", DType::F32, 0);
@@ -421,7 +411,7 @@ fn outputs_may_be_constant_empty_or_an_input() {
 
 #[test]
 fn a_step_that_does_not_compile_is_named() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = two_steps(8);
     plan.steps[1].dispatch.kernel.source.push_str("oops");
     let error = session(plan, &device).run(&[floats("x", &counting(8, 0.0))]).unwrap_err();
@@ -433,7 +423,7 @@ fn a_step_that_does_not_compile_is_named() {
 
 #[test]
 fn a_refused_run_is_an_error_and_the_session_lives_on() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = two_steps(8);
     // The kernel reads three words of immediates.
     plan.steps[1].dispatch.params.truncate(1);
@@ -448,7 +438,7 @@ fn a_refused_run_is_an_error_and_the_session_lives_on() {
 
 #[test]
 fn a_tensor_that_the_adapter_cannot_hold_is_named_before_anything_is_allocated() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = two_steps(8);
     plan.buffers[3].bytes = device.info().limits.binding_bytes / 4 * 4 + 4;
     let session = session(plan, &device);
@@ -459,7 +449,7 @@ fn a_tensor_that_the_adapter_cannot_hold_is_named_before_anything_is_allocated()
 
 #[test]
 fn a_plan_that_reads_what_it_never_wrote_is_refused() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let mut plan = two_steps(8);
     plan.steps.remove(0);
     let error = session(plan, &device).run(&[floats("x", &counting(8, 0.0))]).unwrap_err();
@@ -469,7 +459,7 @@ fn a_plan_that_reads_what_it_never_wrote_is_refused() {
 
 #[test]
 fn runs_after_the_device_is_gone_say_so() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let session = session(two_steps(8), &device);
     let x = counting(8, 0.0);
     run(&session, &x);
@@ -493,7 +483,7 @@ fn the_noop_device_replays_a_plan() {
 /// every value in memory of its own gives.
 #[test]
 fn sharing_memory_changes_no_result() {
-    let Some(device) = device() else { return };
+    let Some(device) = device::open() else { return };
     let index = any::<prop::sample::Index>;
     let steps = prop::collection::vec((index(), index(), 1usize..400), 1..40);
     let mut runner =

@@ -143,6 +143,7 @@ fn binary(op: Binary, scalar: Scalar, a: Reg, b: Reg) -> String {
         Binary::Max => format!("max(r{a}, r{b})"),
         Binary::Mod if scalar == Scalar::U32 => infix("%"),
         Binary::Mod => format!("mod_{kind}(r{a}, r{b})"),
+        Binary::Fmod if scalar == Scalar::I32 => format!("rem_i32(r{a}, r{b})"),
         Binary::Fmod => infix("%"),
         Binary::Equal => compared("=="),
         Binary::Less => compared("<"),

@@ -170,7 +170,13 @@ fn refusal(select: &AdapterSelect, found: &[AdapterInfo]) -> DeviceError {
     }
 }
 
+/// The adapters of these APIs, of those that `WGPU_BACKEND` allows.
 fn enumerate(backends: wgpu::Backends) -> Vec<(AdapterInfo, wgpu::Adapter)> {
+    let allowed = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
+    let backends = backends & allowed;
+    if backends.is_empty() {
+        return Vec::new();
+    }
     // Checks that are on by default in a debug build cost time in the driver; ours are in tests.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,

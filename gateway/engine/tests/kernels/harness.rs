@@ -1,8 +1,6 @@
 //! Runs dispatches and compares what they leave with what is due.
 
-use std::sync::{Arc, OnceLock};
-
-use gw_engine::{AdapterSelect, Device};
+use gw_engine::Device;
 use gw_shaders::data::Data;
 use gw_shaders::kernel::{Caps, Dispatch, Unsupported};
 
@@ -24,24 +22,6 @@ impl Tolerance {
     }
 }
 
-/// The adapter under test, or nothing where there is none and none is required.
-pub(crate) fn device() -> Option<Arc<Device>> {
-    static DEVICE: OnceLock<Option<Arc<Device>>> = OnceLock::new();
-    DEVICE
-        .get_or_init(|| match Device::open(&AdapterSelect::Any) {
-            Ok(device) => Some(device),
-            Err(error) if std::env::var("GW_REQUIRE_GPU").is_ok_and(|value| value == "1") => {
-                panic!("GW_REQUIRE_GPU is set, but {error}")
-            }
-            #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-            Err(error) => {
-                eprintln!("skipped: {error}");
-                None
-            }
-        })
-        .clone()
-}
-
 /// Runs every variant that the adapter allows, as itself and as its opposite in `software`, and
 /// compares every output.
 pub(crate) fn agree(
@@ -50,7 +30,7 @@ pub(crate) fn agree(
     outputs: &[Data],
     tolerance: Tolerance,
 ) {
-    let Some(device) = device() else { return };
+    let Some(device) = crate::device::shared() else { return };
     let caps = device.caps();
     let opposite = Caps { software: !caps.software, ..caps };
     let mut seen: Vec<Dispatch> = Vec::new();

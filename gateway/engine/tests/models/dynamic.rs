@@ -7,14 +7,14 @@ use gw_engine::{Model, RunError, Session, SessionOptions};
 use gw_tensor::Tensor;
 use prost::Message;
 
+use crate::device::shared;
 use crate::onnx::{FLOAT, INT64, Onnx, Value};
-use crate::run::device;
 
 /// More elements than an input may have whose value is taken into the plan.
 const LARGE: i64 = 3000;
 
 fn session(model: Model) -> Option<Session> {
-    Some(Session::new(Arc::new(model), device()?, SessionOptions::default()))
+    Some(Session::new(Arc::new(model), shared()?, SessionOptions::default()))
 }
 
 fn run(session: &Session, inputs: &[(&str, Tensor)]) -> Result<Vec<Tensor>, RunError> {

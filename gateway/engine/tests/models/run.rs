@@ -1,32 +1,17 @@
 //! Planning and running, with comparisons.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use gw_engine::plan::{Plan, PortSource};
-use gw_engine::{AdapterSelect, Device, Model, PlanOptions, Session, SessionOptions};
+use gw_engine::{Model, PlanOptions, Session, SessionOptions};
 use gw_shaders::kernel::Caps;
 use gw_tensor::{Shape, Tensor};
 
+use crate::device::shared;
+
 /// Fused and plain plans add in different orders; both are near 1e-6 of the largest value.
 pub const TOLERANCE: f32 = 1e-5;
-
-static DEVICE: LazyLock<Option<Arc<Device>>> =
-    LazyLock::new(|| match Device::open(&AdapterSelect::Any) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var("GW_REQUIRE_GPU").is_ok_and(|value| value == "1") => {
-            panic!("GW_REQUIRE_GPU is set: {error}")
-        }
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    });
-
-/// The best adapter; `None`, said aloud, where there is none and none is required.
-pub fn device() -> Option<Arc<Device>> {
-    DEVICE.clone()
-}
 
 pub fn shapes(inputs: &[(String, Tensor)]) -> BTreeMap<String, Shape> {
     inputs.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect()
@@ -62,7 +47,7 @@ pub fn run(
     options: PlanOptions,
 ) -> Option<Vec<(String, Tensor)>> {
     let options = SessionOptions { plan: options, ..SessionOptions::default() };
-    let session = Session::new(Arc::clone(model), device()?, options);
+    let session = Session::new(Arc::clone(model), shared()?, options);
     Some(session.run(inputs).unwrap())
 }
 
