@@ -64,6 +64,20 @@ fn pow_i32(a: i32, b: i32) -> i32 {
     return select(power, below, b < 0i);
 }
 
+// What divides by zero is left as it is, as WGSL says; not every language that it becomes does.
+fn div_i32(a: i32, b: i32) -> i32 {
+    let keeps = b == 0i || (b == -1i && bitcast<u32>(a) == 0x80000000u);
+    return a / select(b, 1i, keeps);
+}
+
+fn div_u32(a: u32, b: u32) -> u32 {
+    return a / max(b, 1u);
+}
+
+fn rem_u32(a: u32, b: u32) -> u32 {
+    return a % max(b, 1u);
+}
+
 // The sign is that of `a`: not every language that WGSL becomes says so of its own operator.
 fn rem_i32(a: i32, b: i32) -> i32 {
     let rest = bitcast<i32>(bitcast<u32>(abs(a)) % max(bitcast<u32>(abs(b)), 1u));

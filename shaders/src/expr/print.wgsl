@@ -5,12 +5,53 @@ fn log_f32(x: f32) -> f32 {
     return select(log(x), from_bits(zero_or_less), x <= 0.0);
 }
 
-fn asin_f32(x: f32) -> f32 {
-    return select(asin(x), from_bits(0x7fc00000u), abs(x) > 1.0);
+// Drivers may be off by 2^-11 in these; the polynomials are those of Cephes' single precision.
+
+// The arc sine for 0 <= x <= 0.5.
+fn asin_near(x: f32) -> f32 {
+    let z = x * x;
+    let tail = 4.5470025998e-2 + z * (2.4181311049e-2 + z * 4.2163199048e-2);
+    return x + x * z * (1.6666752422e-1 + z * (7.4953002686e-2 + z * tail));
 }
 
 fn acos_f32(x: f32) -> f32 {
-    return select(acos(x), from_bits(0x7fc00000u), abs(x) > 1.0);
+    let far = 2.0 * asin_near(sqrt(0.5 * max(1.0 - abs(x), 0.0)));
+    let outer = select(far, 3.141592653589793 - far, x < 0.0);
+    let inner = 1.5707963267948966 - sign(x) * asin_near(abs(x));
+    let value = select(inner, outer, abs(x) > 0.5);
+    return select(value, from_bits(0x7fc00000u), abs(x) > 1.0 || is_nan(x));
+}
+
+fn asin_f32(x: f32) -> f32 {
+    let far = 1.5707963267948966 - 2.0 * asin_near(sqrt(0.5 * max(1.0 - abs(x), 0.0)));
+    let value = sign(x) * select(asin_near(abs(x)), far, abs(x) > 0.5);
+    return select(value, from_bits(0x7fc00000u), abs(x) > 1.0 || is_nan(x));
+}
+
+// Sine and cosine: a multiple of a quarter turn is taken off in three parts.
+fn sin_cos(x: f32) -> vec2<f32> {
+    let turns = round(x * 0.6366197723675814);
+    let r = ((x - turns * 1.5703125) - turns * 4.837512969970703e-4) - turns * 7.549789954892e-8;
+    let z = r * r;
+    let sine = r + r * z * (-1.6666654611e-1 + z * (8.3321608736e-3 - z * 1.9515295891e-4));
+    let tail = 4.166664568298827e-2 + z * (-1.388731625493765e-3 + z * 2.443315711809948e-5);
+    let cosine = 1.0 - 0.5 * z + z * z * tail;
+    let quarter = i32(clamp(turns, -1e9, 1e9)) & 3;
+    let turned = select(vec2(sine, cosine), vec2(cosine, -sine), (quarter & 1) == 1);
+    return select(turned, -turned, quarter >= 2);
+}
+
+fn sin_f32(x: f32) -> f32 {
+    return sin_cos(x).x;
+}
+
+fn cos_f32(x: f32) -> f32 {
+    return sin_cos(x).y;
+}
+
+fn tan_f32(x: f32) -> f32 {
+    let both = sin_cos(x);
+    return both.x / both.y;
 }
 
 // Near zero the difference of two exponentials would cancel; far out half of each is added so
