@@ -41,9 +41,7 @@ def conv(graph: Graph, name: str, config: dict, weights: dict, inputs: list[str]
         graph.weight(f"{name}/bias", weights[f"{name}/bias"]),
     ]
     pads = [height, width, height, width]
-    return graph.add(
-        "Conv", [*inputs, *parameters], name, kernel_shape=kernel.shape[2:], pads=pads
-    )
+    return graph.add("Conv", [*inputs, *parameters], name, kernel_shape=kernel.shape[2:], pads=pads)
 
 
 def upsample(graph: Graph, name: str, config: dict, inputs: list[str]) -> str:

