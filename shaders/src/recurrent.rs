@@ -163,7 +163,8 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
         composer.read("first_cell", "f32").hook("begin_cell", "begin_cell_given");
         composer.hook("end_cell", "end_cell_given");
     } else {
-        composer.hook("begin_cell", "begin_cell_none").hook("end_cell", "end_cell_none");
+        let end = if spec.cell.further_rows() > 1 { "end_cell_scratch" } else { "end_cell_none" };
+        composer.hook("begin_cell", "begin_cell_none").hook("end_cell", end);
     }
     composer.read("lengths", "i32").write("result", "f32");
     match spec.clip {

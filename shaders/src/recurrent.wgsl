@@ -170,6 +170,12 @@ fn end_cell_given(at: u32, live: bool) {
     }
 }
 
+// The rows that a GRU works in.
+fn end_cell_scratch(at: u32, live: bool) {
+    result[at] = 0.0;
+    result[at + params.groups * params.hidden] = 0.0;
+}
+
 fn begin_cell_none(at: u32, own: u32) {
 }
 
