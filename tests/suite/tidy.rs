@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &str, u8)] = &[
 /// Packages that only one crate may depend on.
 const HOMES: &[(&str, &[&str])] = &[
     ("gw", &["clap", "anyhow", "tracing-subscriber", "indicatif", "notify"]),
-    ("gw-server", &["hyper-util", "moka"]),
+    ("gw-server", &["axum", "hyper-util", "moka"]),
     ("gw-host", &["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http", "wasmtime-wizer", "wiggle"]),
     ("gw-inference", &["rten"]),
     ("gw-engine", &["wgpu", "prost"]),

@@ -5,8 +5,11 @@
 //! bad gateway to its caller (502), or one that was too slow (504) or too large (507).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use gw_artifact::bundle::BundleError;
 use gw_deploy::DeployError;
@@ -196,6 +199,13 @@ impl HandleError {
             _ => {}
         }
         response
+    }
+}
+
+/// Carries the error to `access::log`, which knows the request's id and writes the body.
+impl IntoResponse for HandleError {
+    fn into_response(self) -> axum::response::Response {
+        (self.code().status(), Extension(Arc::new(self))).into_response()
     }
 }
 

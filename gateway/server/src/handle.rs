@@ -9,23 +9,23 @@ mod call;
 mod headers;
 pub(crate) mod request_id;
 
-use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::extract::{Request, State};
 use bytes::Bytes;
 use futures::FutureExt;
 use gw_deploy::{Deployments, Found, Lookup};
-use http::header::{ALLOW, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
-use http_body::Body;
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
 use crate::cache::answer::Answer;
 use crate::cache::control::RequestControl;
 use crate::cache::key::{Key, KeyParts, VARIED_HEADERS};
 use crate::cache::{Cache, Served};
-use crate::error::{Fault, HandleError, chain};
+use crate::error::HandleError;
 use crate::handle::access::Access;
 use crate::handle::admit::{Admission, Admitted};
 use crate::handle::auth::{Keys, Principal};
@@ -33,7 +33,6 @@ use crate::handle::call::call;
 use crate::handle::headers::{add_bypass, add_cache_status, add_timing};
 use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::{HttpMetrics, LookupResult};
-use crate::node::Node;
 
 /// How long a client waits beyond the plugin's time limit, so that it hears of the limit rather
 /// than of its own deadline.
@@ -42,11 +41,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The request path of the main listener.
 pub(crate) struct Gateway {
     pub(crate) deployments: Arc<Deployments>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) admission: Admission,
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: HttpMetrics,
-    pub(crate) node: Arc<Node>,
     pub(crate) ids: RequestIds,
 }
 
@@ -54,17 +52,15 @@ type Refused = Arc<HandleError>;
 
 impl Gateway {
     /// Answers one request, whatever happens on the way.
-    pub(crate) async fn handle<B>(self: Arc<Self>, request: Request<B>) -> Response<Bytes>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Display,
-    {
-        let id = self.ids.name(request.headers());
-        let head = request.method() == Method::HEAD;
-        let mut access = Access::begin(id.clone(), &request, &self.metrics);
+    pub(crate) async fn handle(
+        State(gateway): State<Arc<Self>>,
+        request: Request,
+    ) -> Response<Body> {
+        let id = gateway.ids.name(request.headers());
+        let mut access = Access::begin(id.clone(), &request, &gateway.metrics);
         // A panic costs its own request and not the connection's others.
-        let answered = AssertUnwindSafe(self.answer(request, &mut access)).catch_unwind().await;
-        let answered = answered.unwrap_or_else(|panic| {
+        let answer = AssertUnwindSafe(gateway.answer(request, &mut access));
+        let answered = answer.catch_unwind().await.unwrap_or_else(|panic| {
             Err(Arc::new(HandleError::Panicked { reason: panic_text(panic.as_ref()) }))
         });
         let mut response = match answered {
@@ -74,35 +70,18 @@ impl Gateway {
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        if head {
-            let bytes = HeaderValue::from(response.body().len());
-            response.headers_mut().insert(CONTENT_LENGTH, bytes);
-            *response.body_mut() = Bytes::new();
-        }
         access.end(response.status());
-        response
+        response.map(Body::from)
     }
 
-    async fn answer<B>(
+    async fn answer(
         &self,
-        request: Request<B>,
+        request: Request,
         access: &mut Access,
-    ) -> Result<Response<Bytes>, Refused>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Display,
-    {
+    ) -> Result<Response<Bytes>, Refused> {
         let (mut head, body) = request.into_parts();
-        if let Some(response) = self.node.probe(&head) {
-            head.uri.path().clone_into(&mut access.route);
-            return Ok(response);
-        }
         let principal = self.keys.admit(&mut head.headers)?;
         access.tenant = Some(Arc::clone(&principal.tenant));
-        if let Some(response) = self.node.metrics(&head).await {
-            head.uri.path().clone_into(&mut access.route);
-            return Ok(response);
-        }
         let table = self.deployments.live();
         let found = match table.find(&head.method, head.uri.path()) {
             Lookup::Found(found) => found.clone(),
@@ -200,7 +179,7 @@ impl Work {
             Some(_) => keyed_headers(&self.head.headers),
             None => all_headers(self.head.headers, &request_id),
         };
-        let mut request = Request::new(self.admitted.body.clone());
+        let mut request = http::Request::new(self.admitted.body.clone());
         *request.method_mut() = method;
         *request.uri_mut() = self.head.uri;
         *request.headers_mut() = headers;
@@ -247,11 +226,7 @@ fn options(method: &Method, allow: String) -> Result<Response<Bytes>, Refused> {
 }
 
 fn refuse(error: &HandleError, access: &mut Access) -> Response<Bytes> {
-    let code = error.code();
-    access.code = Some(code);
-    if matches!(code.fault(), Fault::Ours | Fault::Operator) {
-        tracing::error!(id = access.id, reason = chain(error), "request failed");
-    }
+    access.refuse(error);
     let mut response = error.response(&access.id);
     if let HandleError::Guest(error) = error {
         add_timing(response.headers_mut(), Duration::ZERO, Some(&error.timings()));

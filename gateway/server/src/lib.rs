@@ -5,7 +5,8 @@
 //!
 //! A request goes down this list:
 //!
-//! - `server`: [`serve`] opens and drains the listeners; `listen`: connections and their limits.
+//! - `server`: [`serve`] puts the routes together, opens and drains the listeners; `listen`:
+//!   connections and their limits.
 //! - `handle`: one request, from its head to its whole answer. Start reading here. Below it:
 //!   `auth`: who asks; `admit`: how much may be inside at once; `call`: one run of a plugin;
 //!   `headers` and `request_id`: what the node adds; `access`: the last line of each request.
@@ -27,4 +28,4 @@ mod server;
 
 pub use config::ServerConfig;
 pub use error::{Code, Fault};
-pub use server::{ServeError, serve};
+pub use server::{ServeError, check_keys, serve};

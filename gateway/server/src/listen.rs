@@ -1,19 +1,20 @@
 //! Connections: accepted within a limit, served, and drained when it is time to stop.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use axum::Router;
+use axum::response::Response;
+use futures::TryFutureExt;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,17 +33,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `listener` until `stop`; then waits for the requests in flight, at most
 /// [`ServerConfig::drain`]. Says whether all of them ended.
-pub(crate) async fn listen<H, F>(
+pub(crate) async fn listen(
     listener: TcpListener,
     config: &ServerConfig,
     open: Gauge,
-    handler: H,
+    routes: Router,
     stop: impl Future<Output = ()>,
-) -> bool
-where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
-{
+) -> bool {
+    let routes = TowerToHyperService::new(routes);
     let builder = builder(config);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
@@ -64,7 +62,7 @@ where
             header_timeout: config.header_timeout,
             _place: place,
         };
-        connections.spawn(connection.serve(handler.clone()));
+        connections.spawn(connection.serve(routes.clone()));
     }
     drop(listener);
     let drained = timeout(config.drain, graceful.shutdown()).await.is_ok();
@@ -115,11 +113,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve<H, F>(self, handler: H)
-    where
-        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Bytes>> + Send + 'static,
-    {
+    async fn serve(self, routes: TowerToHyperService<Router>) {
         let _open = Counted::new(self.open);
         // Answers are small and whole; waiting for more to send only delays them.
         let _ = self.stream.set_nodelay(true);
@@ -128,8 +122,7 @@ impl Connection {
             let asked = Arc::clone(&asked);
             service_fn(move |request| {
                 asked.store(true, Ordering::Relaxed);
-                let answer = handler(request);
-                async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+                routes.call(request).map_ok(bare)
             })
         };
         let connection = self.builder.serve_connection(TokioIo::new(self.stream), service);
@@ -141,6 +134,14 @@ impl Connection {
             let _ = connection.await;
         }
     }
+}
+
+/// axum gives every whole answer its length, which these two must not have (RFC 9110, 8.6).
+fn bare(mut response: Response) -> Response {
+    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response
 }
 
 /// Counts an open connection for as long as it lives.

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
 use gw_deploy::Deployments;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode, request};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, StatusCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::cache::Cache;
 use crate::metrics::HttpMetrics;
+
+/// An answer of another moment misleads whoever asks.
+const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
 
 /// The node's own state, as probes and scrapers see it.
 pub(crate) struct Node {
@@ -23,52 +29,37 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Answers `/healthz` and `/readyz`. They need no key and tell nothing but yes or no.
-    pub(crate) fn probe(&self, head: &request::Parts) -> Option<Response<Bytes>> {
-        let (status, text) = match head.uri.path() {
-            "/healthz" => (StatusCode::OK, "ok\n"),
-            "/readyz" if self.draining.load(Ordering::Relaxed) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-            }
-            "/readyz" if self.deployments.live().is_empty() => {
-                (StatusCode::SERVICE_UNAVAILABLE, "nothing is deployed\n")
-            }
-            "/readyz" => (StatusCode::OK, "ready\n"),
-            _ => return None,
-        };
-        Some(read_only(head, || plain(status, "text/plain; charset=utf-8", text.into())))
+    /// `/healthz` and `/readyz`. They need no key and tell nothing but yes or no.
+    pub(crate) fn probes(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { ([NO_STORE], "ok\n") }))
+            .route("/readyz", get(ready))
+            .with_state(Arc::clone(self))
     }
 
-    /// Answers `/metrics`.
-    pub(crate) async fn metrics(&self, head: &request::Parts) -> Option<Response<Bytes>> {
-        if head.uri.path() != "/metrics" {
-            return None;
-        }
-        let bytes = i64::try_from(self.cache.bytes().await).unwrap_or(i64::MAX);
-        self.http.cache_bytes.set(bytes);
-        Some(read_only(head, || {
-            let mut text = String::new();
-            let encoded = encode(&mut text, &self.registry);
-            let status = encoded.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::OK);
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            plain(status, kind, text.into())
-        }))
+    /// `/metrics`.
+    pub(crate) fn metrics(self: &Arc<Self>) -> Router {
+        Router::new().route("/metrics", get(metrics)).with_state(Arc::clone(self))
     }
 }
 
-fn read_only(head: &request::Parts, respond: impl FnOnce() -> Response<Bytes>) -> Response<Bytes> {
-    if matches!(head.method, Method::GET | Method::HEAD) {
-        return respond();
-    }
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Bytes::new());
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let (status, text) = if node.draining.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if node.deployments.live().is_empty() {
+        (StatusCode::SERVICE_UNAVAILABLE, "nothing is deployed\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    };
+    (status, [NO_STORE], text)
 }
 
-fn plain(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let bytes = i64::try_from(node.cache.bytes().await).unwrap_or(i64::MAX);
+    node.http.cache_bytes.set(bytes);
+    let mut text = String::new();
+    let encoded = encode(&mut text, &node.registry);
+    let status = encoded.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::OK);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (status, [NO_STORE, (CONTENT_TYPE, kind)], text)
 }

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use gw_artifact::Digest;
 use gw_deploy::Deployments;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -14,8 +17,9 @@ use crate::ServerConfig;
 use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::handle::Gateway;
+use crate::handle::access::{Log, log};
 use crate::handle::admit::Admission;
-use crate::handle::auth::Keys;
+use crate::handle::auth::{Keys, authenticate};
 use crate::handle::request_id::RequestIds;
 use crate::listen::listen;
 use crate::metrics::HttpMetrics;
@@ -56,9 +60,9 @@ pub async fn serve(
     mut registry: Registry,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let keys = keys(&listener, &config.api_keys, "api_keys")?;
+    let keys = keys(address(&listener)?, &config.api_keys, "api_keys")?;
     let admin_keys = match &admin {
-        Some(admin) => Some(self::keys(admin, &config.admin_keys, "admin_keys")?),
+        Some(admin) => Some(self::keys(address(admin)?, &config.admin_keys, "admin_keys")?),
         None => None,
     };
     let metrics = HttpMetrics::register(&mut registry);
@@ -72,13 +76,22 @@ pub async fn serve(
     });
     let gateway = Arc::new(Gateway {
         deployments: Arc::clone(&deployments),
-        keys,
+        keys: Arc::clone(&keys),
         admission: Admission::new(&config),
         cache,
         metrics: metrics.clone(),
-        node: Arc::clone(&node),
         ids: RequestIds::default(),
     });
+    let logged = |route| {
+        let log_of = Log { ids: RequestIds::default(), metrics: metrics.clone(), route };
+        from_fn_with_state(Arc::new(log_of), log)
+    };
+    let routes = node
+        .metrics()
+        .layer(from_fn_with_state(keys, authenticate))
+        .merge(node.probes())
+        .layer(logged(None))
+        .merge(Router::new().fallback(Gateway::handle).with_state(gateway));
     let (drained, admin_stop) = watch::channel(());
     let main = async {
         let stop = async {
@@ -86,39 +99,51 @@ pub async fn serve(
             node.draining.store(true, Ordering::Relaxed);
             tracing::info!("draining");
         };
-        let handler = move |request| Arc::clone(&gateway).handle(request);
         let open = metrics.connections.clone();
-        if !listen(listener, &config, open, handler, stop).await {
+        if !listen(listener, &config, open, routes, stop).await {
             tracing::warn!(drain = ?config.drain, "cut off requests that were not over in time");
         }
         drop(drained);
     };
     let admin = async {
         let Some((admin, keys)) = admin.zip(admin_keys) else { return };
-        let limit = config.bundle_bytes_max.0;
-        let api =
-            Arc::new(Admin::new(deployments, keys, Arc::clone(&node), limit, metrics.clone()));
-        let handler = move |request| Arc::clone(&api).handle(request);
+        let routes = Admin::new(deployments, config.bundle_bytes_max.0)
+            .routes(node.metrics())
+            .layer(from_fn_with_state(keys, authenticate))
+            .merge(node.probes())
+            .layer(logged(Some("admin")));
         let mut stop = admin_stop;
         let stop = async move {
             // Nothing is ever sent: the end of the sender is the signal.
             let _ = stop.changed().await;
         };
-        listen(admin, &config, metrics.connections.clone(), handler, stop).await;
+        listen(admin, &config, metrics.connections.clone(), routes, stop).await;
     };
     futures::join!(main, admin);
     Ok(())
 }
 
+/// Whether [`serve`] would take a main listener at `address`, for whoever wants to know before
+/// work that would be in vain.
+///
+/// # Errors
+/// [`ServeError::NoKeys`] where it would not.
+pub fn check_keys(address: SocketAddr, config: &ServerConfig) -> Result<(), ServeError> {
+    keys(address, &config.api_keys, "api_keys").map(drop)
+}
+
 fn keys(
-    listener: &TcpListener,
-    digests: &[gw_artifact::Digest],
+    address: SocketAddr,
+    digests: &[Digest],
     key: &'static str,
-) -> Result<Keys, ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Listener)?;
+) -> Result<Arc<Keys>, ServeError> {
     let keys = Keys::new(digests, address);
     if keys.lock_everybody_out() {
         return Err(ServeError::NoKeys { address, key });
     }
-    Ok(keys)
+    Ok(Arc::new(keys))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(ServeError::Listener)
 }

@@ -280,6 +280,7 @@ async fn what_no_route_answers_is_refused_and_tells_nothing() {
     );
     let options = send(node.address, "OPTIONS", "/say", &[], Bytes::new()).await;
     assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, POST"));
+    assert_eq!(options.header("content-length"), "", "RFC 9110 forbids it with 204");
     let none = "gw_http_requests_total{route=\"none\",method=\"POST\",code=\"404\"}";
     assert!((node.metric(none).await - 1.0).abs() < 0.1);
 }
@@ -322,6 +323,37 @@ async fn the_clients_request_id_comes_back_if_it_is_sane() {
     assert_eq!(answer.header("x-request-id"), "abc-1");
     let answer = node.post_with("/say", "x", &[("x-request-id", "a b")]).await;
     assert_eq!(answer.header("x-request-id").len(), 24);
+}
+
+#[tokio::test]
+async fn probes_need_no_key_and_everything_else_checks_it() {
+    let keys = vec![Digest::of(b"ours")];
+    let config =
+        ServerConfig { api_keys: keys.clone(), admin_keys: keys, ..ServerConfig::default() };
+    let node = Node::start_with(config).await;
+    let get = async |address, path, key| {
+        send(address, "GET", path, &[("authorization", key)], Bytes::new()).await
+    };
+    for address in [node.address, node.admin] {
+        for path in ["/healthz", "/readyz"] {
+            let answer = get(address, path, "Bearer theirs").await;
+            assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
+            assert_eq!(answer.header("x-request-id").len(), 24);
+        }
+        for path in ["/metrics", "/nothing"] {
+            let answer = get(address, path, "Bearer theirs").await;
+            assert_eq!((answer.status, &*answer.code()), (401, "unauthenticated"), "{path}");
+        }
+        let metrics = get(address, "/metrics", "Bearer ours").await;
+        assert_eq!(metrics.status, 200);
+        assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+        let wrong = send(address, "POST", "/healthz", &[], Bytes::new()).await;
+        assert_eq!((wrong.status, wrong.header("allow")), (405, "GET,HEAD"));
+        let head = send(address, "HEAD", "/healthz", &[], Bytes::new()).await;
+        assert_eq!((head.status, head.header("content-length"), &*head.body), (200, "3", ""));
+    }
+    let counted = "gw_http_requests_total{route=\"/healthz\",method=\"GET\",code=\"200\"}";
+    assert!((node.metric(counted).await - 1.0).abs() < 0.1);
 }
 
 #[tokio::test]
@@ -394,7 +426,7 @@ async fn the_admin_api_refuses_by_code_and_changes_nothing() {
     *tampered.last_mut().unwrap() ^= 1;
     let stranger = SigningKey::generate().unwrap();
     let foreign = pack(&content(&MANIFEST.replace("0.1.0", "0.2.0")), &stranger).unwrap();
-    let cases: [(&'static str, &str, Bytes, u16, &str); 9] = [
+    let cases: [(&'static str, &str, Bytes, u16, &str); 10] = [
         ("POST", "/v1/bundles", Bytes::from_static(b"noise"), 400, "not_a_bundle"),
         ("POST", "/v1/bundles", tampered.into(), 403, "bundle_tampered"),
         ("POST", "/v1/bundles", foreign, 403, "bundle_untrusted"),
@@ -403,6 +435,7 @@ async fn the_admin_api_refuses_by_code_and_changes_nothing() {
         ("POST", "/v1/apps/demo/rollback", Bytes::new(), 409, "nothing_before"),
         ("POST", "/v1/apps/demo/rollback", Bytes::from_static(b"{\"rev\":1}"), 400, "bad_request"),
         ("POST", "/v1/apps/other/rollback", Bytes::new(), 404, "unknown_app"),
+        ("POST", "/v1/apps/%ff/rollback", Bytes::new(), 400, "bad_request"),
         ("GET", "/v1/nothing", Bytes::new(), 404, "route_not_found"),
     ];
     for (method, path, body, status, code) in cases {
@@ -410,8 +443,10 @@ async fn the_admin_api_refuses_by_code_and_changes_nothing() {
         assert_eq!((answer.0, &answer.1["error"]["code"]), (status, &json!(code)), "{path}");
     }
     let page = [("origin", "https://evil.example")];
-    let answer = send(node.admin, "GET", "/v1/status", &page, Bytes::new()).await;
-    assert_eq!((answer.status, &*answer.code()), (400, "bad_request"));
+    for path in ["/v1/status", "/metrics"] {
+        let answer = send(node.admin, "GET", path, &page, Bytes::new()).await;
+        assert_eq!((answer.status, &*answer.code()), (400, "bad_request"), "{path}");
+    }
     assert_eq!(node.admin("GET", "/v1/status", Bytes::new()).await, before);
     assert_eq!(node.post("/say", "still here").await.body, "still here");
 }

@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Request, StatusCode};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderValue, Method, StatusCode};
 
-use crate::error::Code;
+use crate::error::{Code, Fault, HandleError, chain};
+use crate::handle::auth::Principal;
+use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::{HttpMetrics, NO_ROUTE};
 
 /// The longest path that is logged whole, in characters.
@@ -30,7 +36,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn begin<B>(id: String, request: &Request<B>, metrics: &HttpMetrics) -> Self {
+    pub(crate) fn begin(id: String, request: &Request, metrics: &HttpMetrics) -> Self {
         metrics.in_flight.inc();
         Self {
             id,
@@ -49,6 +55,23 @@ impl Access {
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Notes why the request is refused. What the operator should know gets a line of its own.
+    pub(crate) fn refuse(&mut self, error: &HandleError) {
+        let code = error.code();
+        self.code = Some(code);
+        let (id, reason) = (&self.id, || chain(error));
+        match (code.fault(), error) {
+            (Fault::Ours | Fault::Operator, _) => {
+                tracing::error!(id, reason = reason(), "request failed");
+            }
+            // A refused push is worth a line, whoever's fault it is.
+            (_, HandleError::Deploy(_)) => {
+                tracing::warn!(id, reason = reason(), "deployment refused");
+            }
+            _ => {}
+        }
     }
 
     /// The answer is whole and on its way.
@@ -78,4 +101,32 @@ impl Drop for Access {
             fault = self.code.map(|code| code.fault().to_string()),
         );
     }
+}
+
+/// What [`log`] needs to know.
+pub(crate) struct Log {
+    pub(crate) ids: RequestIds,
+    pub(crate) metrics: HttpMetrics,
+    /// What the requests are counted as; `None` where each path below is a route.
+    pub(crate) route: Option<&'static str>,
+}
+
+/// The outermost layer around the node's own routes: it gives a request its id and its line, and
+/// an error its body.
+pub(crate) async fn log(State(log): State<Arc<Log>>, request: Request, next: Next) -> Response {
+    let id = log.ids.name(request.headers());
+    let mut access = Access::begin(id.clone(), &request, &log.metrics);
+    log.route.unwrap_or(request.uri().path()).clone_into(&mut access.route);
+    let mut response = next.run(request).await;
+    let extensions = response.extensions_mut();
+    access.tenant = extensions.remove::<Principal>().map(|principal| principal.tenant);
+    if let Some(error) = extensions.remove::<Arc<HandleError>>() {
+        access.refuse(&error);
+        response = error.response(&id).map(Body::from);
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    access.end(response.status());
+    response
 }

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use gw_artifact::Digest;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -68,6 +71,18 @@ impl Keys {
         let (_, tenant) = known.ok_or(HandleError::Unauthenticated)?;
         Ok(Principal { tenant: Arc::clone(tenant) })
     }
+}
+
+/// A layer that lets in who may use the listener, and tells `access::log` who that is.
+pub(crate) async fn authenticate(
+    State(keys): State<Arc<Keys>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, HandleError> {
+    let principal = keys.admit(request.headers_mut())?;
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(principal);
+    Ok(response)
 }
 
 #[cfg(test)]
