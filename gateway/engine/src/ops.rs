@@ -10,6 +10,7 @@ mod control;
 mod elementwise;
 mod gather;
 mod layout;
+mod loss;
 mod matmul;
 mod norm;
 mod quant;
@@ -41,6 +42,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("elementwise", elementwise::OPS),
     ("gather", gather::OPS),
     ("layout", layout::OPS),
+    ("loss", loss::OPS),
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
     ("quant", quant::OPS),

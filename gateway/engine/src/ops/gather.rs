@@ -33,7 +33,11 @@ fn gather(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `data [outer, axis, inner]` at `indices` of any shape, as `[outer, count, inner]`.
-fn take(builder: &mut Builder, data: &Operand, indices: &Operand) -> Result<Operand, OpError> {
+pub(super) fn take(
+    builder: &mut Builder,
+    data: &Operand,
+    indices: &Operand,
+) -> Result<Operand, OpError> {
     let dims = data.shape();
     let count = indices.layout.elements();
     let target = [dims[0], count, dims[2]];
@@ -115,7 +119,7 @@ fn scaled(
 }
 
 /// `0, stride, 2 * stride, …` along one axis of a shape of `rank` axes.
-fn steps(
+pub(super) fn steps(
     builder: &mut Builder,
     rank: usize,
     at: usize,

@@ -1,21 +1,26 @@
 //! Normalisations.
 
+mod statistics;
+
 use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::norm;
 use gw_tensor::{DType, Shape};
 
 use super::{Call, Table, axis, narrow};
 use crate::error::OpError;
-use crate::net::builder::Builder;
+use crate::net::builder::{Builder, broadcast};
 use crate::net::formula::Formula;
 use crate::net::{Kind, Operand};
 
 pub(super) const OPS: Table = &[
     ("BatchNormalization", batch),
     ("GroupNormalization", group),
+    ("Hardmax", statistics::hardmax),
     ("InstanceNormalization", instance),
     ("LRN", local_response),
     ("LayerNormalization", layer),
+    ("LpNormalization", statistics::by_length),
+    ("MeanVarianceNormalization", statistics::mean_variance),
     ("RMSNormalization", rms),
     ("SimplifiedLayerNormalization", rms),
     ("com.microsoft.SimplifiedLayerNormalization", rms),
@@ -47,15 +52,21 @@ fn per_channel(builder: &mut Builder, x: &Operand, rank: usize) -> Result<Operan
 /// coefficients are known before the run where the weights are.
 fn batch(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     if call.flag("training_mode", false) {
-        return Err(OpError::Unsupported("training mode".to_owned()));
+        return statistics::batch_training(call);
     }
     only_outputs(call, 1)?;
     let x = call.input(0)?;
-    let rank = x.shape().len();
+    let shape = x.shape();
+    // Before operator set 9 there could be one weight per element of an entry.
+    let by_element = call.opset < 9 && !call.flag("spatial", true);
     let mut weights = Vec::with_capacity(4);
     for index in 1..5 {
         let weight = call.input(index)?;
-        weights.push(per_channel(call.builder, &weight, rank)?);
+        weights.push(if by_element {
+            call.builder.reshape(&weight, shape.get(1..).unwrap_or(&[]))?
+        } else {
+            per_channel(call.builder, &weight, shape.len())?
+        });
     }
     let [scale, bias, mean, variance] = &weights[..] else { unreachable!("four were pushed") };
     let mut formula = Formula::floats(2);
@@ -107,36 +118,66 @@ fn rows(
 }
 
 fn layer(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    only_outputs(call, 1)?;
-    let (x, scale, bias) = (call.input(0)?, call.input(1)?, call.optional(2));
-    let result = over_last(call, norm::Kind::Layer, &x, &scale, bias.as_ref())?;
-    Ok(vec![result])
+    let (x, scale, bias) = (call.input(0)?, call.optional(1), call.optional(2));
+    let at = axis(call.int("axis", -1), x.shape().len())?;
+    let weights = [scale, bias];
+    let mut outputs = vec![over_last(call, norm::Kind::Layer, &x, at, &weights)?];
+    if wants(call, 1) || wants(call, 2) {
+        outputs.extend(statistics::of_layer(call, &x, at)?);
+    }
+    Ok(outputs)
 }
 
 fn rms(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    only_outputs(call, 1)?;
     let (x, scale) = (call.input(0)?, call.input(1)?);
-    Ok(vec![over_last(call, norm::Kind::Rms, &x, &scale, None)?])
+    let at = axis(call.int("axis", -1), x.shape().len())?;
+    let mut outputs = vec![over_last(call, norm::Kind::Rms, &x, at, &[Some(scale), None])?];
+    if wants(call, 1) {
+        outputs.push(statistics::of_rms(call, &x, at)?);
+    }
+    Ok(outputs)
 }
 
-/// Over all axes from `axis` on.
+/// Whether the file asks for this output.
+fn wants(call: &Call<'_>, index: usize) -> bool {
+    call.node.outputs.get(index).is_some_and(Option::is_some)
+}
+
+/// Over all axes from `at` on; the weights are a scale and a bias.
 fn over_last(
     call: &mut Call<'_>,
     kind: norm::Kind,
     x: &Operand,
-    scale: &Operand,
-    bias: Option<&Operand>,
+    at: usize,
+    weights: &[Option<Operand>; 2],
 ) -> Result<Operand, OpError> {
+    if !x.dtype.is_float() {
+        return Err(OpError::Type { what: "input 0".to_owned(), given: x.dtype });
+    }
     let shape = x.shape();
-    let at = axis(call.int("axis", -1), shape.len())?;
     let normed = &shape[at..];
     let cols = normed.iter().product();
-    let mut weight = |weight: &Operand| -> Result<Operand, OpError> {
-        let expanded = call.builder.expand(weight, normed)?;
-        call.builder.reshape(&expanded, &[cols])
+    let eps = call.float("epsilon", EPSILON);
+    let fits = |weight: &Operand| broadcast(&weight.shape(), normed).is_ok_and(|to| to == normed);
+    if weights.iter().flatten().all(fits) {
+        let mut weight = |weight: &Operand| -> Result<Operand, OpError> {
+            let expanded = call.builder.expand(weight, normed)?;
+            call.builder.reshape(&expanded, &[cols])
+        };
+        let [scale, bias] = weights;
+        let weights =
+            [scale.as_ref().map(&mut weight).transpose()?, bias.as_ref().map(weight).transpose()?];
+        return rows(call.builder, kind, x, cols, eps, weights);
+    }
+    // Weights that differ from row to row.
+    let normed = rows(call.builder, kind, x, cols, eps, [None, None])?;
+    let [scale, bias] = weights;
+    let mut number = |given: &Option<Operand>, default: f32| match given {
+        Some(given) => call.builder.expand(given, &shape),
+        None => Ok(call.builder.float(default)),
     };
-    let weights = [Some(weight(scale)?), bias.map(&mut weight).transpose()?];
-    rows(call.builder, kind, x, cols, call.float("epsilon", EPSILON), weights)
+    let (scale, bias) = (number(scale, 1.0)?, number(bias, 0.0)?);
+    line(call.builder, &normed, &scale, &bias)
 }
 
 fn skip_layer(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
@@ -147,28 +188,36 @@ fn skip_rms(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     skip(call, norm::Kind::Rms)
 }
 
-/// Inputs: x, skip, gamma, (beta), bias; outputs: the result, mean, deviation, the sum.
+/// Inputs: x, skip, gamma, (beta), bias; outputs: the result, mean, inverse deviation, the sum.
 fn skip(call: &mut Call<'_>, kind: norm::Kind) -> Result<Vec<Operand>, OpError> {
-    let wants = |index: usize| call.node.outputs.get(index).is_some_and(Option::is_some);
-    if wants(1) || wants(2) {
-        return Err(OpError::Unsupported("the statistics of a normalisation".to_owned()));
-    }
     let (x, other, scale) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let shape = x.shape();
+    let at = axis(-1, shape.len())?;
     let has_beta = kind == norm::Kind::Layer;
     let (beta, bias) =
         if has_beta { (call.optional(3), call.optional(4)) } else { (None, call.optional(3)) };
-    let mut inputs = vec![x.clone(), other];
-    inputs.extend(bias);
-    let mut formula = Formula::floats(inputs.len());
-    let mut total = formula.add(0, 1);
-    if inputs.len() > 2 {
-        total = formula.add(total, 2);
+    // The second summand may be one for the whole batch.
+    let mut inputs = vec![x.clone(), call.builder.expand(&other, &shape)?];
+    if let Some(bias) = &bias {
+        inputs.push(call.builder.expand(bias, &shape)?);
     }
-    debug_assert_eq!(total, formula.0.output);
+    let mut formula = Formula::floats(inputs.len());
+    let total = formula.add(0, 1);
+    if inputs.len() > 2 {
+        formula.add(total, 2);
+    }
     let sum = call.builder.pointwise(&formula.0, &inputs, x.dtype)?;
-    let result = over_last(call, kind, &sum, &scale, beta.as_ref())?;
+    let result = over_last(call, kind, &sum, at, &[Some(scale), beta])?;
     let unused = call.builder.empty(&[0], DType::F32)?;
-    Ok(vec![result, unused.clone(), unused, sum])
+    let [mean, inverse] = match (kind, wants(call, 1) || wants(call, 2)) {
+        (_, false) => [unused.clone(), unused],
+        (norm::Kind::Layer, true) => statistics::of_layer(call, &sum, at)?,
+        (norm::Kind::Rms, true) if wants(call, 1) => {
+            return Err(OpError::Unsupported("the mean of an RMS normalisation".to_owned()));
+        }
+        (norm::Kind::Rms, true) => [unused, statistics::of_rms(call, &sum, at)?],
+    };
+    Ok(vec![result, mean, inverse, sum])
 }
 
 fn instance(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
