@@ -119,6 +119,9 @@ impl Gemm {
 pub(crate) struct Attention {
     pub(crate) scale: f32,
     pub(crate) mask: MaskKind,
+    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
+    pub(crate) causal: Option<i32>,
+    /// A query that sees no key gives zeros instead of NaN.
     pub(crate) nan_to_zero: bool,
 }
 
@@ -127,6 +130,8 @@ pub(crate) struct Attention {
 pub(crate) enum MaskKind {
     None,
     Additive,
+    /// Zero hides a key.
+    Boolean,
 }
 
 /// The window of a convolution or pooling, as (height, width) pairs.

@@ -5,6 +5,7 @@
 //! [`Builder`], which folds what is constant: no operator has a second, constant form.
 
 mod activation;
+mod attention;
 mod constant;
 mod control;
 mod elementwise;
@@ -37,6 +38,7 @@ pub(crate) type Table = &'static [(&'static str, Build)];
 /// Every family: its name and its table.
 pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("activation", activation::OPS),
+    ("attention", attention::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
     ("elementwise", elementwise::OPS),
@@ -252,6 +254,11 @@ impl Call<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// Whether the file asks for this output.
+fn wants(call: &Call<'_>, index: usize) -> bool {
+    call.node.outputs.get(index).is_some_and(Option::is_some)
 }
 
 /// The axis that a possibly negative number names.

@@ -290,6 +290,7 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
     let kind = Kind::Attention(Attention {
         scale: found.scale,
         mask: kind,
+        causal: None,
         nan_to_zero: found.nan_to_zero,
     });
     // Rows of all heads side by side, as the product that comes next reads them.

@@ -243,19 +243,20 @@ impl Lowering<'_> {
             *rows = found;
             bindings.push(buffer);
         }
-        let mask = match (kind.mask, node.inputs.get(3)) {
-            (MaskKind::Additive, Some(operand)) => {
-                let (matrix, buffer) = self.matrix(operand)?;
-                bindings.push(buffer);
-                attention::Mask::Additive(attention::MaskView {
-                    offset: matrix.offset,
-                    batch: matrix.batch[0],
-                    head: matrix.batch[1],
-                    query: matrix.row,
-                    key: matrix.col,
-                })
-            }
-            _ => attention::Mask::None,
+        let mut view = attention::MaskView::default();
+        if let (MaskKind::Additive | MaskKind::Boolean, Some(operand)) =
+            (kind.mask, node.inputs.get(3))
+        {
+            let (matrix, buffer) = self.matrix(operand)?;
+            bindings.push(buffer);
+            let [batch, head] = matrix.batch;
+            let (query, key) = (matrix.row, matrix.col);
+            view = attention::MaskView { offset: matrix.offset, batch, head, query, key };
+        }
+        let mask = match kind.mask {
+            MaskKind::None => attention::Mask::None,
+            MaskKind::Additive => attention::Mask::Additive(view),
+            MaskKind::Boolean => attention::Mask::Boolean(view),
         };
         let output = head_rows(&node.output.layout)?
             .ok_or_else(|| OpError::Unsupported("the layout of this output".to_owned()))?;
@@ -275,7 +276,7 @@ impl Lowering<'_> {
             v,
             output,
             mask,
-            causal: None,
+            causal: kind.causal,
             nan_to_zero: kind.nan_to_zero,
         };
         let dispatch = attention::dispatch(&spec, self.caps)?;

@@ -37,7 +37,8 @@ fn fused_matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     Ok(vec![scale(call.builder, &product, call.float("alpha", 1.0))?])
 }
 
-fn scale(builder: &mut Builder, x: &Operand, factor: f32) -> Result<Operand, OpError> {
+/// `factor * x`.
+pub(super) fn scale(builder: &mut Builder, x: &Operand, factor: f32) -> Result<Operand, OpError> {
     if factor == 1.0 {
         return Ok(x.clone());
     }
@@ -71,7 +72,7 @@ fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `a [.., m, k]` times `b [.., k, n]`, with the batch axes broadcast.
-fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result<Operand, OpError> {
+pub(super) fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result<Operand, OpError> {
     for (what, x) in [("input 0", a), ("input 1", b)] {
         if x.scalar() != Scalar::F32 {
             return Err(OpError::Type { what: what.to_owned(), given: x.dtype });

@@ -6,7 +6,7 @@ use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::norm;
 use gw_tensor::{DType, Shape};
 
-use super::{Call, Table, axis, narrow};
+use super::{Call, Table, axis, narrow, wants};
 use crate::error::OpError;
 use crate::net::builder::{Builder, broadcast};
 use crate::net::formula::Formula;
@@ -136,11 +136,6 @@ fn rms(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         outputs.push(statistics::of_rms(call, &x, at)?);
     }
     Ok(outputs)
-}
-
-/// Whether the file asks for this output.
-fn wants(call: &Call<'_>, index: usize) -> bool {
-    call.node.outputs.get(index).is_some_and(Option::is_some)
 }
 
 /// Over all axes from `at` on; the weights are a scale and a bias.

@@ -1,0 +1,95 @@
+//! Caches of keys and values that are written in place of padding.
+
+use gw_shaders::expr::Binary;
+use gw_shaders::kernel::Scalar;
+use gw_tensor::{DType, Shape};
+
+use crate::error::OpError;
+use crate::net::Operand;
+use crate::net::builder::Builder;
+use crate::net::formula::Formula;
+use crate::ops::{Call, axis, gather};
+
+/// Inputs: the cache, the update, the first place of the update in each entry (ONNX 24).
+pub(super) fn scatter(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let (cache, update) = (call.input(0)?, call.input(1)?);
+    let dims = cache.shape();
+    let at = axis(call.int("axis", -2), dims.len())?;
+    let mut fits = dims.clone();
+    fits[at] = update.shape().get(at).copied().unwrap_or(0);
+    let circular = match call.text("mode", "linear").as_str() {
+        "linear" => false,
+        "circular" => true,
+        other => return Err(OpError::Unsupported(format!("mode `{other}`"))),
+    };
+    if at == 0 || update.shape() != fits || fits[at] > dims[at] || update.dtype != cache.dtype {
+        let given = format!("{} {}", update.dtype, Shape::from(update.shape()));
+        let expected = format!("a part of {} {}", cache.dtype, Shape::from(dims));
+        return Err(OpError::mismatch("input 1", expected, given));
+    }
+    let starts = match call.optional(2) {
+        Some(starts) => starts,
+        None => call.builder.ints(&[1], &[0])?,
+    };
+    Ok(vec![written(call.builder, &cache, &update, at, &starts, circular)?])
+}
+
+/// The cache with `update` at `starts [batch]` along `at`.
+pub(super) fn written(
+    builder: &mut Builder,
+    cache: &Operand,
+    update: &Operand,
+    at: usize,
+    starts: &Operand,
+    circular: bool,
+) -> Result<Operand, OpError> {
+    let dims = cache.shape();
+    let (length, count) = (dims[at], update.shape()[at]);
+    if update.layout.elements() == 0 {
+        return Ok(cache.clone());
+    }
+    let (batch, groups) = (dims[0], dims[1..at].iter().product::<usize>());
+    let inner: usize = dims[at + 1..].iter().product();
+    if starts.scalar() != Scalar::I32 || !(starts.shape() == [batch] || starts.shape() == [1]) {
+        let given = format!("{} {}", starts.dtype, Shape::from(starts.shape()));
+        return Err(OpError::mismatch("the places", format!("{batch} integers"), given));
+    }
+    let starts = builder.reshape(starts, &[starts.layout.elements(), 1, 1])?;
+    // Which row of the update each row of the cache takes, where it takes one.
+    let place = gather::steps(builder, 3, 2, length, 1)?;
+    let narrow = |size: usize| {
+        i32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^31", size))
+    };
+    let mut formula = Formula::new(&[Scalar::I32; 2]);
+    let mut offset = formula.sub(0, 1);
+    if circular {
+        let around = formula.int(narrow(length)?);
+        offset = formula.bin(Binary::Mod, offset, around);
+    }
+    debug_assert_eq!(offset, formula.0.output);
+    let row = builder.pointwise(&formula.0, &[place, starts], DType::I64)?;
+    let row = builder.expand(&row, &[batch, groups, length])?;
+    let mut formula = Formula::new(&[Scalar::I32; 3]);
+    let (zero, last) = (formula.int(0), formula.int(narrow(count)? - 1));
+    let low = formula.bin(Binary::Max, 0, zero);
+    let inside = formula.bin(Binary::Min, low, last);
+    let first = formula.add(inside, 1);
+    formula.add(first, 2);
+    let entry = gather::steps(builder, 3, 0, batch, groups.saturating_mul(count))?;
+    let group = gather::steps(builder, 3, 1, groups, count)?;
+    let index = builder.pointwise(&formula.0, &[row.clone(), entry, group], DType::I64)?;
+    let rows = builder.reshape(update, &[1, batch * groups * count, inner])?;
+    let new = gather::take(builder, &rows, &index)?;
+    let flat = [batch, groups, length, inner];
+    let new = builder.reshape(&new, &flat)?;
+    let old = builder.reshape(cache, &flat)?;
+    let row = builder.reshape(&row, &[batch, groups, length, 1])?;
+    let mut formula = Formula::new(&[Scalar::I32, cache.scalar(), cache.scalar()]);
+    let (zero, count) = (formula.int(0), formula.int(narrow(count)?));
+    let low = formula.bin(Binary::GreaterOrEqual, 0, zero);
+    let high = formula.bin(Binary::Less, 0, count);
+    let is_new = formula.bin(Binary::And, low, high);
+    formula.select(is_new, 1, 2);
+    let result = builder.pointwise(&formula.0, &[row, new, old], cache.dtype)?;
+    builder.reshape(&result, &dims)
+}
