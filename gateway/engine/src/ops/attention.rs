@@ -4,6 +4,7 @@ mod cache;
 mod flex;
 mod rotary;
 mod scores;
+mod state;
 
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
@@ -18,6 +19,8 @@ use scores::{Form, Stage, attend};
 
 pub(super) const OPS: Table = &[
     ("Attention", attention),
+    ("CausalConvWithState", state::causal_conv),
+    ("LinearAttention", state::linear),
     ("RotaryEmbedding", rotary::onnx),
     ("TensorScatter", cache::scatter),
     ("ai.onnx.preview.FlexAttention", flex::flex),
