@@ -9,6 +9,7 @@ mod attention;
 mod constant;
 mod control;
 mod elementwise;
+mod fused;
 mod gather;
 mod layout;
 mod loss;
@@ -17,6 +18,7 @@ mod norm;
 mod quant;
 mod reduce;
 mod shape;
+mod training;
 mod window;
 
 use std::collections::HashMap;
@@ -42,6 +44,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("constant", constant::OPS),
     ("control", control::OPS),
     ("elementwise", elementwise::OPS),
+    ("fused", fused::OPS),
     ("gather", gather::OPS),
     ("layout", layout::OPS),
     ("loss", loss::OPS),
@@ -50,6 +53,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("quant", quant::OPS),
     ("reduce", reduce::OPS),
     ("shape", shape::OPS),
+    ("training", training::OPS),
     ("window", window::OPS),
 ];
 

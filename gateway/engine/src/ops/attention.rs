@@ -1,7 +1,9 @@
 //! Attention and what stands around it in language models.
 
 mod cache;
+mod contrib;
 mod flex;
+mod grouped;
 mod rotary;
 mod scores;
 mod state;
@@ -24,6 +26,9 @@ pub(super) const OPS: Table = &[
     ("RotaryEmbedding", rotary::onnx),
     ("TensorScatter", cache::scatter),
     ("ai.onnx.preview.FlexAttention", flex::flex),
+    ("com.microsoft.Attention", contrib::merged),
+    ("com.microsoft.GroupQueryAttention", grouped::grouped),
+    ("com.microsoft.MultiHeadAttention", contrib::multi_head),
     ("com.microsoft.RotaryEmbedding", rotary::microsoft),
 ];
 
@@ -167,9 +172,14 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// The attribute, or one over the root of a row's length.
 fn scale_or(call: &Call<'_>, q: &Operand) -> f32 {
-    let width = q.shape().last().copied().unwrap_or(1).max(1);
     match call.node.attrs.contains_key("scale") {
         true => call.float("scale", 1.0),
-        false => 1.0 / (width as f32).sqrt(),
+        false => scale_of(q),
     }
+}
+
+/// One over the root of a row's length.
+fn scale_of(q: &Operand) -> f32 {
+    let width = q.shape().last().copied().unwrap_or(1).max(1);
+    1.0 / (width as f32).sqrt()
 }
