@@ -69,13 +69,12 @@ fn projected(call: &mut Call<'_>, heads: usize) -> Result<[Operand; 3], OpError>
         };
     };
     let by_head = key.shape().len() == 4;
-    if by_head && bias.is_some() {
-        return Err(OpError::Unsupported("a bias beside keys by head".to_owned()));
-    }
     let mut parts = [query, key, value];
     if let Some(bias) = bias {
         let mut start = 0;
-        for part in &mut parts {
+        // Keys and values that are given by head have theirs already.
+        let biased = if by_head { 1 } else { 3 };
+        for part in &mut parts[..biased] {
             let width = part.shape().last().copied().unwrap_or(0);
             let own = piece(call.builder, &bias, start, width)?;
             *part = elementwise::apply(call.builder, Binary::Add, part, &own)?;
@@ -136,7 +135,8 @@ fn scale(call: &Call<'_>, q: &Operand) -> f32 {
 }
 
 /// What a mask adds to the scores: `mask_filter_value` where it is 0. It is `[batch]`, the number
-/// of keys; `[2 * batch]`, the ends and then the starts; or it has the axes of the scores without
+/// of keys; `[2 * batch]`, the ends and then the starts; `[3 * batch + 2]`, the number of keys
+/// first; or it has the axes of the scores without
 /// the heads. `places` are batch, queries and keys.
 fn padding(
     call: &mut Call<'_>,
@@ -150,6 +150,11 @@ fn padding(
     let builder = &mut *call.builder;
     let seen = match shape[..] {
         [size] if size == batch => first_keys(builder, mask, keys)?,
+        // The lengths of keys come first; the rest is for kernels that pack entries.
+        [size] if size == 3 * batch + 2 => {
+            let ends = builder.slice(mask, 0, 0, 1, batch)?;
+            first_keys(builder, &ends, keys)?
+        }
         [size] if size == 2 * batch => {
             let ends = builder.slice(mask, 0, 0, 1, batch)?;
             let starts = builder.slice(mask, 0, batch, 1, batch)?;

@@ -6,7 +6,7 @@ use gw_tensor::{DType, Shape};
 
 use super::cache::{Rest, written};
 use super::contrib::seen_from;
-use super::scores::{Form, attend};
+use super::scores::{self, Form, attend};
 use super::{both, count, first_keys, join_heads, rotary, scale_of, split_heads};
 use crate::error::OpError;
 use crate::net::Operand;
@@ -61,15 +61,13 @@ pub(super) fn grouped(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     });
     form.side_by_side = true;
     form.softcap = call.float("softcap", 0.0).max(0.0);
-    let seen = mask(call, &lengths, length)?;
+    let seen = seen(call, &lengths, length)?;
     let bias = match call.optional(10) {
-        Some(bias) => Some(super::scores::full_width(call.builder, &bias, lengths.present)?),
+        Some(bias) => Some(scores::full_width(call.builder, &bias, lengths.present)?),
         None => None,
     };
-    form.mask = both(call.builder, bias, seen)?;
-    if form.mask.is_none() && lengths.is_first && call.flag("causal", true) {
-        form.causal = Some(0);
-    }
+    form.mask = both(call.builder, bias, Some(seen))?;
+    form.causal = (lengths.is_first && call.flag("causal", true)).then_some(0);
     form.sink = match call.optional(11) {
         Some(sink) => Some(call.builder.reshape(&sink, &[1, heads, 1, 1])?),
         None if call.int("smooth_softmax", 0) == 1 => {
@@ -196,20 +194,29 @@ fn cached(
     written(builder, &whole, x, 2, &lengths.pasts, Rest::Zero)
 }
 
-/// Which keys each query sees; none where all see those before them from the start.
-fn mask(call: &mut Call<'_>, lengths: &Lengths, length: usize) -> Result<Option<Operand>, OpError> {
+/// Which keys each query sees, but for those after it where all entries begin here.
+fn seen(call: &mut Call<'_>, lengths: &Lengths, length: usize) -> Result<Operand, OpError> {
     let window = match call.int("local_window_size", -1) {
         size if size > 0 => Some(i32::try_from(size).unwrap_or(i32::MAX)),
         _ => None,
     };
-    if !call.flag("causal", true) {
-        return first_keys(call.builder, &lengths.totals, lengths.present).map(Some);
+    let causal = call.flag("causal", true);
+    let keys = lengths.present;
+    let from_past = (causal && !lengths.is_first) || window.is_some();
+    let near = match from_past {
+        true => Some(seen_from(call.builder, &lengths.pasts, length, keys, window)?),
+        false => None,
+    };
+    // A query that continues an entry stands before its end anyway.
+    if causal
+        && !lengths.is_first
+        && let Some(near) = near
+    {
+        return Ok(near);
     }
-    let has_bias = call.optional(10).is_some();
-    if lengths.is_first && window.is_none() && !has_bias {
-        return Ok(None);
-    }
-    seen_from(call.builder, &lengths.pasts, length, lengths.present, window).map(Some)
+    let inside = first_keys(call.builder, &lengths.totals, keys)?;
+    let seen = both(call.builder, near, Some(inside.clone()))?;
+    Ok(seen.unwrap_or(inside))
 }
 
 /// `x [batch, heads, length, d]` with every row normalised by its root mean square.
