@@ -8,8 +8,7 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`conv`], [`pool`], [`lrn`],
-//!   [`recurrent`].
+//!   [`gather`], [`conv`], [`pool`], [`lrn`], [`linear_attention`], [`recurrent`], [`resample`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -44,6 +43,7 @@ pub mod gather;
 pub mod gemm;
 pub mod kernel;
 pub mod layout;
+pub mod linear_attention;
 pub mod lrn;
 pub mod norm;
 pub mod pointwise;

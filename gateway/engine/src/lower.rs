@@ -81,6 +81,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Pointwise(_) => "pointwise",
         Kind::Gemm(_) => "gemm",
         Kind::Attention(_) => "attention",
+        Kind::LinearAttention(_) => "linear_attention",
         Kind::Softmax { .. } => "softmax",
         Kind::Norm { .. } => "norm",
         Kind::Reduce(_) => "reduce",

@@ -15,7 +15,7 @@ pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, recurrent, reduce};
+use gw_shaders::{linear_attention, norm, pool, recurrent, reduce};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -83,6 +83,11 @@ pub(crate) enum Kind {
     /// q `[b, heads, queries, d]`, k `[b, kv heads, keys, d]`, v `[b, kv heads, keys, e]`, the
     /// mask `[b, heads, queries, keys]` where there is one; output `[b, heads, queries, e]`.
     Attention(Attention),
+    /// q `[batch, length, kv heads * group * d]`, k `[batch, length, kv heads * d]`, v
+    /// `[batch, length, kv heads * e]`, then the past state, decay and beta where there are any;
+    /// output: the state `[batch, kv heads, d, e]` and `[batch, length, kv heads * group * e]`,
+    /// one after the other along one axis.
+    LinearAttention(linear_attention::Spec),
     /// `[outer, len, inner]`.
     Softmax { log: bool },
     /// x `[rows, cols]`, scale `[cols]`, bias `[cols]`.

@@ -9,6 +9,7 @@ mod attention;
 mod constant;
 mod control;
 mod elementwise;
+mod fused;
 mod gather;
 mod layout;
 mod loss;
@@ -19,6 +20,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod training;
 mod window;
 
 use std::collections::HashMap;
@@ -44,6 +46,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("constant", constant::OPS),
     ("control", control::OPS),
     ("elementwise", elementwise::OPS),
+    ("fused", fused::OPS),
     ("gather", gather::OPS),
     ("layout", layout::OPS),
     ("loss", loss::OPS),
@@ -54,6 +57,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
     ("shape", shape::OPS),
+    ("training", training::OPS),
     ("window", window::OPS),
 ];
 

@@ -23,6 +23,8 @@ mod fusions;
 mod minilm;
 #[path = "models/onnx.rs"]
 mod onnx;
+#[path = "models/operators.rs"]
+mod operators;
 #[path = "models/run.rs"]
 mod run;
 #[path = "models/shapes.rs"]

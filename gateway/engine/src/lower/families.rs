@@ -7,7 +7,9 @@ use gw_shaders::expr::Expr;
 use gw_shaders::gemm::{Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
-use gw_shaders::{attention, conv, gather, gemm, lrn, norm, pool, reduce, resample, softmax};
+use gw_shaders::{
+    attention, conv, gather, gemm, linear_attention, lrn, norm, pool, reduce, resample, softmax,
+};
 use gw_tensor::Tensor;
 
 use super::{Lowering, offset, size, stride};
@@ -25,6 +27,9 @@ impl Lowering<'_> {
             Kind::Pointwise(expr) => self.pointwise(expr, node),
             Kind::Gemm(gemm) => self.gemm(gemm, node),
             Kind::Attention(attention) => self.attention(attention, node),
+            Kind::LinearAttention(spec) => {
+                self.dense_step(node, linear_attention::dispatch(spec, self.caps)?)
+            }
             Kind::Conv(conv) => self.conv(conv, node),
             Kind::Softmax { log } => {
                 let [outer, len, inner] = sizes(&node.inputs[0])?;

@@ -27,7 +27,7 @@ pub(super) const OPS: Table = &[
     ("com.microsoft.Gelu", gelu),
 ];
 
-fn one_float(call: &mut Call<'_>, formula: &Formula) -> Result<Vec<Operand>, OpError> {
+pub(super) fn one_float(call: &mut Call<'_>, formula: &Formula) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
     let dtype = x.dtype;
     if !dtype.is_float() {
@@ -53,7 +53,7 @@ fn clip(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `x` where it is positive, else `below(x)`.
-fn piecewise(formula: &mut Formula, below: Reg) -> Reg {
+pub(super) fn piecewise(formula: &mut Formula, below: Reg) -> Reg {
     let zero = formula.c(0.0);
     let is_positive = formula.bin(Binary::Greater, 0, zero);
     formula.select(is_positive, 0, below)
@@ -124,7 +124,7 @@ fn thresholded_relu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `clamp(alpha * x + beta, 0, 1)`.
-fn hard_sigmoid_of(formula: &mut Formula, alpha: f32, beta: f32) -> Reg {
+pub(super) fn hard_sigmoid_of(formula: &mut Formula, alpha: f32, beta: f32) -> Reg {
     let (alpha, beta) = (formula.c(alpha), formula.c(beta));
     let scaled = formula.mul(alpha, 0);
     let line = formula.add(scaled, beta);
@@ -174,7 +174,7 @@ fn mish(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `x / 2 * (1 + erf(x / sqrt 2))`, or its approximation by `tanh`.
-fn gelu_of(formula: &mut Formula, x: Reg, tanh: bool) -> Reg {
+pub(super) fn gelu_of(formula: &mut Formula, x: Reg, tanh: bool) -> Reg {
     let inner = if tanh {
         let cubic = formula.c(0.044_715);
         let square = formula.mul(x, x);

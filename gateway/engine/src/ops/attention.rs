@@ -1,9 +1,12 @@
 //! Attention and what stands around it in language models.
 
 mod cache;
+mod contrib;
 mod flex;
+mod grouped;
 mod rotary;
 mod scores;
+mod state;
 
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
@@ -18,9 +21,14 @@ use scores::{Form, Stage, attend};
 
 pub(super) const OPS: Table = &[
     ("Attention", attention),
+    ("CausalConvWithState", state::causal_conv),
+    ("LinearAttention", state::linear),
     ("RotaryEmbedding", rotary::onnx),
     ("TensorScatter", cache::scatter),
     ("ai.onnx.preview.FlexAttention", flex::flex),
+    ("com.microsoft.Attention", contrib::merged),
+    ("com.microsoft.GroupQueryAttention", grouped::grouped),
+    ("com.microsoft.MultiHeadAttention", contrib::multi_head),
     ("com.microsoft.RotaryEmbedding", rotary::microsoft),
 ];
 
@@ -86,6 +94,17 @@ fn first_keys(builder: &mut Builder, counts: &Operand, keys: usize) -> Result<Op
     builder.pointwise(&formula.0, &[counts, key], DType::Bool)
 }
 
+/// `counts [batch]` less the number of queries.
+fn before(builder: &mut Builder, counts: &Operand, queries: usize) -> Result<Operand, OpError> {
+    if counts.scalar() != Scalar::I32 {
+        return Err(OpError::Type { what: "the lengths".to_owned(), given: counts.dtype });
+    }
+    let mut formula = Formula::new(&[Scalar::I32]);
+    let taken = formula.int(past_of(queries)?);
+    formula.sub(0, taken);
+    builder.pointwise(&formula.0, std::slice::from_ref(counts), DType::I64)
+}
+
 /// Two masks as one; either may add or hide.
 fn both(
     builder: &mut Builder,
@@ -133,15 +152,23 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let mut form = Form::of_scale(scale_or(call, &q));
     form.softcap = call.float("softcap", 0.0).max(0.0);
     form.side_by_side = joined;
+    // So say the errata of ONNX (pull 8068); the text before them left NaN.
+    form.nan_to_zero = true;
     form.mask = call.optional(3);
-    if call.flag("is_causal", false) {
-        form.causal = Some(past_of(past)?);
-    }
+    let causal = call.flag("is_causal", false);
+    form.causal = if causal { Some(past_of(past)?) } else { None };
     if let Some(counts) = call.optional(6) {
-        let keys = k.shape().get(2).copied().unwrap_or(0);
+        let [queries, keys] = [&q, &k].map(|x| x.shape().get(2).copied().unwrap_or(0));
         form.mask =
             form.mask.map(|mask| scores::full_width(call.builder, &mask, keys)).transpose()?;
-        let seen = first_keys(call.builder, &counts, keys)?;
+        let seen = if causal && past == 0 {
+            // The last query of an entry stands at its last key (errata of ONNX, pull 8068).
+            form.causal = None;
+            let before = before(call.builder, &counts, queries)?;
+            contrib::seen_from(call.builder, &before, queries, keys, None)?
+        } else {
+            first_keys(call.builder, &counts, keys)?
+        };
         form.mask = both(call.builder, form.mask, Some(seen))?;
     }
     if wants(call, 3) {
@@ -164,9 +191,14 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// The attribute, or one over the root of a row's length.
 fn scale_or(call: &Call<'_>, q: &Operand) -> f32 {
-    let width = q.shape().last().copied().unwrap_or(1).max(1);
     match call.node.attrs.contains_key("scale") {
         true => call.float("scale", 1.0),
-        false => 1.0 / (width as f32).sqrt(),
+        false => scale_of(q),
     }
+}
+
+/// One over the root of a row's length.
+fn scale_of(q: &Operand) -> f32 {
+    let width = q.shape().last().copied().unwrap_or(1).max(1);
+    1.0 / (width as f32).sqrt()
 }

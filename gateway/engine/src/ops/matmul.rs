@@ -18,21 +18,26 @@ fn matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     Ok(vec![product(call.builder, &a, &b)?])
 }
 
+/// A product of matrices that may be stored with their first axis among the last two
+/// (`transBatch…`), or with those exchanged (`trans…`).
 fn fused_matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let turned = |x: Operand, on: bool| {
+    let turned = |x: Operand, batch_last: bool, exchanged: bool| {
         let rank = x.shape().len();
-        if !on || rank < 2 {
+        if rank < 2 {
             return x;
         }
         let mut perm: Vec<usize> = (0..rank).collect();
-        perm.swap(rank - 1, rank - 2);
+        if batch_last {
+            perm[..rank - 1].rotate_left(1);
+        }
+        if exchanged {
+            perm.swap(rank - 1, rank - 2);
+        }
         Builder::transpose(&x, &perm)
     };
-    if call.flag("transBatchA", false) || call.flag("transBatchB", false) {
-        return Err(OpError::Unsupported("a transposed batch".to_owned()));
-    }
-    let a = turned(call.input(0)?, call.flag("transA", false));
-    let b = turned(call.input(1)?, call.flag("transB", false));
+    let flag = |name: &str| call.flag(name, false);
+    let a = turned(call.input(0)?, flag("transBatchA"), flag("transA"));
+    let b = turned(call.input(1)?, flag("transBatchB"), flag("transB"));
     let product = product(call.builder, &a, &b)?;
     Ok(vec![scale(call.builder, &product, call.float("alpha", 1.0))?])
 }

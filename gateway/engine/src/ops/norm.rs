@@ -98,7 +98,7 @@ fn line(
 }
 
 /// Rows of `cols` elements, normalised, with the shape of `x`.
-fn rows(
+pub(super) fn rows(
     builder: &mut Builder,
     kind: norm::Kind,
     x: &Operand,

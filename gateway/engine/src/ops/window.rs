@@ -128,7 +128,7 @@ fn planes(shape: &[usize]) -> [usize; 4] {
     }
 }
 
-fn conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+pub(super) fn conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (x, weights) = (call.input(0)?, call.input(1)?);
     for (what, operand) in [("input 0", &x), ("input 1", &weights)] {
         if operand.scalar() != Scalar::F32 {

@@ -1,5 +1,6 @@
 use gw_shaders::attention::{Mask, MaskView, Rows, Spec, reference, variants};
 use gw_shaders::data::Data;
+use gw_shaders::linear_attention::{self, Beta, Decay};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -145,5 +146,67 @@ fn a_query_without_keys_gives_nan_or_zeros() {
         let spec = Spec { mask: Mask::Additive(view), ..spec };
         let inputs = [operands(&spec, 7), vec![Data::F32(least)]].concat();
         check(&spec, &inputs);
+    }
+}
+
+#[test]
+fn states_agree_under_every_rule() {
+    // Sums of a few dozen products, carried over a few tokens.
+    let tolerance = Tolerance::of(1e-5, 2e-5);
+    let mut random = Random::new(11);
+    for (batch, length, kv_heads, group, key_dim, value_dim) in
+        [(1, 1, 1, 1, 1, 1), (2, 5, 3, 2, 8, 12), (1, 0, 2, 1, 4, 4), (1, 9, 1, 4, 33, 65)]
+    {
+        for (decay, beta) in [
+            (Decay::None, Beta::None),
+            (Decay::Head, Beta::None),
+            (Decay::Key, Beta::Head),
+            (Decay::None, Beta::Token),
+            (Decay::Head, Beta::Head),
+        ] {
+            for past in [false, true] {
+                let scale = 0.5;
+                let spec = linear_attention::Spec {
+                    batch,
+                    length,
+                    kv_heads,
+                    group,
+                    key_dim,
+                    value_dim,
+                    scale,
+                    past,
+                    decay,
+                    beta,
+                };
+                let places = (batch * length * kv_heads) as usize;
+                let (rows, cols) = (key_dim as usize, value_dim as usize);
+                // Keys of length about one, as the rules that correct ask for.
+                let short = |data: Data| {
+                    let by = 1.0 / (key_dim as f32).sqrt();
+                    Data::F32(data.f32().iter().map(|value| value * by).collect())
+                };
+                let mut inputs = vec![
+                    random.floats(places * group as usize * rows),
+                    short(random.floats(places * rows)),
+                    random.floats(places * cols),
+                ];
+                if past {
+                    inputs.push(random.floats((batch * kv_heads) as usize * rows * cols));
+                }
+                match decay {
+                    Decay::None => {}
+                    Decay::Head => inputs.push(random.floats(places)),
+                    Decay::Key => inputs.push(random.floats(places * rows)),
+                }
+                match beta {
+                    Beta::None => {}
+                    Beta::Token => inputs.push(random.floats((batch * length) as usize)),
+                    Beta::Head => inputs.push(random.floats(places)),
+                }
+                let expected = linear_attention::reference(&spec, &inputs);
+                let ways = |caps: &_| linear_attention::variants(&spec, caps);
+                agree(ways, &inputs, &[expected], tolerance);
+            }
+        }
     }
 }

@@ -17,9 +17,9 @@ pub(super) fn scatter(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let at = axis(call.int("axis", -2), dims.len())?;
     let mut fits = dims.clone();
     fits[at] = update.shape().get(at).copied().unwrap_or(0);
-    let circular = match call.text("mode", "linear").as_str() {
-        "linear" => false,
-        "circular" => true,
+    let rest = match call.text("mode", "linear").as_str() {
+        "linear" => Rest::Stays,
+        "circular" => Rest::Around,
         other => return Err(OpError::Unsupported(format!("mode `{other}`"))),
     };
     if at == 0 || update.shape() != fits || fits[at] > dims[at] || update.dtype != cache.dtype {
@@ -31,7 +31,18 @@ pub(super) fn scatter(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         Some(starts) => starts,
         None => call.builder.ints(&[1], &[0])?,
     };
-    Ok(vec![written(call.builder, &cache, &update, at, &starts, circular)?])
+    Ok(vec![written(call.builder, &cache, &update, at, &starts, rest)?])
+}
+
+/// What becomes of the cache behind an update.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It stays; the update goes on at the front where it reaches the end.
+    Around,
+    /// It stays.
+    Stays,
+    /// It becomes 0.
+    Zero,
 }
 
 /// The cache with `update` at `starts [batch]` along `at`.
@@ -41,7 +52,7 @@ pub(super) fn written(
     update: &Operand,
     at: usize,
     starts: &Operand,
-    circular: bool,
+    rest: Rest,
 ) -> Result<Operand, OpError> {
     let dims = cache.shape();
     let (length, count) = (dims[at], update.shape()[at]);
@@ -57,18 +68,47 @@ pub(super) fn written(
     let starts = builder.reshape(starts, &[starts.layout.elements(), 1, 1])?;
     // Which row of the update each row of the cache takes, where it takes one.
     let place = gather::steps(builder, 3, 2, length, 1)?;
-    let narrow = |size: usize| {
-        i32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^31", size))
-    };
     let mut formula = Formula::new(&[Scalar::I32; 2]);
-    let mut offset = formula.sub(0, 1);
-    if circular {
+    let offset = formula.sub(0, 1);
+    if rest == Rest::Around {
         let around = formula.int(narrow(length)?);
-        offset = formula.bin(Binary::Mod, offset, around);
+        formula.bin(Binary::Mod, offset, around);
     }
-    debug_assert_eq!(offset, formula.0.output);
     let row = builder.pointwise(&formula.0, &[place, starts], DType::I64)?;
     let row = builder.expand(&row, &[batch, groups, length])?;
+    let new = taken(builder, update, &row, count, inner)?;
+    let flat = [batch, groups, length, inner];
+    let old = builder.reshape(cache, &flat)?;
+    let row = builder.reshape(&row, &[batch, groups, length, 1])?;
+    let mut formula = Formula::new(&[Scalar::I32, cache.scalar(), cache.scalar()]);
+    let (zero, count) = (formula.int(0), formula.int(narrow(count)?));
+    let low = formula.bin(Binary::GreaterOrEqual, 0, zero);
+    let high = formula.bin(Binary::Less, 0, count);
+    let left = match rest {
+        Rest::Around | Rest::Stays => 2,
+        Rest::Zero => {
+            let nothing = formula.0.constant(cache.scalar(), 0.0);
+            formula.select(high, 2, nothing)
+        }
+    };
+    let is_new = formula.bin(Binary::And, low, high);
+    formula.select(is_new, 1, left);
+    let result = builder.pointwise(&formula.0, &[row, new, old], cache.dtype)?;
+    builder.reshape(&result, &dims)
+}
+
+/// The rows of `update` that `row [batch, groups, length]` names, `[batch, groups, length,
+/// inner]`; those beyond its ends are its first and last.
+fn taken(
+    builder: &mut Builder,
+    update: &Operand,
+    row: &Operand,
+    count: usize,
+    inner: usize,
+) -> Result<Operand, OpError> {
+    let [batch, groups, length] = row.shape()[..] else {
+        return Err(OpError::mismatch("rows", "3 axes", Shape::from(row.shape())));
+    };
     let mut formula = Formula::new(&[Scalar::I32; 3]);
     let (zero, last) = (formula.int(0), formula.int(narrow(count)? - 1));
     let low = formula.bin(Binary::Max, 0, zero);
@@ -80,16 +120,9 @@ pub(super) fn written(
     let index = builder.pointwise(&formula.0, &[row.clone(), entry, group], DType::I64)?;
     let rows = builder.reshape(update, &[1, batch * groups * count, inner])?;
     let new = gather::take(builder, &rows, &index)?;
-    let flat = [batch, groups, length, inner];
-    let new = builder.reshape(&new, &flat)?;
-    let old = builder.reshape(cache, &flat)?;
-    let row = builder.reshape(&row, &[batch, groups, length, 1])?;
-    let mut formula = Formula::new(&[Scalar::I32, cache.scalar(), cache.scalar()]);
-    let (zero, count) = (formula.int(0), formula.int(narrow(count)?));
-    let low = formula.bin(Binary::GreaterOrEqual, 0, zero);
-    let high = formula.bin(Binary::Less, 0, count);
-    let is_new = formula.bin(Binary::And, low, high);
-    formula.select(is_new, 1, 2);
-    let result = builder.pointwise(&formula.0, &[row, new, old], cache.dtype)?;
-    builder.reshape(&result, &dims)
+    builder.reshape(&new, &[batch, groups, length, inner])
+}
+
+fn narrow(size: usize) -> Result<i32, OpError> {
+    i32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^31", size))
 }

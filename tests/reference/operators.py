@@ -1,0 +1,221 @@
+"""Outputs of single operators by ONNX Runtime, for gateway/engine/tests/models/operators.rs.
+
+usage: operators.py > gateway/engine/tests/models/operators.json
+
+Floats are made from their names by a formula that the test repeats. Needs the PyPI packages
+`onnx` and `onnxruntime`.
+"""
+
+import json
+import math
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+cases = []
+
+
+def noise(name: str, dims: list[int]) -> np.ndarray:
+    """Floats in [-1, 1): FNV-1a for the seed, then the generator of Numerical Recipes."""
+    state = 0x811C9DC5
+    for byte in name.encode():
+        state = (state ^ byte) * 0x01000193 & 0xFFFFFFFF
+    values = []
+    for _ in range(math.prod(dims)):
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        values.append((state >> 8) / (1 << 23) - 1)
+    return np.array(values, np.float32).reshape(dims)
+
+
+def case(name, op, inputs, outputs=(0,), domain="com.microsoft", opset=17, known=(), **attributes):
+    """`inputs` are dims of floats, arrays of integers, or None; `known` ones are in the file."""
+    feeds, files, recorded = {}, [], []
+    for place, given in enumerate(inputs):
+        if given is None:
+            recorded.append(None)
+            continue
+        if isinstance(given, np.ndarray):
+            array = given
+            values = {"ints": [int(value) for value in given.ravel()]}
+        else:
+            array, values = noise(f"{name} {place}", given), {}
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        recorded.append({"type": kind, "dims": list(array.shape), "known": place in known, **values})
+        feeds[f"i{place}"] = array
+    named = lambda place: f"o{place}" if place in outputs else ""
+    names = ["" if given is None else f"i{place}" for place, given in enumerate(inputs)]
+    made = [named(place) for place in range(max(outputs) + 1)]
+    node = helper.make_node(op, names, made, domain=domain, **attributes)
+    declared = []
+    for name_, array in feeds.items():
+        if int(name_[1:]) in known:
+            files.append(onnx.numpy_helper.from_array(array, name_))
+        else:
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            declared.append(helper.make_tensor_value_info(name_, kind, array.shape))
+    due = [helper.make_empty_tensor_value_info(named(place)) for place in outputs]
+    graph = helper.make_graph([node], "graph", declared, due, files)
+    opsets = [helper.make_opsetid("", opset)]
+    if domain:
+        opsets.append(helper.make_opsetid(domain, 1))
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = {entry.name for entry in session.get_inputs()}
+    results = session.run(None, {key: value for key, value in feeds.items() if key in given})
+    cases.append(
+        {
+            "name": name,
+            "op": op,
+            "domain": domain,
+            "opset": opset,
+            "attributes": attributes,
+            "inputs": recorded,
+            "outputs": [
+                {
+                    "place": place,
+                    "dims": list(result.shape),
+                    "values": [float(f"{float(value):.6g}") for value in result.ravel()],
+                }
+                for place, result in zip(outputs, results)
+            ],
+        }
+    )
+
+
+def i32(values) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def i64(values) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def multi_head() -> None:
+    op, q, k, v = "MultiHeadAttention", [2, 3, 8], [2, 5, 8], [2, 5, 12]
+    case("heads", op, [q, k, v], num_heads=2)
+    case("heads, bias", op, [q, k, v, [28]], num_heads=2, scale=0.3)
+    case("heads, lengths", op, [q, k, v, None, i32([3, 5])], num_heads=2)
+    ragged = i32([[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]])
+    case("heads, padding", op, [q, k, v, None, ragged, [1, 2, 3, 5]], num_heads=2)
+    none = i32([[0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    case("heads, nothing but padding", op, [q, k, v, None, none], num_heads=2)
+    past = [2, 2, 2, 4]
+    inputs = [q, q, q, None, ragged, None, past, past]
+    case("heads, past", op, inputs, (0, 1, 2), num_heads=2, unidirectional=1)
+    case("heads, keys by head", op, [q, [2, 2, 5, 4], [2, 2, 5, 4], [24]], num_heads=2)
+
+
+def merged() -> None:
+    op, x, weights, bias = "Attention", [2, 3, 5], [5, 24], [24]
+    case("merged", op, [x, weights, bias], num_heads=2)
+    case("merged, ends and starts", op, [x, weights, bias, i32([2, 3, 1, 0])], num_heads=2)
+    case("merged, one mask", op, [x, weights, None, i32([[1], [1]])], num_heads=2)
+    cells = i32([[[1, 0, 0], [1, 1, 0], [0, 1, 1]], [[1, 1, 1], [0, 0, 1], [0, 1, 0]]])
+    case("merged, cells", op, [x, weights, bias, cells], num_heads=2, mask_filter_value=-3.0)
+    past = [2, 2, 2, 2, 4]
+    mask = i32([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
+    inputs = [x, weights, bias, mask, past]
+    case("merged, past", op, inputs, (0, 1), num_heads=2, unidirectional=1, scale=0.5)
+    sizes = {"num_heads": 2, "qkv_hidden_sizes": [8, 8, 4]}
+    case("merged, sizes", op, [x, [5, 20], [20], None, None, [2, 2, 3, 3]], **sizes)
+
+
+def grouped() -> None:
+    table = [16, 8]
+
+    def one(name, length, past, total, last, more=(), packed=False, **attributes):
+        q, k = [2, length, 64], [2, length, 32]
+        cache = [2, 2, past, 16]
+        first = [[2, length, 128], None, None] if packed else [q, k, k]
+        inputs = [*first, cache, cache, i32(last), i32(total), *more]
+        heads = {"num_heads": 4, "kv_num_heads": 2}
+        known = (6,)
+        case(name, "GroupQueryAttention", inputs, (0, 1, 2), known=known, **heads, **attributes)
+
+    rotary = {"more": (table, table), "do_rotary": 1}
+    one("groups, ragged start", 3, 0, 3, [2, 1], **rotary)
+    one("groups, packed", 2, 0, 2, [1, 1], packed=True, rotary_interleaved=1, **rotary)
+    one("groups, next", 1, 4, 5, [4, 2], **rotary)
+    one("groups, a cache with room", 1, 6, 4, [3, 2], **rotary)
+    one("groups, window", 4, 0, 4, [3, 3], local_window_size=2)
+    one("groups, window of the next", 1, 4, 5, [4, 3], local_window_size=2)
+    one("groups, softcap", 3, 0, 3, [2, 2], softcap=0.5, scale=0.7)
+    one("groups, smooth", 2, 0, 2, [1, 1], smooth_softmax=1)
+    sink = (None, None, None, [2, 1, 1, 5], [4])
+    one("groups, bias and sink", 1, 4, 5, [4, 3], sink)
+    one("groups, both ways", 3, 0, 3, [2, 1], causal=0)
+
+
+def others() -> None:
+    places = i64([[0, 1, 2], [4, 5, 3]])
+    case("rotary", "RotaryEmbedding", [[2, 3, 16], places, [8, 4], [8, 4]])
+    case("rotary from", "RotaryEmbedding", [[2, 3, 16], i64([2]), [8, 4], [8, 4]], interleaved=1)
+    part = {"num_heads": 2, "rotary_embedding_dim": 4}
+    case("rotary part", "RotaryEmbedding", [[2, 3, 16], i64([2]), [8, 2], [8, 2]], **part)
+    row = [2, 3, 8]
+    case("skip", "SkipLayerNormalization", [row, row, [8], [8], [8]], (0, 3))
+    case("skip of one", "SkipLayerNormalization", [row, [3, 8], [8]], epsilon=0.1)
+    case("skip rms", "SkipSimplifiedLayerNormalization", [row, row, [8], [8]], (0, 3))
+    words, segments = i32([[1, 3, 2], [0, 1, 1]]), i32([[0, 1, 1], [0, 0, 1]])
+    tables = [[5, 8], [4, 8], [2, 8], [8], [8]]
+    mask, order = i32([[1, 1, 0], [1, 1, 1]]), i32([[3, 2, 1]])
+    embed = "EmbedLayerNormalization"
+    case("embed", embed, [words, segments, *tables, mask], (0, 1, 2))
+    bare = [words, None, [5, 8], [4, 8], None, [8], [8], None, order]
+    case("embed without segments", embed, bare, (0, 1), epsilon=0.01)
+    case("quick gelu", "QuickGelu", [[2, 8]], alpha=1.3)
+    case("bias gelu", "BiasGelu", [row, [8]])
+    case("fast gelu", "FastGelu", [row, [8]])
+    for name, values in [("LeakyRelu", [0.2]), ("Clip", [-0.5, 0.5]), ("HardSigmoid", [0.3, 0.4])]:
+        chosen = {"activation": name, "activation_params": values}
+        case(f"conv {name}", "FusedConv", [[1, 2, 5, 5], [3, 2, 3, 3], [3]], **chosen)
+    inputs = [[1, 2, 5, 5], [3, 2, 3, 3], [3], [1, 3, 3, 3]]
+    case("conv and sum", "FusedConv", inputs, activation="Relu")
+    turned = {"transA": 1, "transBatchA": 1, "transBatchB": 1, "alpha": 0.5}
+    case("turned batches", "FusedMatMul", [[4, 2, 3], [4, 2, 5]], **turned)
+
+
+def standard() -> None:
+    q, k = [2, 4, 3, 8], [2, 2, 6, 8]
+    seen = np.ones((3, 6), bool)
+    seen[1] = False
+    new = {"domain": "", "opset": 24}
+    case("hidden row", "Attention", [q, k, k, seen], **new)
+    case("hidden row, capped", "Attention", [q, k, k, seen], softcap=0.5, **new)
+    counts = [None, None, None, i64([4, 6])]
+    case("lengths", "Attention", [q, k, k, *counts], **new)
+    case("causal lengths", "Attention", [q, k, k, *counts], is_causal=1, **new)
+    wide, narrow = [1, 2, 3, 300], [1, 2, 4, 5]
+    case("long rows", "Attention", [wide, [1, 2, 4, 300], narrow], is_causal=1, **new)
+    old = {"domain": "", "opset": 17}
+    norm = "LayerNormalization"
+    case("weights of rows", norm, [[2, 3, 4], [2, 1, 4], [1, 3, 1]], axis=-1, **old)
+    case("no bias", norm, [[2, 3, 4], [3, 4]], (0, 1, 2), axis=1, **old)
+    case("hardmax", "Hardmax", [[2, 3, 4]], axis=1, domain="", opset=11)
+    case("batch of rows", "BatchNormalization", [[2, 3], [3], [3], [3], [3]], **old, epsilon=2.0)
+    target = i64([[0, -7, 2, 1], [1, 1, 0, 2]])
+    for reduction in ["none", "sum", "mean"]:
+        reduced = {"reduction": reduction, "ignore_index": -7, "domain": "", "opset": 13}
+        loss = "SoftmaxCrossEntropyLoss"
+        case(f"loss {reduction}", loss, [[2, 3, 4], target, [3]], (0, 1), **reduced)
+
+
+def main() -> None:
+    multi_head()
+    merged()
+    grouped()
+    others()
+    standard()
+    lines = ",\n".join(json.dumps(entry) for entry in cases)
+    sys.stdout.write(f'{{"cases": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()
