@@ -8,7 +8,7 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`conv`], [`pool`], [`lrn`].
+//!   [`gather`], [`conv`], [`pool`], [`fold`], [`resample`], [`lrn`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -39,6 +39,7 @@ pub mod attention;
 pub mod conv;
 pub mod data;
 pub mod expr;
+pub mod fold;
 pub mod gather;
 pub mod gemm;
 pub mod kernel;

@@ -1,9 +1,10 @@
 //! From a [`Net`] to a [`Plan`]: every node becomes a dispatch of its kernel family.
 //!
-//! - [`families`]: one function per kind of node. [`constants`]: weights in device form.
+//! - [`families`]: one function per kind of node; [`windows`]: those of spatial axes. [`constants`]: weights in device form.
 
 mod constants;
 mod families;
+mod windows;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::{Caps, Dispatch};
@@ -86,6 +87,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Gather { .. } => "gather",
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
+        Kind::Fold(_) => "fold",
         Kind::Resample => "resample",
         Kind::Lrn { .. } => "lrn",
     }

@@ -93,8 +93,10 @@ pub(crate) enum Kind {
     /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
     /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
-    /// `[n, c, h, w]` to `[n, c, oh, ow]`.
-    Pool { kind: pool::Kind, window: Window },
+    /// `[planes, d, h, w]` to `[planes, od, oh, ow]`.
+    Pool { kind: pool::Kind, window: Window<3> },
+    /// `[planes, kd, kh, kw, d, h, w]`, the taps of each window, to `[planes, od, oh, ow]`.
+    Fold(Window<3>),
     /// x `[outer, axis, inner]`, places and weights `[count, taps]`; output
     /// `[outer, count, inner]`.
     Resample,
@@ -132,21 +134,21 @@ pub(crate) enum MaskKind {
     Additive,
 }
 
-/// The window of a convolution or pooling, as (height, width) pairs.
+/// The window of a convolution or pooling: one number per axis, the innermost last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) kernel: [u32; 2],
-    pub(crate) strides: [u32; 2],
-    pub(crate) dilations: [u32; 2],
-    pub(crate) pads_begin: [u32; 2],
-    pub(crate) pads_end: [u32; 2],
+pub(crate) struct Window<const N: usize> {
+    pub(crate) kernel: [u32; N],
+    pub(crate) strides: [u32; N],
+    pub(crate) dilations: [u32; N],
+    pub(crate) pads_begin: [u32; N],
+    pub(crate) pads_end: [u32; N],
 }
 
 /// See [`Kind::Conv`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conv {
     pub(crate) groups: u32,
-    pub(crate) window: Window,
+    pub(crate) window: Window<2>,
     /// Input 0 is the sum, the others are the epilogue's inputs.
     pub(crate) epilogue: Expr,
 }

@@ -12,10 +12,13 @@ mod gather;
 mod layout;
 mod matmul;
 mod norm;
+mod pad;
+mod pool;
 mod quant;
 mod reduce;
 mod resize;
 mod shape;
+mod transposed;
 mod window;
 
 use std::collections::HashMap;
@@ -44,10 +47,13 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("layout", layout::OPS),
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
+    ("pad", pad::OPS),
+    ("pool", pool::OPS),
     ("quant", quant::OPS),
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
     ("shape", shape::OPS),
+    ("transposed", transposed::OPS),
     ("window", window::OPS),
 ];
 

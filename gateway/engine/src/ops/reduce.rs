@@ -78,7 +78,7 @@ fn global(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// Folds `reduced`, which is in ascending order.
-fn over(
+pub(super) fn over(
     builder: &mut Builder,
     op: Op,
     x: &Operand,
