@@ -8,7 +8,8 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`conv`], [`pool`], [`fold`], [`resample`], [`lrn`].
+//!   [`gather`], [`conv`], [`pool`], [`fold`], [`resample`],
+//!   [`sample`], [`roi`], [`lrn`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -50,4 +51,6 @@ pub mod pointwise;
 pub mod pool;
 pub mod reduce;
 pub mod resample;
+pub mod roi;
+pub mod sample;
 pub mod softmax;
