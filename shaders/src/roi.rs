@@ -110,8 +110,7 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
         for channel in 0..spec.channels {
             let known = u32::try_from(batch).ok().filter(|&batch| batch < spec.batch);
             let plane = known.map(|batch| (batch * spec.channels + channel) as usize * size);
-            for (y, x) in
-                (0..spec.output[0]).flat_map(|y| (0..spec.output[1]).map(move |x| (y, x)))
+            for (y, x) in (0..spec.output[0]).flat_map(|y| (0..spec.output[1]).map(move |x| (y, x)))
             {
                 let plane = plane.map(|at| &data[at..at + size]);
                 out.push(plane.map_or(0.0, |plane| bin(spec, plane, corners, [y, x])));
@@ -126,8 +125,8 @@ fn bin(spec: &Spec, plane: &[f32], corners: &[f32], at: [u32; 2]) -> f32 {
     let Kind::Align { max, ratio, half_pixel } = spec.kind else {
         let covered = |axis: usize| {
             let (low, high) = along(axis);
-            let start = (low * spec.scale + 0.5).floor();
-            let extent = ((high * spec.scale + 0.5).floor() - start + 1.0).max(1.0);
+            let start = (low * spec.scale).round();
+            let extent = ((high * spec.scale).round() - start + 1.0).max(1.0);
             let size = extent / spec.output[axis] as f32;
             let end = spec.input[axis] as f32;
             let first = ((at[axis] as f32 * size).floor() + start).clamp(0.0, end);

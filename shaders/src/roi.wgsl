@@ -123,12 +123,17 @@ fn finish_max(total: f32, seen: f32, count: f32) -> f32 {
 
 // Whole elements from `x` to `y` that a bin covers.
 fn covered(low: f32, high: f32, at: f32, bins: u32, size: u32) -> vec2<u32> {
-    let start = floor(low * params.scale + 0.5);
-    let extent = max(floor(high * params.scale + 0.5) - start + 1.0, 1.0);
+    let start = rounded(low * params.scale);
+    let extent = max(rounded(high * params.scale) - start + 1.0, 1.0);
     let bin = extent / f32(bins);
     let first = clamp(floor(at * bin) + start, 0.0, f32(size));
     let end = clamp(ceil((at + 1.0) * bin) + start, 0.0, f32(size));
     return vec2(min(u32(first), size), min(u32(end), size));
+}
+
+// Halves go away from zero.
+fn rounded(x: f32) -> f32 {
+    return sign(x) * floor(abs(x) + 0.5);
 }
 
 fn roi_pool(group: u32, lane: u32) {

@@ -146,9 +146,12 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     for plane in 0..spec.planes {
         for point in 0..spec.points {
             let base = (plane / spec.shared.max(1) * spec.points + point) * spec.axes;
-            let at = [2, 1, 0].map(|axis: u32| {
-                if axis < spec.axes { points[(base + axis) as usize] } else { 0.0 }
-            });
+            let at =
+                [2, 1, 0].map(
+                    |axis: u32| {
+                        if axis < spec.axes { points[(base + axis) as usize] } else { 0.0 }
+                    },
+                );
             let places = [0, 1, 2].map(|axis| {
                 neighbours(spec, at[axis], spec.input[axis], 2 - axis as u32 >= spec.axes)
             });
@@ -156,8 +159,8 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
             for [z, y, x] in cells(spec.taps()) {
                 let taps = [places[0][z as usize], places[1][y as usize], places[2][x as usize]];
                 if let [(Some(z), a), (Some(y), b), (Some(x), c)] = taps {
-                    let row = (plane * size + z * spec.input[1] * spec.input[2])
-                        + y * spec.input[2];
+                    let row =
+                        (plane * size + z * spec.input[1] * spec.input[2]) + y * spec.input[2];
                     sum += a * b * c * f64::from(data[(row + x) as usize]);
                 }
             }
@@ -243,8 +246,7 @@ mod tests {
 
     #[test]
     fn reference_matches_a_table() {
-        let inputs =
-            [Data::F32(vec![10.0, 20.0, 40.0]), Data::F32(vec![0.5, -0.5, 1.5, 3.5])];
+        let inputs = [Data::F32(vec![10.0, 20.0, 40.0]), Data::F32(vec![0.5, -0.5, 1.5, 3.5])];
         let given = |mode, padding| reference(&spec(mode, padding), &inputs);
         assert_eq!(given(Mode::Linear, Padding::Zeros).f32(), [15.0, 5.0, 30.0, 0.0]);
         assert_eq!(given(Mode::Linear, Padding::Border).f32(), [15.0, 10.0, 30.0, 40.0]);

@@ -89,6 +89,8 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Pool { .. } => "pool",
         Kind::Fold(_) => "fold",
         Kind::Resample => "resample",
+        Kind::Sample { .. } => "sample",
+        Kind::Roi { .. } => "roi",
         Kind::Lrn { .. } => "lrn",
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod layout;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, reduce};
+use gw_shaders::{norm, pool, reduce, roi, sample};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -100,6 +100,11 @@ pub(crate) enum Kind {
     /// x `[outer, axis, inner]`, places and weights `[count, taps]`; output
     /// `[outer, count, inner]`.
     Resample,
+    /// Planes `[planes, d, h, w]`, points `[sets, points, axes]`; output `[planes, points]`.
+    Sample { mode: sample::Mode, padding: sample::Padding, units: sample::Units },
+    /// `[n, c, h, w]`, regions `[regions, 4 or 5]`, their batch entries `[regions]` where the
+    /// regions do not name them; output `[regions, c, oh, ow]`.
+    Roi { kind: roi::Kind, scale: f32 },
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }

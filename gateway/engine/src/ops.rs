@@ -17,6 +17,7 @@ mod pool;
 mod quant;
 mod reduce;
 mod resize;
+mod sample;
 mod shape;
 mod transposed;
 mod window;
@@ -52,6 +53,7 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("quant", quant::OPS),
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
+    ("sample", sample::OPS),
     ("shape", shape::OPS),
     ("transposed", transposed::OPS),
     ("window", window::OPS),

@@ -53,6 +53,8 @@ impl Lowering<'_> {
             Kind::Pool { kind, window } => self.pool(*kind, window, node),
             Kind::Fold(window) => self.fold(window, node),
             Kind::Resample => self.resample(node),
+            Kind::Sample { mode, padding, units } => self.sample(*mode, *padding, *units, node),
+            Kind::Roi { kind, scale } => self.roi(*kind, *scale, node),
             Kind::Lrn { size, alpha, beta, bias } => {
                 let [batch, channels, inner] = sizes(&node.inputs[0])?;
                 let (size, alpha, beta, bias) = (*size, *alpha, *beta, *bias);

@@ -1,6 +1,6 @@
 //! The kinds of node that read a neighbourhood along spatial axes.
 
-use gw_shaders::{conv, fold, pool, resample};
+use gw_shaders::{conv, fold, pool, resample, roi, sample};
 
 use super::Lowering;
 use super::families::sizes;
@@ -82,5 +82,28 @@ impl Lowering<'_> {
         let [count, taps] = sizes(&node.inputs[1])?;
         let spec = resample::Spec { outer, axis, inner, count, taps };
         self.dense_step(node, resample::dispatch(&spec, self.caps)?)
+    }
+    pub(super) fn sample(
+        &mut self,
+        mode: sample::Mode,
+        padding: sample::Padding,
+        units: sample::Units,
+        node: &Node,
+    ) -> Result<(), OpError> {
+        let [planes, d, h, w] = sizes(&node.inputs[0])?;
+        let [sets, points, axes] = sizes(&node.inputs[1])?;
+        // Without a set there is no plane, and no step.
+        let shared = planes / sets.max(1);
+        let input = [d, h, w];
+        let spec = sample::Spec { mode, padding, units, axes, planes, shared, points, input };
+        self.dense_step(node, sample::dispatch(&spec, self.caps)?)
+    }
+
+    pub(super) fn roi(&mut self, kind: roi::Kind, scale: f32, node: &Node) -> Result<(), OpError> {
+        let [batch, channels, h, w] = sizes(&node.inputs[0])?;
+        let [rois, _, rows, cols] = sizes(&node.output)?;
+        let (input, output) = ([h, w], [rows, cols]);
+        let spec = roi::Spec { kind, batch, channels, input, rois, output, scale };
+        self.dense_step(node, roi::dispatch(&spec, self.caps)?)
     }
 }
