@@ -19,11 +19,11 @@ fn sample_point(group: u32, lane: u32) {
     let corner = plane * params.in_d;
     var sum = 0.0;
     for (var k = 0u; k < TAPS_D; k++) {
-        let z = element(tap_place(z_at, k), params.in_d);
-        let z_weight = select(weight(z_at, k), 1.0, TAPS_D == 1u);
+        let z = select(element(tap_place(z_at, k), params.in_d), 0i, AXES < 3u);
+        let z_weight = select(weight(z_at, k), 1.0, AXES < 3u);
         for (var i = 0u; i < TAPS_H; i++) {
-            let y = element(tap_place(y_at, i), params.in_h);
-            let y_weight = select(weight(y_at, i), 1.0, TAPS_H == 1u) * z_weight;
+            let y = select(element(tap_place(y_at, i), params.in_h), 0i, AXES < 2u);
+            let y_weight = select(weight(y_at, i), 1.0, AXES < 2u) * z_weight;
             let row = ((corner + u32(z)) * params.in_h + u32(y)) * params.in_w;
             for (var j = 0u; j < TAPS_W; j++) {
                 let x = element(tap_place(x_at, j), params.in_w);

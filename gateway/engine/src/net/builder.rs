@@ -283,6 +283,11 @@ impl Builder {
         step: isize,
         count: usize,
     ) -> Result<Operand, OpError> {
+        if count == 0 {
+            let mut shape = x.shape();
+            shape[axis] = 0;
+            return self.empty(&shape, x.dtype);
+        }
         if let Some(layout) = x.layout.sliced(axis, start, step, count) {
             return Ok(x.with_layout(layout));
         }

@@ -134,8 +134,10 @@ fn spreads(call: &Call<'_>, dims: &[usize], kernel: &[usize]) -> Result<Vec<Spre
         };
         let output = match wanted {
             Some(output) => {
-                // Where more is asked for than windows cover, the rest stays zero.
-                let pads = covered.saturating_sub(output);
+                // Where the rest would lie, before or after, ONNX does not say.
+                let given = format!("{output} elements for {covered} that windows cover");
+                let pads = covered.checked_sub(output);
+                let pads = pads.ok_or_else(|| OpError::mismatch("the output", "no more", given))?;
                 (axis.pad_begin, axis.pad_end) = halves(pads, mode == "SAME_UPPER");
                 output
             }
