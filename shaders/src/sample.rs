@@ -177,7 +177,7 @@ fn neighbours(spec: &Spec, at: f32, size: u32, is_absent: bool) -> Vec<(Option<u
     }
     let length = size as f32;
     let at = match spec.units {
-        Units::Corners => (at + 1.0) / 2.0 * (length - 1.0),
+        Units::Corners => f32::midpoint(at, 1.0) * (length - 1.0),
         Units::Halves => ((at + 1.0) * length - 1.0) / 2.0,
         Units::Elements => at,
     };

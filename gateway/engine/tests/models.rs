@@ -23,3 +23,5 @@ mod onnx;
 mod run;
 #[path = "models/shapes.rs"]
 mod shapes;
+#[path = "models/windows.rs"]
+mod windows;

@@ -235,7 +235,7 @@ impl Convolution<'_> {
         let x = super::pad::constant(builder, x, &pads, &super::pad::Fill::Number(0.0))?;
         let kernel = [first.kernel, first.dilation];
         let x = builder.windows(&x, 2, [count, first.stride], kernel)?;
-        let mut perm: Vec<usize> = (0..dims.len() + 1).collect();
+        let mut perm: Vec<usize> = (0..=dims.len()).collect();
         perm[1..4].copy_from_slice(&[2, 1, 3]);
         let x = Builder::transpose(&x, &perm);
         let mut merged = vec![dims[0].saturating_mul(count), dims[1].saturating_mul(first.kernel)];
