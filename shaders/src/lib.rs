@@ -8,7 +8,8 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`conv`], [`pool`], [`lrn`], [`linear_attention`], [`recurrent`], [`resample`].
+//!   [`gather`], [`conv`], [`pool`], [`fold`], [`resample`], [`sample`], [`roi`], [`lrn`],
+//!   [`linear_attention`], [`recurrent`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -39,6 +40,7 @@ pub mod attention;
 pub mod conv;
 pub mod data;
 pub mod expr;
+pub mod fold;
 pub mod gather;
 pub mod gemm;
 pub mod kernel;
@@ -51,4 +53,6 @@ pub mod pool;
 pub mod recurrent;
 pub mod reduce;
 pub mod resample;
+pub mod roi;
+pub mod sample;
 pub mod softmax;

@@ -6,44 +6,99 @@ fn pool_element(group: u32, lane: u32) {
         return;
     }
     let out_x = index % params.out_w;
-    let out_y = index / params.out_w % params.out_h;
-    let plane = index / params.out_w / params.out_h * params.in_h * params.in_w;
+    var rest = index / params.out_w;
+    let out_y = rest % params.out_h;
+    rest = rest / params.out_h;
+    let out_z = rest % params.out_d;
+    let plane = rest / params.out_d * params.in_d;
+    let front = i32(out_z * params.stride_d) - i32(params.pad_d);
     let top = i32(out_y * params.stride_h) - i32(params.pad_h);
     let left = i32(out_x * params.stride_w) - i32(params.pad_w);
     var total = start();
     var inside = 0u;
     var padded = 0u;
-    for (var i = 0u; i < params.kernel_h; i++) {
-        let y = top + i32(i * params.dilation_h);
-        for (var j = 0u; j < params.kernel_w; j++) {
-            let x_at = left + i32(j * params.dilation_w);
-            if (y >= 0i && y < i32(params.in_h) && x_at >= 0i && x_at < i32(params.in_w)) {
-                total = merge(total, x[plane + u32(y) * params.in_w + u32(x_at)]);
-                inside += 1u;
-            }
+    for (var k = 0u; k < params.kernel_d; k++) {
+        let z = front + i32(k * params.dilation_d);
+        for (var i = 0u; i < params.kernel_h; i++) {
+            let y = top + i32(i * params.dilation_h);
+            let row = ((plane + u32(z)) * params.in_h + u32(y)) * params.in_w;
+            let is_row = is_inside(z, params.in_d) && is_inside(y, params.in_h);
             // What lies beyond the padding (the last window of ceil_mode) never counts.
-            let below = y < i32(params.in_h + params.end_h);
-            let counts = below && x_at < i32(params.in_w + params.end_w);
-            padded += u32(counts);
+            let counts = z < i32(params.in_d + params.end_d) && y < i32(params.in_h + params.end_h);
+            for (var j = 0u; j < params.kernel_w; j++) {
+                let at = left + i32(j * params.dilation_w);
+                if (is_row && is_inside(at, params.in_w)) {
+                    total = merge(total, x[row + u32(at)], row + u32(at));
+                    inside += 1u;
+                }
+                padded += u32(counts && at < i32(params.in_w + params.end_w));
+            }
         }
     }
     result[index] = finish(total, inside, padded);
 }
 
-fn start_max() -> f32 {
-    return from_bits(0xff800000u);
+// A negative coordinate is a huge unsigned one.
+fn is_inside(at: i32, size: u32) -> bool {
+    return u32(at) < size;
+}
+
+fn start_lowest_f32() -> f32 {
+    return from_bits(params.lowest);
+}
+
+fn start_lowest_i32() -> i32 {
+    return bitcast<i32>(params.lowest);
+}
+
+fn merge_max_f32(total: f32, value: f32, place: u32) -> f32 {
+    return max_f32(total, value);
+}
+
+fn merge_max_i32(total: i32, value: i32, place: u32) -> i32 {
+    return max(total, value);
+}
+
+fn finish_as_it_is(total: Elem, inside: u32, padded: u32) -> Elem {
+    return total;
+}
+
+// The largest element so far, and where the first such element lies.
+struct Best {
+    value: Elem,
+    place: u32,
+}
+
+fn start_best() -> Best {
+    return Best(Elem(), 0xffffffffu);
+}
+
+fn merge_best(total: Best, value: Elem, place: u32) -> Best {
+    if (total.place == 0xffffffffu || value > total.value) {
+        return Best(value, place);
+    }
+    return total;
+}
+
+fn finish_place(total: Best, inside: u32, padded: u32) -> i32 {
+    if (inside == 0u) {
+        return -1i;
+    }
+    let x_at = total.place % params.in_w;
+    var rest = total.place / params.in_w;
+    let y = rest % params.in_h;
+    rest = rest / params.in_h;
+    let z = rest % params.in_d;
+    let plane = rest / params.in_d * (params.in_d * params.in_h * params.in_w);
+    return i32(plane + z * params.place_d + y * params.place_h + x_at * params.place_w);
 }
 
 fn start_sum() -> f32 {
     return 0.0;
 }
 
-fn merge_sum(total: f32, value: f32) -> f32 {
+fn merge_sum(total: f32, value: f32, place: u32) -> f32 {
     return total + value;
-}
-
-fn finish_max(total: f32, inside: u32, padded: u32) -> f32 {
-    return total;
 }
 
 fn finish_inside(total: f32, inside: u32, padded: u32) -> f32 {
@@ -52,4 +107,24 @@ fn finish_inside(total: f32, inside: u32, padded: u32) -> f32 {
 
 fn finish_padded(total: f32, inside: u32, padded: u32) -> f32 {
     return total / f32(max(padded, 1u));
+}
+
+fn merge_abs(total: f32, value: f32, place: u32) -> f32 {
+    return total + abs(value);
+}
+
+fn merge_square(total: f32, value: f32, place: u32) -> f32 {
+    return total + value * value;
+}
+
+fn finish_root(total: f32, inside: u32, padded: u32) -> f32 {
+    return sqrt(total);
+}
+
+fn merge_power(total: f32, value: f32, place: u32) -> f32 {
+    return total + pow_f32(abs(value), params.p);
+}
+
+fn finish_power(total: f32, inside: u32, padded: u32) -> f32 {
+    return pow_f32(total, 1.0 / params.p);
 }

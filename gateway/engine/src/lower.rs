@@ -1,9 +1,10 @@
 //! From a [`Net`] to a [`Plan`]: every node becomes a dispatch of its kernel family.
 //!
-//! - [`families`]: one function per kind of node. [`constants`]: weights in device form.
+//! - [`families`]: one function per kind of node; [`windows`]: those of spatial axes. [`constants`]: weights in device form.
 
 mod constants;
 mod families;
+mod windows;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::{Caps, Dispatch};
@@ -88,7 +89,10 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Gather { .. } => "gather",
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
+        Kind::Fold(_) => "fold",
         Kind::Resample => "resample",
+        Kind::Sample { .. } => "sample",
+        Kind::Roi { .. } => "roi",
         Kind::Lrn { .. } => "lrn",
         Kind::Recurrent(_) => "recurrent",
     }
@@ -271,8 +275,8 @@ impl<'a> Lowering<'a> {
             return Ok(PortSource::Constant(data));
         }
         if operand.layout.elements() == 0 {
-            let nothing = Tensor::new(operand.dtype, operand.shape(), Vec::new())?;
-            return Ok(PortSource::Constant(nothing));
+            let empty = Tensor::new(operand.dtype, operand.shape(), Vec::new())?;
+            return Ok(PortSource::Constant(empty));
         }
         let whole = operand.layout.elements() == self.net.tensor(operand.tensor).shape.elements();
         if let Some(buffer) = self.buffers[operand.tensor.0 as usize]

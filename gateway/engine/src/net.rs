@@ -15,7 +15,7 @@ pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{linear_attention, norm, pool, recurrent, reduce};
+use gw_shaders::{linear_attention, norm, pool, recurrent, reduce, roi, sample};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -100,14 +100,21 @@ pub(crate) enum Kind {
     /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
     /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
-    /// `[n, c, h, w]` to `[n, c, oh, ow]`.
-    Pool { kind: pool::Kind, window: Window },
+    /// `[planes, d, h, w]` to `[planes, od, oh, ow]`.
+    Pool { kind: pool::Kind, window: Window<3> },
+    /// `[planes, kd, kh, kw, d, h, w]`, the taps of each window, to `[planes, od, oh, ow]`.
+    Fold(Window<3>),
     /// x `[outer, axis, inner]`, places and weights `[count, taps]`; output
     /// `[outer, count, inner]`.
     Resample,
     /// x `[steps, batch, directions, hidden, gates]`, r `[directions, hidden, hidden, gates]`, what
     /// else [`recurrent::Spec`] lists; output `[steps + further rows, directions, batch, hidden]`.
     Recurrent(Recurrent),
+    /// Planes `[planes, d, h, w]`, points `[sets, points, axes]`; output `[planes, points]`.
+    Sample { mode: sample::Mode, padding: sample::Padding, units: sample::Units },
+    /// `[n, c, h, w]`, regions `[regions, 4 or 5]`, their batch entries `[regions]` where the
+    /// regions do not name them; output `[regions, c, oh, ow]`.
+    Roi { kind: roi::Kind, scale: f32 },
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }
@@ -156,21 +163,21 @@ pub(crate) enum MaskKind {
     Boolean,
 }
 
-/// The window of a convolution or pooling, as (height, width) pairs.
+/// The window of a convolution or pooling: one number per axis, the innermost last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) kernel: [u32; 2],
-    pub(crate) strides: [u32; 2],
-    pub(crate) dilations: [u32; 2],
-    pub(crate) pads_begin: [u32; 2],
-    pub(crate) pads_end: [u32; 2],
+pub(crate) struct Window<const N: usize> {
+    pub(crate) kernel: [u32; N],
+    pub(crate) strides: [u32; N],
+    pub(crate) dilations: [u32; N],
+    pub(crate) pads_begin: [u32; N],
+    pub(crate) pads_end: [u32; N],
 }
 
 /// See [`Kind::Conv`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conv {
     pub(crate) groups: u32,
-    pub(crate) window: Window,
+    pub(crate) window: Window<2>,
     /// Input 0 is the sum, the others are the epilogue's inputs.
     pub(crate) epilogue: Expr,
 }

@@ -15,12 +15,16 @@ mod layout;
 mod loss;
 mod matmul;
 mod norm;
+mod pad;
+mod pool;
 mod quant;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod shape;
 mod training;
+mod transposed;
 mod window;
 
 use std::collections::HashMap;
@@ -52,12 +56,16 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("loss", loss::OPS),
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
+    ("pad", pad::OPS),
+    ("pool", pool::OPS),
     ("quant", quant::OPS),
     ("recurrent", recurrent::OPS),
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
+    ("sample", sample::OPS),
     ("shape", shape::OPS),
     ("training", training::OPS),
+    ("transposed", transposed::OPS),
     ("window", window::OPS),
 ];
 

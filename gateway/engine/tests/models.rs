@@ -29,3 +29,5 @@ mod operators;
 mod run;
 #[path = "models/shapes.rs"]
 mod shapes;
+#[path = "models/windows.rs"]
+mod windows;

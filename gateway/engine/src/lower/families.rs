@@ -7,15 +7,13 @@ use gw_shaders::expr::Expr;
 use gw_shaders::gemm::{Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
-use gw_shaders::{
-    attention, conv, gather, gemm, linear_attention, lrn, norm, pool, reduce, resample, softmax,
-};
+use gw_shaders::{attention, gather, gemm, linear_attention, lrn, norm, reduce, softmax};
 use gw_tensor::Tensor;
 
 use super::{Lowering, offset, size, stride};
 use crate::error::OpError;
 use crate::net::layout::Layout;
-use crate::net::{Attention, Conv, Gemm, Kind, MaskKind, Node, Operand};
+use crate::net::{Attention, Gemm, Kind, MaskKind, Node, Operand};
 use crate::plan::BufferId;
 
 /// A constant whose elements repeat this much is not written out to be packed.
@@ -57,28 +55,11 @@ impl Lowering<'_> {
                 self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
             }
             Kind::Gather { quantised } => self.gather(*quantised, node),
-            Kind::Pool { kind, window } => {
-                let [n, c, h, w] = sizes(&node.inputs[0])?;
-                let [_, _, rows, cols] = sizes(&node.output)?;
-                let spec = pool::Spec {
-                    kind: *kind,
-                    planes: n.saturating_mul(c),
-                    input: [h, w],
-                    output: [rows, cols],
-                    kernel: window.kernel,
-                    strides: window.strides,
-                    pads_begin: window.pads_begin,
-                    pads_end: window.pads_end,
-                    dilations: window.dilations,
-                };
-                self.dense_step(node, pool::dispatch(&spec, self.caps)?)
-            }
-            Kind::Resample => {
-                let [outer, axis, inner] = sizes(&node.inputs[0])?;
-                let [count, taps] = sizes(&node.inputs[1])?;
-                let spec = resample::Spec { outer, axis, inner, count, taps };
-                self.dense_step(node, resample::dispatch(&spec, self.caps)?)
-            }
+            Kind::Pool { kind, window } => self.pool(*kind, window, node),
+            Kind::Fold(window) => self.fold(window, node),
+            Kind::Resample => self.resample(node),
+            Kind::Sample { mode, padding, units } => self.sample(*mode, *padding, *units, node),
+            Kind::Roi { kind, scale } => self.roi(*kind, *scale, node),
             Kind::Recurrent(kind) => self.recurrent(kind, node),
             Kind::Lrn { size, alpha, beta, bias } => {
                 let [batch, channels, inner] = sizes(&node.inputs[0])?;
@@ -90,7 +71,7 @@ impl Lowering<'_> {
     }
 
     /// A step of a kernel that takes every input dense.
-    fn dense_step(
+    pub(super) fn dense_step(
         &mut self,
         node: &Node,
         dispatch: gw_shaders::kernel::Dispatch,
@@ -169,7 +150,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn epilogue(
+    pub(super) fn epilogue(
         &mut self,
         expr: &Expr,
         further: &[Operand],
@@ -182,38 +163,6 @@ impl Lowering<'_> {
             bindings.push(buffer);
         }
         Ok(Epilogue { expr: expr.clone(), inputs })
-    }
-
-    fn conv(&mut self, kind: &Conv, node: &Node) -> Result<(), OpError> {
-        let [batch, channels_in, h, w] = sizes(&node.inputs[0])?;
-        let [_, channels_out, rows, cols] = sizes(&node.output)?;
-        let mut bindings = vec![self.dense(&node.inputs[0])?, self.dense(&node.inputs[1])?];
-        let per_group = channels_out / kind.groups;
-        let grouped = [batch, kind.groups, per_group, rows * cols].map(|size| size as usize);
-        let mut further = Vec::with_capacity(node.inputs.len() - 2);
-        for operand in &node.inputs[2..] {
-            let layout = operand.layout.reshaped(&grouped);
-            let layout = layout.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
-            further.push(operand.with_layout(layout));
-        }
-        let epilogue = self.epilogue(&kind.epilogue, &further, &mut bindings)?;
-        bindings.push(self.buffer(node.output.tensor)?);
-        let spec = conv::Spec {
-            batch,
-            groups: kind.groups,
-            channels_in,
-            channels_out,
-            input: [h, w],
-            output: [rows, cols],
-            kernel: kind.window.kernel,
-            strides: kind.window.strides,
-            pads: kind.window.pads_begin,
-            dilations: kind.window.dilations,
-            epilogue,
-        };
-        let dispatch = conv::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
-        Ok(())
     }
 
     fn gather(&mut self, quantised: bool, node: &Node) -> Result<(), OpError> {
@@ -300,7 +249,7 @@ impl Lowering<'_> {
 }
 
 /// The sizes of an operand that has `N` axes.
-fn sizes<const N: usize>(operand: &Operand) -> Result<[u32; N], OpError> {
+pub(super) fn sizes<const N: usize>(operand: &Operand) -> Result<[u32; N], OpError> {
     let shape = operand.shape();
     let mut sizes = [0; N];
     debug_assert_eq!(shape.len(), N, "the kind of the node says how many axes there are");

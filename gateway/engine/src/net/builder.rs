@@ -299,11 +299,32 @@ impl Builder {
         step: isize,
         count: usize,
     ) -> Result<Operand, OpError> {
+        if count == 0 {
+            let mut shape = x.shape();
+            shape[axis] = 0;
+            return self.empty(&shape, x.dtype);
+        }
         if let Some(layout) = x.layout.sliced(axis, start, step, count) {
             return Ok(x.with_layout(layout));
         }
         let dense = self.copy(x)?;
         let layout = dense.layout.sliced(axis, start, step, count);
+        Ok(dense.with_layout(layout.expect("an axis of a dense layout has one stride")))
+    }
+
+    /// [`Layout::windows`] of `axis`, of a copy where they are no view.
+    pub(crate) fn windows(
+        &mut self,
+        x: &Operand,
+        axis: usize,
+        windows: [usize; 2],
+        kernel: [usize; 2],
+    ) -> Result<Operand, OpError> {
+        if let Some(layout) = x.layout.windows(axis, windows, kernel) {
+            return Ok(x.with_layout(layout));
+        }
+        let dense = self.copy(x)?;
+        let layout = dense.layout.windows(axis, windows, kernel);
         Ok(dense.with_layout(layout.expect("an axis of a dense layout has one stride")))
     }
 
@@ -320,11 +341,11 @@ impl Builder {
     /// The operands one after another along `axis`; the caller has checked the other axes.
     pub(crate) fn concat(&mut self, parts: &[Operand], axis: usize) -> Result<Operand, OpError> {
         let first = parts.first().ok_or_else(|| OpError::Missing("input 0".to_owned()))?;
+        let mut shape = first.shape();
+        shape[axis] = parts.iter().map(|part| part.shape()[axis]).fold(0, usize::saturating_add);
+        let dtype = first.dtype;
         let parts: Vec<&Operand> = parts.iter().filter(|part| part.layout.elements() > 0).collect();
         let [alone] = parts.as_slice() else {
-            let dtype = first.dtype;
-            let mut shape = first.shape();
-            shape[axis] = parts.iter().map(|part| part.shape()[axis]).sum();
             let elements = check_size(&shape)?;
             if elements <= FOLD_AT_ONCE_MAX && parts.iter().all(|part| self.net.is_constant(part)) {
                 return self.concat_constants(&parts, axis, &shape, dtype);

@@ -150,6 +150,29 @@ impl Layout {
         Some(sliced)
     }
 
+    /// `axis` as two: `count` windows `step` apart, each of `kernel` elements `dilation` apart;
+    /// the caller has checked that they exist. `None` where it needs a copy.
+    pub(crate) fn windows(
+        &self,
+        axis: usize,
+        [count, step]: [usize; 2],
+        [kernel, dilation]: [usize; 2],
+    ) -> Option<Self> {
+        let stride = match merge(self.axes[axis].iter().copied()).as_slice() {
+            [] => 0,
+            [factor] => factor.stride,
+            _ => return None,
+        };
+        let run = |size: usize, step: usize| -> Option<Vec<Factor>> {
+            let stride = stride.checked_mul(step.cast_signed())?;
+            Some(if size == 1 { Vec::new() } else { vec![Factor { size, stride }] })
+        };
+        let mut windows = self.clone();
+        windows.axes[axis] = run(count, step)?;
+        windows.axes.insert(axis + 1, run(kernel, dilation)?);
+        Some(windows)
+    }
+
     /// The view repeated to `shape` by the rules of ONNX; the caller has checked that it fits.
     pub(crate) fn expanded(&self, shape: &[usize]) -> Self {
         let missing = shape.len().saturating_sub(self.axes.len());

@@ -4,14 +4,12 @@ use gw_tensor::Shape;
 
 use super::{Call, Table, axes, axis, expect_rank, sizes};
 use crate::error::OpError;
+use crate::net::Operand;
 use crate::net::builder::{Builder, check_size};
-use crate::net::formula::Formula;
-use crate::net::{Kind, Operand, scalar};
 
 pub(super) const OPS: Table = &[
     ("Concat", concat),
     ("DepthToSpace", depth_to_space),
-    ("Pad", pad),
     ("Slice", slice),
     ("SpaceToDepth", space_to_depth),
     ("Split", split),
@@ -141,118 +139,6 @@ fn tile(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.builder.reshape(&x, &apart)?;
     let x = call.builder.expand(&x, &repeated)?;
     Ok(vec![call.builder.reshape(&x, &merged)?])
-}
-
-fn pad(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let mut x = call.input(0)?;
-    let rank = x.shape().len();
-    let pads = call.ints_or_input("pads", 1)?.ok_or_else(|| OpError::Missing("pads".to_owned()))?;
-    let given = match call.optional_ints(3)? {
-        Some(numbers) => {
-            numbers.iter().map(|&number| axis(number, rank)).collect::<Result<Vec<_>, _>>()?
-        }
-        None => (0..rank).collect(),
-    };
-    if pads.len() != 2 * given.len() {
-        return Err(OpError::mismatch("pads", format!("{} numbers", 2 * given.len()), pads.len()));
-    }
-    let mode = call.text("mode", "constant");
-    let (begins, ends) = pads.split_at(given.len());
-    // Negative pads cut; what remains to be done is then at least 0.
-    let mut add = vec![[0usize; 2]; rank];
-    for ((&at, &begin), &end) in given.iter().zip(begins).zip(ends) {
-        let size = x.shape()[at];
-        let cut = |pad: i64| usize::try_from(pad.min(0).unsigned_abs()).unwrap_or(usize::MAX);
-        let count = size.checked_sub(cut(begin)).and_then(|left| left.checked_sub(cut(end)));
-        let count = count.ok_or_else(|| OpError::mismatch("pads", "within the axis", begin))?;
-        x = call.builder.slice(&x, at, cut(begin), 1, count)?;
-        let grow = |pad: i64| usize::try_from(pad.max(0)).unwrap_or(usize::MAX);
-        add[at] = [grow(begin), grow(end)];
-    }
-    match mode.as_str() {
-        "constant" => Ok(vec![pad_constant(call, &x, &add)?]),
-        _ => {
-            for (at, &[begin, end]) in add.iter().enumerate() {
-                x = pad_axis(call.builder, &x, at, begin, end, &mode)?;
-            }
-            Ok(vec![x])
-        }
-    }
-}
-
-/// Fills a tensor, then copies `x` into its middle.
-fn pad_constant(call: &mut Call<'_>, x: &Operand, add: &[[usize; 2]]) -> Result<Operand, OpError> {
-    if add.iter().all(|pads| *pads == [0, 0]) {
-        return Ok(x.clone());
-    }
-    let value = match call.optional(2) {
-        Some(value) => {
-            let numbers = call.builder.numbers(&value, "the padding value")?;
-            numbers.first().map_or(0.0, |number| number.float())
-        }
-        None => call.float("value", 0.0).into(),
-    };
-    let grown =
-        |(size, pads): (usize, &[usize; 2])| size.saturating_add(pads[0]).saturating_add(pads[1]);
-    let shape: Vec<usize> = x.shape().into_iter().zip(add).map(grown).collect();
-    let whole = call.builder.empty(&shape, x.dtype)?;
-    if whole.layout.elements() == 0 {
-        return Ok(whole);
-    }
-    let mut fill = Formula::new(&[]);
-    fill.0.constant(scalar(x.dtype), value);
-    call.builder.push(Kind::Pointwise(fill.0), Vec::new(), whole.clone());
-    let mut middle = whole.clone();
-    for (at, (&[begin, _], size)) in add.iter().zip(x.shape()).enumerate() {
-        middle = call.builder.slice(&middle, at, begin, 1, size)?;
-    }
-    if x.layout.elements() > 0 {
-        let copy = Formula::new(&[x.scalar()]);
-        call.builder.push(Kind::Pointwise(copy.0), vec![x.clone()], middle);
-    }
-    Ok(whole)
-}
-
-/// Joins `x` with its own elements, in the order that `mode` names.
-fn pad_axis(
-    builder: &mut Builder,
-    x: &Operand,
-    at: usize,
-    begin: usize,
-    end: usize,
-    mode: &str,
-) -> Result<Operand, OpError> {
-    let size = x.shape()[at];
-    let limit = match mode {
-        "edge" if size > 0 => usize::MAX,
-        "reflect" => size.saturating_sub(1),
-        "wrap" => size,
-        "edge" => 0,
-        other => return Err(OpError::Unsupported(format!("mode `{other}`"))),
-    };
-    if begin > limit || end > limit {
-        let given = format!("{begin} and {end}");
-        return Err(OpError::mismatch("pads", format!("at most {limit}"), given));
-    }
-    let mut part = |count: usize, front: bool| -> Result<Option<Operand>, OpError> {
-        let last = size.saturating_sub(1);
-        Ok(Some(match (mode, front) {
-            _ if count == 0 => return Ok(None),
-            ("edge", _) => {
-                let one = builder.slice(x, at, if front { 0 } else { last }, 1, 1)?;
-                let mut shape = x.shape();
-                shape[at] = count;
-                builder.expand(&one, &shape)?
-            }
-            ("reflect", true) => builder.slice(x, at, count, -1, count)?,
-            ("reflect", false) => builder.slice(x, at, last - 1, -1, count)?,
-            (_, true) => builder.slice(x, at, size - count, 1, count)?,
-            (_, false) => builder.slice(x, at, 0, 1, count)?,
-        }))
-    };
-    let (before, after) = (part(begin, true)?, part(end, false)?);
-    let parts: Vec<Operand> = [before, Some(x.clone()), after].into_iter().flatten().collect();
-    builder.concat(&parts, at)
 }
 
 /// The block size, and the rest of an axis that it divides.

@@ -75,7 +75,7 @@ fn source(axis: &Axis, coordinates: Coordinates, at: usize) -> f32 {
             let adjustment = axis.output as f32 / axis.length;
             axis.input as f32 / 2.0 * (1.0 - adjustment) + half()
         }
-        Coordinates::PytorchHalfPixel if axis.length > 1.0 => half(),
+        Coordinates::PytorchHalfPixel if axis.output > 1 => half(),
         Coordinates::PytorchHalfPixel => 0.0,
         Coordinates::TfHalfPixel => (at + 0.5) / axis.scale,
         Coordinates::AlignCorners if axis.length == 1.0 => 0.0,
@@ -83,8 +83,8 @@ fn source(axis: &Axis, coordinates: Coordinates, at: usize) -> f32 {
         Coordinates::Asymmetric => at / axis.scale,
         Coordinates::CropAndResize => {
             let [start, end] = axis.roi;
-            if axis.length > 1.0 {
-                start * last + at * (end - start) * last / (axis.length - 1.0)
+            if axis.output > 1 {
+                start * last + at * (end - start) * last / (axis.output as f32 - 1.0)
             } else {
                 0.5 * (start + end) * last
             }
@@ -172,7 +172,6 @@ pub(super) fn weighted(axis: &Axis, rule: &Rule) -> Result<Weighted, OpError> {
         // Without either they add up to one by themselves.
         let sum: f64 = weights.iter().sum();
         let divisor = if antialias || rule.exclude_outside { sum } else { 1.0 };
-        #[expect(clippy::float_cmp, reason = "only a sum of nothing is zero")]
         let divisor = if divisor == 0.0 { 1.0 } else { divisor };
         #[expect(clippy::cast_possible_truncation, reason = "devices hold single precision")]
         table.weights.extend(weights.iter().map(|weight| (weight / divisor) as f32));
@@ -202,20 +201,19 @@ fn kernel(mode: Interpolation, distance: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn axis(input: usize, scale: f32) -> Axis {
-        let length = input as f32 * scale;
-        Axis { input, output: length as usize, scale, length, roi: [0.0, 1.0] }
+    fn axis(input: usize, output: usize, scale: f32) -> Axis {
+        Axis { input, output, scale, length: input as f32 * scale, roi: [0.0, 1.0] }
     }
 
     #[test]
     fn a_third_is_read_at_whole_places() {
-        let axis = axis(10, 1.0 / 3.0);
+        let axis = axis(10, 3, 1.0 / 3.0);
         assert_eq!(nearest(&axis, Coordinates::Asymmetric, Nearest::Floor), [0, 3, 6]);
     }
 
     #[test]
     fn halves_go_where_the_mode_says() {
-        let axis = axis(2, 2.0);
+        let axis = axis(2, 4, 2.0);
         let picked = |mode| nearest(&axis, Coordinates::Asymmetric, mode);
         assert_eq!(picked(Nearest::RoundPreferFloor), [0, 0, 1, 1]);
         assert_eq!(picked(Nearest::RoundPreferCeil), [0, 1, 1, 1]);
@@ -230,10 +228,10 @@ mod tests {
             coordinates: Coordinates::HalfPixel,
             exclude_outside: false,
         };
-        let narrow = weighted(&axis(4, 0.5), &rule(false)).unwrap();
+        let narrow = weighted(&axis(4, 2, 0.5), &rule(false)).unwrap();
         assert_eq!((narrow.taps, narrow.places), (2, vec![0, 1, 2, 3]));
         assert_eq!(narrow.weights, [0.5; 4]);
-        let wide = weighted(&axis(4, 0.5), &rule(true)).unwrap();
+        let wide = weighted(&axis(4, 2, 0.5), &rule(true)).unwrap();
         assert_eq!((wide.taps, wide.places), (4, vec![0, 0, 1, 2, 1, 2, 3, 3]));
         assert_eq!(wide.weights, [0.125, 0.375, 0.375, 0.125, 0.125, 0.375, 0.375, 0.125]);
     }
