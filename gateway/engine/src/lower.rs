@@ -9,6 +9,7 @@ use gw_shaders::expr::Expr;
 use gw_shaders::kernel::{Caps, Dispatch};
 use gw_shaders::layout::View;
 use gw_shaders::pointwise;
+use gw_tensor::Tensor;
 
 pub(crate) use constants::{Constants, key};
 
@@ -87,6 +88,9 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
         Kind::Lrn { .. } => "lrn",
+        Kind::Scan { .. } => "scan",
+        Kind::Scatter(_) => "scatter",
+        Kind::Sort { .. } => "sort",
     }
 }
 
@@ -265,6 +269,10 @@ impl<'a> Lowering<'a> {
     fn output_source(&mut self, operand: &Operand) -> Result<PortSource, OpError> {
         if let Some(data) = self.net.constant(operand) {
             return Ok(PortSource::Constant(data));
+        }
+        if operand.layout.elements() == 0 {
+            let empty = Tensor::new(operand.dtype, operand.shape(), Vec::new())?;
+            return Ok(PortSource::Constant(empty));
         }
         let whole = operand.layout.elements() == self.net.tensor(operand.tensor).shape.elements();
         if let Some(buffer) = self.buffers[operand.tensor.0 as usize]

@@ -13,7 +13,7 @@ pub(crate) mod layout;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, reduce};
+use gw_shaders::{norm, pool, reduce, scan, scatter};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -41,7 +41,7 @@ pub(crate) struct Operand {
     pub(crate) tensor: TensorId,
     pub(crate) layout: Layout,
     /// The element type that the model sees; casts between types that a device holds alike cost
-    /// nothing.
+    /// nothing, and between `f32` and integers of four bytes it is the bits that are seen.
     pub(crate) dtype: DType,
 }
 
@@ -95,6 +95,13 @@ pub(crate) enum Kind {
     Conv(Conv),
     /// `[n, c, h, w]` to `[n, c, oh, ow]`.
     Pool { kind: pool::Kind, window: Window },
+    /// `[outer, len, inner]`.
+    Scan { op: scan::Op, exclusive: bool, reverse: bool },
+    /// data `[rows, inner]`, positions `[count]`, their order `[count]`, updates
+    /// `[count, inner]`; output `[rows, inner]`.
+    Scatter(scatter::Op),
+    /// `[outer, len, inner]` to positions `[outer, keep, inner]`.
+    Sort { largest: bool },
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }
@@ -207,7 +214,17 @@ impl Net {
     pub(crate) fn constant(&self, operand: &Operand) -> Option<Tensor> {
         let tensor = self.tensor(operand.tensor).constant.as_ref()?;
         let data = fold::materialise(tensor, &operand.layout);
-        if tensor.dtype() == operand.dtype { Some(data) } else { fold::cast(&data, operand.dtype) }
+        if tensor.dtype() == operand.dtype {
+            return Some(data);
+        }
+        if scalar(tensor.dtype()) == operand.scalar() {
+            return fold::cast(&data, operand.dtype);
+        }
+        // A view of another kind sees the bits that a device holds.
+        let bits = fold::device_bytes(&data).ok()?;
+        let held = if operand.scalar() == Scalar::F32 { DType::F32 } else { DType::I32 };
+        let seen = Tensor::new(held, data.shape().clone(), bits).ok()?;
+        fold::cast(&seen, operand.dtype)
     }
 
     pub(crate) fn is_constant(&self, operand: &Operand) -> bool {

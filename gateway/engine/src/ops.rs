@@ -7,14 +7,19 @@
 mod activation;
 mod constant;
 mod control;
+mod einsum;
 mod elementwise;
 mod gather;
+mod index;
 mod layout;
 mod matmul;
 mod norm;
 mod quant;
 mod reduce;
+mod scan;
+mod scatter;
 mod shape;
+mod sort;
 mod window;
 
 use std::collections::HashMap;
@@ -38,14 +43,19 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("activation", activation::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
+    ("einsum", einsum::OPS),
     ("elementwise", elementwise::OPS),
     ("gather", gather::OPS),
+    ("index", index::OPS),
     ("layout", layout::OPS),
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
     ("quant", quant::OPS),
     ("reduce", reduce::OPS),
+    ("scan", scan::OPS),
+    ("scatter", scatter::OPS),
     ("shape", shape::OPS),
+    ("sort", sort::OPS),
     ("window", window::OPS),
 ];
 

@@ -12,6 +12,8 @@ mod gather;
 mod gemm;
 #[path = "kernels/harness.rs"]
 mod harness;
+#[path = "kernels/index.rs"]
+mod index;
 #[path = "kernels/pointwise.rs"]
 mod pointwise;
 #[path = "kernels/rows.rs"]

@@ -1,4 +1,8 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
+//!
+//! - [`index`]: scans, sorting and scattering.
+
+mod index;
 
 use bytes::Bytes;
 use gw_shaders::expr::Expr;
@@ -49,6 +53,9 @@ impl Lowering<'_> {
                 let spec = reduce::Spec { op: *op, scalar, outer, reduced, inner };
                 self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
             }
+            Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
+            Kind::Scatter(op) => self.scatter(*op, node),
+            Kind::Sort { largest } => self.sort(*largest, node),
             Kind::Gather { quantised } => self.gather(*quantised, node),
             Kind::Pool { kind, window } => {
                 let [n, c, h, w] = sizes(&node.inputs[0])?;
