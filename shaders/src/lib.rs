@@ -8,7 +8,7 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`scatter`], [`scan`], [`sort`], [`conv`], [`pool`], [`lrn`].
+//!   [`gather`], [`scatter`], [`scan`], [`sort`], [`trees`], [`conv`], [`pool`], [`lrn`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -52,3 +52,4 @@ pub mod scan;
 pub mod scatter;
 pub mod softmax;
 pub mod sort;
+pub mod trees;

@@ -91,6 +91,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Scan { .. } => "scan",
         Kind::Scatter(_) => "scatter",
         Kind::Sort { .. } => "sort",
+        Kind::Trees(_) => "trees",
     }
 }
 

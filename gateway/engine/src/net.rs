@@ -13,7 +13,7 @@ pub(crate) mod layout;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{norm, pool, reduce, scan, scatter};
+use gw_shaders::{norm, pool, reduce, scan, scatter, trees};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -102,6 +102,9 @@ pub(crate) enum Kind {
     Scatter(scatter::Op),
     /// `[outer, len, inner]` to positions `[outer, keep, inner]`.
     Sort { largest: bool },
+    /// x `[rows, features]`, nodes `[nodes, 6]`, roots `[trees]`, the targets and the weights of
+    /// leaves `[weights]`; output `[rows, targets]`.
+    Trees(trees::Fold),
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }

@@ -7,19 +7,26 @@
 mod activation;
 mod constant;
 mod control;
+mod detection;
 mod einsum;
 mod elementwise;
 mod gather;
 mod index;
 mod layout;
 mod matmul;
+mod ml;
 mod norm;
 mod quant;
+mod random;
 mod reduce;
 mod scan;
 mod scatter;
+mod select;
 mod shape;
+mod signal;
 mod sort;
+mod text;
+mod training;
 mod window;
 
 use std::collections::HashMap;
@@ -43,19 +50,26 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("activation", activation::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
+    ("detection", detection::OPS),
     ("einsum", einsum::OPS),
     ("elementwise", elementwise::OPS),
     ("gather", gather::OPS),
     ("index", index::OPS),
     ("layout", layout::OPS),
     ("matmul", matmul::OPS),
+    ("ml", ml::OPS),
     ("norm", norm::OPS),
     ("quant", quant::OPS),
+    ("random", random::OPS),
     ("reduce", reduce::OPS),
     ("scan", scan::OPS),
     ("scatter", scatter::OPS),
+    ("select", select::OPS),
     ("shape", shape::OPS),
+    ("signal", signal::OPS),
     ("sort", sort::OPS),
+    ("text", text::OPS),
+    ("training", training::OPS),
     ("window", window::OPS),
 ];
 

@@ -1,6 +1,6 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`index`]: scans, sorting and scattering.
+//! - [`index`]: scans, sorting, scattering and trees.
 
 mod index;
 
@@ -56,6 +56,7 @@ impl Lowering<'_> {
             Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
             Kind::Scatter(op) => self.scatter(*op, node),
             Kind::Sort { largest } => self.sort(*largest, node),
+            Kind::Trees(fold) => self.trees(*fold, node),
             Kind::Gather { quantised } => self.gather(*quantised, node),
             Kind::Pool { kind, window } => {
                 let [n, c, h, w] = sizes(&node.inputs[0])?;

@@ -71,7 +71,7 @@ fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 }
 
 /// `a [.., m, k]` times `b [.., k, n]`, with the batch axes broadcast.
-fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result<Operand, OpError> {
+pub(super) fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result<Operand, OpError> {
     for (what, x) in [("input 0", a), ("input 1", b)] {
         if x.scalar() != Scalar::F32 {
             return Err(OpError::Type { what: what.to_owned(), given: x.dtype });

@@ -1,6 +1,6 @@
-//! Scans, sorting and scattering.
+//! Scans, sorting, scattering and trees.
 
-use gw_shaders::{scan, scatter, sort};
+use gw_shaders::{scan, scatter, sort, trees};
 
 use super::{Lowering, sizes};
 use crate::error::OpError;
@@ -27,6 +27,16 @@ impl Lowering<'_> {
         let scalar = node.inputs[0].scalar();
         let spec = scatter::Spec { op, scalar, rows, inner, count };
         self.dense_step(node, scatter::dispatch(&spec, self.caps)?)
+    }
+
+    pub(super) fn trees(&mut self, fold: trees::Fold, node: &Node) -> Result<(), OpError> {
+        let [rows, features] = sizes(&node.inputs[0])?;
+        let [nodes, _] = sizes(&node.inputs[1])?;
+        let [trees] = sizes(&node.inputs[2])?;
+        let [weights] = sizes(&node.inputs[3])?;
+        let [_, targets] = sizes(&node.output)?;
+        let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets };
+        self.dense_step(node, trees::dispatch(&spec, self.caps)?)
     }
 
     /// One step per pass, with the order between two passes in a buffer of its own.
