@@ -95,6 +95,10 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Roi { .. } => "roi",
         Kind::Lrn { .. } => "lrn",
         Kind::Recurrent(_) => "recurrent",
+        Kind::Scan { .. } => "scan",
+        Kind::Scatter(_) => "scatter",
+        Kind::Sort { .. } => "sort",
+        Kind::Trees(_) => "trees",
     }
 }
 

@@ -15,7 +15,9 @@ pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{linear_attention, norm, pool, recurrent, reduce, roi, sample};
+use gw_shaders::{
+    linear_attention, norm, pool, recurrent, reduce, roi, sample, scan, scatter, trees,
+};
 use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
@@ -43,7 +45,7 @@ pub(crate) struct Operand {
     pub(crate) tensor: TensorId,
     pub(crate) layout: Layout,
     /// The element type that the model sees; casts between types that a device holds alike cost
-    /// nothing.
+    /// nothing, and between `f32` and integers of four bytes it is the bits that are seen.
     pub(crate) dtype: DType,
 }
 
@@ -115,6 +117,16 @@ pub(crate) enum Kind {
     /// `[n, c, h, w]`, regions `[regions, 4 or 5]`, their batch entries `[regions]` where the
     /// regions do not name them; output `[regions, c, oh, ow]`.
     Roi { kind: roi::Kind, scale: f32 },
+    /// `[outer, len, inner]`.
+    Scan { op: scan::Op, exclusive: bool, reverse: bool },
+    /// data `[rows, inner]`, positions `[count]`, their order `[count]`, updates
+    /// `[count, inner]`; output `[rows, inner]`.
+    Scatter(scatter::Op),
+    /// `[outer, len, inner]` to positions `[outer, keep, inner]`.
+    Sort { largest: bool },
+    /// x `[rows, features]`, nodes `[nodes, 6]`, roots `[trees]`, the targets and the weights of
+    /// leaves `[weights]`; output `[rows, targets]`.
+    Trees(trees::Fold),
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }
@@ -247,7 +259,17 @@ impl Net {
     pub(crate) fn constant(&self, operand: &Operand) -> Option<Tensor> {
         let tensor = self.tensor(operand.tensor).constant.as_ref()?;
         let data = fold::materialise(tensor, &operand.layout);
-        if tensor.dtype() == operand.dtype { Some(data) } else { fold::cast(&data, operand.dtype) }
+        if tensor.dtype() == operand.dtype {
+            return Some(data);
+        }
+        if scalar(tensor.dtype()) == operand.scalar() {
+            return fold::cast(&data, operand.dtype);
+        }
+        // A view of another kind sees the bits that a device holds.
+        let bits = fold::device_bytes(&data).ok()?;
+        let held = if operand.scalar() == Scalar::F32 { DType::F32 } else { DType::I32 };
+        let seen = Tensor::new(held, data.shape().clone(), bits).ok()?;
+        fold::cast(&seen, operand.dtype)
     }
 
     pub(crate) fn is_constant(&self, operand: &Operand) -> bool {

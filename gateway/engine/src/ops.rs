@@ -8,21 +8,32 @@ mod activation;
 mod attention;
 mod constant;
 mod control;
+mod detection;
+mod einsum;
 mod elementwise;
 mod fused;
 mod gather;
+mod index;
 mod layout;
 mod loss;
 mod matmul;
+mod ml;
 mod norm;
 mod pad;
 mod pool;
 mod quant;
+mod random;
 mod recurrent;
 mod reduce;
 mod resize;
 mod sample;
+mod scan;
+mod scatter;
+mod select;
 mod shape;
+mod signal;
+mod sort;
+mod text;
 mod training;
 mod transposed;
 mod window;
@@ -49,21 +60,32 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("attention", attention::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
+    ("detection", detection::OPS),
+    ("einsum", einsum::OPS),
     ("elementwise", elementwise::OPS),
     ("fused", fused::OPS),
     ("gather", gather::OPS),
+    ("index", index::OPS),
     ("layout", layout::OPS),
     ("loss", loss::OPS),
     ("matmul", matmul::OPS),
+    ("ml", ml::OPS),
     ("norm", norm::OPS),
     ("pad", pad::OPS),
     ("pool", pool::OPS),
     ("quant", quant::OPS),
+    ("random", random::OPS),
     ("recurrent", recurrent::OPS),
     ("reduce", reduce::OPS),
     ("resize", resize::OPS),
     ("sample", sample::OPS),
+    ("scan", scan::OPS),
+    ("scatter", scatter::OPS),
+    ("select", select::OPS),
     ("shape", shape::OPS),
+    ("signal", signal::OPS),
+    ("sort", sort::OPS),
+    ("text", text::OPS),
     ("training", training::OPS),
     ("transposed", transposed::OPS),
     ("window", window::OPS),

@@ -15,6 +15,8 @@ mod gather;
 mod gemm;
 #[path = "kernels/harness.rs"]
 mod harness;
+#[path = "kernels/index.rs"]
+mod index;
 #[path = "kernels/points.rs"]
 mod points;
 #[path = "kernels/pointwise.rs"]

@@ -74,6 +74,10 @@ fn inlined(node: &Node, consumer: &Expr, producer: &Node, inner: &Expr) -> Optio
             sources.push((false, vec![place(input.clone())]));
             continue;
         }
+        // It reads the bits as those of another type.
+        if input.scalar() != producer.output.scalar() {
+            return None;
+        }
         let mut arguments = Vec::with_capacity(producer.inputs.len());
         for argument in &producer.inputs {
             let layout = input.layout.over(&argument.layout)?;

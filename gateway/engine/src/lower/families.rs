@@ -1,4 +1,8 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
+//!
+//! - [`index`]: scans, sorting, scattering and trees.
+
+mod index;
 
 mod recurrent;
 
@@ -54,6 +58,10 @@ impl Lowering<'_> {
                 let spec = reduce::Spec { op: *op, scalar, outer, reduced, inner };
                 self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
             }
+            Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
+            Kind::Scatter(op) => self.scatter(*op, node),
+            Kind::Sort { largest } => self.sort(*largest, node),
+            Kind::Trees(fold) => self.trees(*fold, node),
             Kind::Gather { quantised } => self.gather(*quantised, node),
             Kind::Pool { kind, window } => self.pool(*kind, window, node),
             Kind::Fold(window) => self.fold(window, node),

@@ -35,7 +35,7 @@ impl Number {
         }
     }
 
-    fn is_true(self) -> bool {
+    pub(crate) fn is_true(self) -> bool {
         match self {
             Self::Int(value) => value != 0,
             Self::Float(value) => value != 0.0,

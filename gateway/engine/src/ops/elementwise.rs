@@ -261,6 +261,14 @@ pub(super) fn convert(builder: &mut Builder, x: &Operand, to: DType) -> Result<O
     builder.pointwise(&formula.0, std::slice::from_ref(x), to)
 }
 
+/// Integers that a device computed in 32 bits, wrapped to their own type.
+pub(super) fn wrapped(builder: &mut Builder, x: &Operand) -> Result<Operand, OpError> {
+    match bits(x.dtype) < 32 {
+        true => convert(builder, &Builder::retyped(x, DType::I32), x.dtype),
+        false => Ok(x.clone()),
+    }
+}
+
 /// The bits that matter when integers are narrowed, with a sign bit for the unsigned types.
 fn bits(dtype: DType) -> u32 {
     match dtype {

@@ -1,6 +1,7 @@
 //! Elements that indices name. Indices that are known and evenly spaced make a view.
 
 use gw_shaders::expr::Binary;
+use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape, Tensor};
 
 use super::{Call, Table, axis, sizes};
@@ -13,7 +14,7 @@ pub(super) const OPS: Table =
     &[("Gather", gather), ("GatherElements", gather_elements), ("GatherND", gather_nd)];
 
 /// Constants up to this size are gathered before the run.
-const FOLD_MAX: usize = 1 << 16;
+pub(super) const FOLD_MAX: usize = 1 << 16;
 
 /// Positions that are written out along one axis.
 const STEPS_MAX: usize = 1 << 22;
@@ -70,7 +71,7 @@ pub(super) fn take(
 }
 
 /// The data of a constant that is no larger than what may be folded at once.
-fn small_data(builder: &mut Builder, data: &Operand) -> Result<Option<Tensor>, OpError> {
+pub(super) fn small_data(builder: &mut Builder, data: &Operand) -> Result<Option<Tensor>, OpError> {
     match data.layout.elements() <= FOLD_MAX {
         true => builder.data(data),
         false => Ok(None),
@@ -97,25 +98,37 @@ fn spacing(positions: &[usize]) -> Option<(usize, isize)> {
     (even && step != 0).then_some((first, step))
 }
 
-/// `index` from the front, where it may count from the end; scaled by `stride`.
-fn scaled(
-    builder: &mut Builder,
-    index: &Operand,
-    size: usize,
-    stride: usize,
-) -> Result<Operand, OpError> {
-    let as_i32 = |value: usize| {
-        i32::try_from(value).map_err(|_| OpError::mismatch("an axis", "less than 2^31", value))
-    };
-    let mut formula = Formula::new(&[index.scalar()]);
-    let zero = formula.int(0);
-    let is_negative = formula.bin(Binary::Less, 0, zero);
-    let size = formula.int(as_i32(size)?);
-    let shifted = formula.add(0, size);
-    let position = formula.select(is_negative, shifted, 0);
-    let stride = formula.int(as_i32(stride)?);
-    formula.mul(position, stride);
-    builder.pointwise(&formula.0, std::slice::from_ref(index), DType::I64)
+/// Marks a tuple with an index outside its axis: no row has this position, counted from either
+/// end.
+const OUTSIDE: i32 = i32::MIN;
+
+/// The row-major positions of index tuples over axes of known sizes, one operand per axis, all
+/// broadcast; negative indices count from the end.
+pub(super) fn flat(builder: &mut Builder, parts: &[(Operand, usize)]) -> Result<Operand, OpError> {
+    let mut flat = builder.ints(&[], &[0])?;
+    for (index, size) in parts {
+        if index.scalar() != Scalar::I32 {
+            return Err(OpError::Type { what: "indices".to_owned(), given: index.dtype });
+        }
+        let size = i32::try_from(*size)
+            .map_err(|_| OpError::mismatch("an axis", "less than 2^31", size))?;
+        let mut formula = Formula::new(&[Scalar::I32, Scalar::I32]);
+        let (zero, size) = (formula.int(0), formula.int(size));
+        let is_negative = formula.bin(Binary::Less, 1, zero);
+        let shifted = formula.add(1, size);
+        let index_from_front = formula.select(is_negative, shifted, 1);
+        let before = formula.bin(Binary::Less, index_from_front, zero);
+        let after = formula.bin(Binary::GreaterOrEqual, index_from_front, size);
+        let lost = formula.bin(Binary::Less, 0, zero);
+        let outside = formula.bin(Binary::Or, before, after);
+        let outside = formula.bin(Binary::Or, outside, lost);
+        let rows = formula.mul(0, size);
+        let place = formula.add(rows, index_from_front);
+        let none = formula.int(OUTSIDE);
+        formula.select(outside, none, place);
+        flat = builder.pointwise(&formula.0, &[flat, index.clone()], DType::I64)?;
+    }
+    Ok(flat)
 }
 
 /// `0, stride, 2 * stride, …` along one axis of a shape of `rank` axes.
@@ -136,39 +149,14 @@ pub(super) fn steps(
     builder.ints(&shape, &values)
 }
 
-fn sum(builder: &mut Builder, parts: &[Operand]) -> Result<Operand, OpError> {
-    let mut total = builder.ints(&[], &[0])?;
-    for part in parts {
-        total = super::elementwise::apply(builder, Binary::Add, &total, part)?;
-    }
-    Ok(total)
-}
-
 /// Rows named by index tuples: the tuple becomes one index over the axes that it names.
 fn gather_nd(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (data, indices) = (call.input(0)?, call.input(1)?);
     let (dims, tuples) = (data.shape(), indices.shape());
     let batch = sizes(&[call.int("batch_dims", 0)])?[0];
-    let width = *tuples.last().ok_or_else(|| OpError::Missing("axes of indices".to_owned()))?;
-    let named = batch + width;
-    if named > dims.len() || batch >= tuples.len() || dims[..batch] != tuples[..batch] {
-        let given = Shape::from(tuples.as_slice());
-        let expected = format!("tuples for {}", Shape::from(dims.as_slice()));
-        return Err(OpError::mismatch("indices", expected, given));
-    }
+    let flat = tuple_positions(call.builder, &dims, &indices, batch)?;
+    let named = batch + tuples[tuples.len() - 1];
     let lead = &tuples[..tuples.len() - 1];
-    let stride = |at: usize| dims[at + 1..named].iter().product();
-    let mut parts = Vec::with_capacity(named);
-    for at in 0..batch {
-        parts.push(steps(call.builder, lead.len(), at, dims[at], stride(at))?);
-    }
-    for at in 0..width {
-        let column = call.builder.slice(&indices, tuples.len() - 1, at, 1, 1)?;
-        let column = call.builder.reshape(&column, lead)?;
-        let (size, stride) = (dims[batch + at], stride(batch + at));
-        parts.push(scaled(call.builder, &column, size, stride)?);
-    }
-    let flat = sum(call.builder, &parts)?;
     let rows = [1, dims[..named].iter().product(), dims[named..].iter().product()];
     let rows = call.builder.reshape(&data, &rows)?;
     let gathered = take(call.builder, &rows, &flat)?;
@@ -177,22 +165,77 @@ fn gather_nd(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     Ok(vec![call.builder.reshape(&gathered, &target)?])
 }
 
+/// The positions that the tuples along the last axis of `indices` name, over the first axes of
+/// `dims`; the first `batch` axes of both are one. The shape is that of the tuples.
+pub(super) fn tuple_positions(
+    builder: &mut Builder,
+    dims: &[usize],
+    indices: &Operand,
+    batch: usize,
+) -> Result<Operand, OpError> {
+    let tuples = indices.shape();
+    let width = *tuples.last().ok_or_else(|| OpError::Missing("axes of indices".to_owned()))?;
+    let named = batch.saturating_add(width);
+    if named > dims.len() || batch >= tuples.len() || dims[..batch] != tuples[..batch] {
+        let expected = format!("tuples for {}", Shape::from(dims));
+        return Err(OpError::mismatch("indices", expected, Shape::from(tuples)));
+    }
+    let lead = &tuples[..tuples.len() - 1];
+    let mut parts = Vec::with_capacity(named);
+    for at in 0..batch {
+        parts.push((steps(builder, lead.len(), at, dims[at], 1)?, dims[at]));
+    }
+    for at in 0..width {
+        let column = builder.slice(indices, tuples.len() - 1, at, 1, 1)?;
+        parts.push((builder.reshape(&column, lead)?, dims[batch + at]));
+    }
+    let flat = flat(builder, &parts)?;
+    builder.expand(&flat, lead)
+}
+
 fn gather_elements(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (data, indices) = (call.input(0)?, call.input(1)?);
-    let (dims, target) = (data.shape(), indices.shape());
-    let at = axis(call.int("axis", 0), dims.len())?;
+    let at = axis(call.int("axis", 0), data.shape().len())?;
+    Ok(vec![along(call.builder, &data, &indices, at)?])
+}
+
+/// The elements of `data` at `indices` along the axis `at`; on other axes an element is where its
+/// index is.
+pub(super) fn along(
+    builder: &mut Builder,
+    data: &Operand,
+    indices: &Operand,
+    at: usize,
+) -> Result<Operand, OpError> {
+    let target = indices.shape();
+    let flat = element_positions(builder, &data.shape(), indices, at)?;
+    let rows = builder.reshape(data, &[1, data.layout.elements(), 1])?;
+    let gathered = take(builder, &rows, &flat)?;
+    builder.reshape(&gathered, &target)
+}
+
+/// The positions in a tensor of shape `dims` that `indices` name along the axis `at`.
+pub(super) fn element_positions(
+    builder: &mut Builder,
+    dims: &[usize],
+    indices: &Operand,
+    at: usize,
+) -> Result<Operand, OpError> {
+    let target = indices.shape();
     super::expect_rank("indices", &target, dims.len())?;
-    let strides = Shape::from(dims.as_slice()).strides();
-    let mut parts = Vec::with_capacity(dims.len());
-    for (index, &stride) in strides.iter().enumerate() {
-        parts.push(if index == at {
-            scaled(call.builder, &indices, dims[at], stride)?
-        } else {
-            steps(call.builder, dims.len(), index, target[index], stride)?
-        });
+    let fits = |axis: usize| axis == at || target[axis] <= dims[axis];
+    if !(0..dims.len()).all(fits) {
+        let expected = format!("at most {}", Shape::from(dims));
+        return Err(OpError::mismatch("indices", expected, Shape::from(target)));
     }
-    let flat = sum(call.builder, &parts)?;
-    let rows = call.builder.reshape(&data, &[1, data.layout.elements(), 1])?;
-    let gathered = take(call.builder, &rows, &flat)?;
-    Ok(vec![call.builder.reshape(&gathered, &target)?])
+    let mut parts = Vec::with_capacity(dims.len());
+    for (axis, &size) in dims.iter().enumerate() {
+        let part = if axis == at {
+            indices.clone()
+        } else {
+            steps(builder, dims.len(), axis, target[axis], 1)?
+        };
+        parts.push((part, size));
+    }
+    flat(builder, &parts)
 }

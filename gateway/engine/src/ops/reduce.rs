@@ -8,7 +8,7 @@ use super::{Call, Table, axes, axis};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::fold::{self, Number};
-use crate::net::{Kind, Operand};
+use crate::net::{Kind, Operand, scalar};
 
 pub(super) const OPS: Table = &[
     ("ArgMax", arg),
@@ -107,8 +107,8 @@ pub(super) fn over(
         }
     };
     let elements = x.layout.elements();
-    if count == 0 && !matches!(op, Op::Sum | Op::Prod | Op::L1 | Op::L2 | Op::SumSquare) {
-        return Err(OpError::mismatch("input 0", "elements to reduce", "an empty axis"));
+    if count == 0 {
+        return of_nothing(builder, op, &target, dtype);
     }
     let x = builder.reshape(&x, &[outer, count, inner])?;
     let result = match fold_small(builder, op, &x, dtype, elements)? {
@@ -116,6 +116,41 @@ pub(super) fn over(
         None => builder.emit(Kind::Reduce(op), vec![x], &[outer, inner], dtype)?,
     };
     builder.reshape(&result, &target)
+}
+
+/// What a fold starts from, as NumPy has it; a mean is NaN, and no position exists.
+fn of_nothing(
+    builder: &mut Builder,
+    op: Op,
+    shape: &[usize],
+    dtype: DType,
+) -> Result<Operand, OpError> {
+    // Integers as extreme as those of a device, and booleans: false is the least.
+    let (least, most) = match scalar(dtype) {
+        Scalar::F32 => (Number::Float(f64::NEG_INFINITY), Number::Float(f64::INFINITY)),
+        Scalar::I32 => match dtype {
+            DType::I8 => (Number::Int(i8::MIN.into()), Number::Int(i8::MAX.into())),
+            DType::I16 => (Number::Int(i16::MIN.into()), Number::Int(i16::MAX.into())),
+            DType::U8 => (Number::Int(0), Number::Int(u8::MAX.into())),
+            DType::U16 => (Number::Int(0), Number::Int(u16::MAX.into())),
+            DType::U32 | DType::U64 => (Number::Int(0), Number::Int(i32::MAX.into())),
+            _ => (Number::Int(i32::MIN.into()), Number::Int(i32::MAX.into())),
+        },
+        Scalar::U32 => (Number::Int(0), Number::Int(1)),
+    };
+    let value = match op {
+        Op::Sum | Op::L1 | Op::L2 | Op::SumSquare => Number::Int(0),
+        Op::Prod => Number::Int(1),
+        Op::Max => least,
+        Op::Min => most,
+        Op::LogSum | Op::LogSumExp => Number::Float(f64::NEG_INFINITY),
+        Op::Mean if dtype.is_float() => Number::Float(f64::NAN),
+        _ => return Err(OpError::mismatch("input 0", "elements to reduce", "an empty axis")),
+    };
+    let one = fold::tensor(dtype, &[], &[value]);
+    let one = one.ok_or(OpError::Type { what: "input 0".to_owned(), given: dtype })?;
+    let one = builder.constant(one);
+    builder.expand(&one, shape)
 }
 
 /// Sums, products and extremes of small constants.

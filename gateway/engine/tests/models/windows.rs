@@ -213,12 +213,14 @@ fn a_region_of_no_batch_entry_is_zero() {
 #[test]
 fn older_operator_sets_resize_from_the_corner() {
     let mut case = Case::new("Upsample", &[1, 1, 2, 2]);
-    (case.opset, case.floats) = (9, &[("scales", &[4], &[1.0, 1.0, 2.0, 2.0])]);
+    case.opset = 9;
+    case.floats = &[("scales", &[4], &[1.0, 1.0, 2.0, 2.0])];
     case.attributes.push(("mode", Value::Text("linear")));
     let due = [-5.0, -1.5, 2.0, 2.0, -3.5, 0.0, 3.5, 3.5, -2.0, 1.5, 5.0, 5.0, -2.0, 1.5, 5.0, 5.0];
     case.due(&[1, 1, 4, 4], &due).check();
     let mut case = Case::new("Resize", &[1, 1, 2, 4]);
-    (case.opset, case.floats) = (10, &[("scales", &[4], &[1.0, 1.0, 2.0, 0.5])]);
+    case.opset = 10;
+    case.floats = &[("scales", &[4], &[1.0, 1.0, 2.0, 0.5])];
     let due = [-5.0, -2.0, -5.0, -2.0, 1.0, 4.0, 1.0, 4.0];
     case.due(&[1, 1, 4, 2], &due).check();
 }
