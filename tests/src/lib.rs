@@ -1,8 +1,9 @@
 //! What the suite and the figures share: a whole gateway in a process, and a client for it.
 //!
 //! It tests nothing by itself: `suite/` holds the tests that need several crates, `src/bin` the
-//! commands `figures`, `conformance` and `models`.
+//! commands `figures`, `conformance`, `agreement` and `models`.
 
+pub mod agreement;
 pub mod conformance;
 pub mod figures;
 pub mod gateway;

@@ -61,7 +61,10 @@ pub fn run_onnx_runtime(
 }
 
 /// The interpreter of `target/reference`, with the packages of `tests/reference/requirements.txt`.
-fn python() -> Result<std::path::PathBuf> {
+///
+/// # Errors
+/// Where Python or a package cannot be had.
+pub fn python() -> Result<std::path::PathBuf> {
     let environment = repo().join("target/reference");
     let python = environment.join("bin/python");
     let ready = environment.join("ready");

@@ -29,6 +29,23 @@ pub struct Set {
 }
 
 impl Case {
+    /// One case per folder in `folder`, by name; hidden ones are none.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn all(folder: &Path) -> Result<Vec<Self>> {
+        let mut cases = Vec::new();
+        for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            let folder = entry?.path();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if folder.is_dir() && !name.starts_with('.') {
+                cases.push(Self { name, folder });
+            }
+        }
+        cases.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(cases)
+    }
+
     /// The model file.
     pub fn model(&self) -> PathBuf {
         self.folder.join("model.onnx")
@@ -76,20 +93,12 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>> {
     }
 }
 
-/// Every case, by name; fetched once, into `target/`.
+/// Every node test, by name; fetched once, into `target/`.
 ///
 /// # Errors
 /// Where the package cannot be fetched.
 pub fn cases() -> Result<Vec<Case>> {
-    let folder = package()?.join("onnx/backend/test/data/node");
-    let mut cases = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        cases.push(Case { name, folder: entry.path() });
-    }
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(cases)
+    Case::all(&package()?.join("onnx/backend/test/data/node"))
 }
 
 /// The unpacked wheel of `onnx`.
