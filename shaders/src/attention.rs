@@ -285,7 +285,7 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
                 let total: f64 = (0..spec.keys)
                     .map(|key| weights[key as usize] * f64::from(v[at(&spec.v, b, kv, key, d)]))
                     .sum();
-                let nothing = top == f64::NEG_INFINITY;
+                let nothing = scores.iter().all(|&score| score == f64::NEG_INFINITY);
                 let none = if spec.nan_to_zero { 0.0 } else { f32::NAN };
                 let place = at(&spec.output, b, h, query, d);
                 out.resize(out.len().max(place + 1), 0.0);
@@ -309,9 +309,7 @@ fn masked(spec: &Spec, mask: Option<&Data>, score: f64, [b, h, query, key]: [u32
     }
     match (&spec.mask, mask) {
         // A sum in f32, as a model has it: the least f32 takes in any score.
-        (Mask::Additive(view), Some(mask)) => {
-            f64::from((score as f32 + mask.f32()[at(view)]).max(f32::NEG_INFINITY))
-        }
+        (Mask::Additive(view), Some(mask)) => f64::from(score as f32 + mask.f32()[at(view)]),
         (Mask::Boolean(view), Some(mask)) if mask.u32()[at(view)] == 0 => f64::NEG_INFINITY,
         _ => score,
     }

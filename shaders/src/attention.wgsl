@@ -96,9 +96,10 @@ fn attend(group: u32, lane: u32) {
     }
 }
 
-// Exponents below this give nothing, and drivers differ on what they make of huge ones.
+// Exponents below this give nothing, and drivers differ on what they make of huge ones. A choice
+// lets NaN through, where a maximum would not.
 fn power(x: vec4<f32>) -> vec4<f32> {
-    return exp(max(x, vec4(-100.0)));
+    return select(exp(x), vec4(0.0), x < vec4(-100.0));
 }
 
 fn mask_at(place: Place, query: u32, key: u32) -> u32 {
@@ -132,7 +133,8 @@ fn add_by_cell(score: f32, about_key: u32, place: Place, query: u32, key: u32) -
 }
 
 fn apply_additive(score: f32, bits: u32) -> f32 {
-    return select(max(score + bitcast<f32>(bits), LEAST), HIDDEN, bits == 0xff800000u);
+    let sum = score + bitcast<f32>(bits);
+    return select(select(sum, LEAST, sum < LEAST), HIDDEN, bits == 0xff800000u);
 }
 
 fn apply_boolean(score: f32, bits: u32) -> f32 {

@@ -242,7 +242,7 @@ mod tests {
         for decay in [Decay::None, Decay::Head, Decay::Key] {
             for beta in [Beta::None, Beta::Token, Beta::Head] {
                 for past in [false, true] {
-                    let spec = Spec { decay, beta, past, ..SPEC };
+                    let spec = Spec { past, decay, beta, ..SPEC };
                     check::variants(|caps| variants(&spec, caps));
                 }
             }

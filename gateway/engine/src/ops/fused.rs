@@ -84,7 +84,11 @@ fn embed(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let mut parts = vec![rows(call, &table, &words)?];
     let table = call.input(3)?;
     parts.push(rows(call, &table, &places)?);
-    if let (Some(segments), Some(table)) = (call.optional(1), call.optional(4)) {
+    if let Some(table) = call.optional(4) {
+        let segments = match call.optional(1) {
+            Some(segments) => segments,
+            None => call.builder.ints(&[1, 1], &[0])?,
+        };
         parts.push(rows(call, &table, &segments)?);
     }
     let whole = [batch, length, width];

@@ -46,8 +46,8 @@ fn classes(call: &mut Call<'_>) -> Result<(Operand, Vec<usize>), OpError> {
     Ok((x, shape))
 }
 
-/// The loss of log-probabilities `[n, c, d]`, reduced as the node says. A target that is no class
-/// gives NaN.
+/// The loss of log-probabilities `[n, c, d]`, reduced as the node says. Targets below 0 count from
+/// the last class, as indices of `GatherElements` do; one that is no class gives NaN.
 fn loss(call: &mut Call<'_>, x: &Operand, shape: &[usize]) -> Result<Operand, OpError> {
     let target = call.input(1)?;
     let mut places = shape.to_vec();
@@ -59,11 +59,12 @@ fn loss(call: &mut Call<'_>, x: &Operand, shape: &[usize]) -> Result<Operand, Op
     }
     let [n, c, d] = x.shape()[..] else { return Err(OpError::Missing("classes".to_owned())) };
     let target = call.builder.reshape(&target, &[n, d])?;
+    let class = from_front(call, &target, c)?;
     let ignored = match call.node.attrs.get("ignore_index") {
         Some(Attr::Int(index)) => Some(*index),
         _ => None,
     };
-    let picked = picked(call, x, &target)?;
+    let picked = picked(call, x, &class)?;
     let mut weight = None;
     if let Some(given) = call.optional(2) {
         if given.shape() != [c] || !given.dtype.is_float() {
@@ -71,7 +72,7 @@ fn loss(call: &mut Call<'_>, x: &Operand, shape: &[usize]) -> Result<Operand, Op
             return Err(OpError::mismatch("input 2", format!("{c} weights"), given));
         }
         let row = call.builder.reshape(&given, &[1, c, 1])?;
-        let taken = take(call.builder, &row, &target)?;
+        let taken = take(call.builder, &row, &class)?;
         weight = Some(call.builder.reshape(&taken, &[n, d])?);
     }
     if let Some(ignored) = ignored {
@@ -111,24 +112,36 @@ fn loss(call: &mut Call<'_>, x: &Operand, shape: &[usize]) -> Result<Operand, Op
     }
 }
 
-/// `-x[n, target[n, d], d]` as `[n, d]`.
-fn picked(call: &mut Call<'_>, x: &Operand, target: &Operand) -> Result<Operand, OpError> {
+fn as_i32(size: usize) -> Result<i32, OpError> {
+    i32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^31", size))
+}
+
+/// `index`, or `index + count` where that is below 0.
+fn from_front(call: &mut Call<'_>, index: &Operand, count: usize) -> Result<Operand, OpError> {
+    let mut formula = Formula::new(&[Scalar::I32]);
+    let zero = formula.int(0);
+    let is_behind = formula.bin(Binary::Less, 0, zero);
+    let count = formula.int(as_i32(count)?);
+    let moved = formula.add(0, count);
+    formula.select(is_behind, moved, 0);
+    call.builder.pointwise(&formula.0, std::slice::from_ref(index), DType::I64)
+}
+
+/// `-x[n, class[n, d], d]` as `[n, d]`.
+fn picked(call: &mut Call<'_>, x: &Operand, class: &Operand) -> Result<Operand, OpError> {
     let [n, c, d] = x.shape()[..] else { return Err(OpError::Missing("classes".to_owned())) };
-    let as_i32 = |size: usize| {
-        i32::try_from(size).map_err(|_| OpError::mismatch("a size", "less than 2^31", size))
-    };
     let first = steps(call.builder, 2, 0, n, c.saturating_mul(d))?;
     let column = steps(call.builder, 2, 1, d, 1)?;
     let mut formula = Formula::new(&[Scalar::I32; 3]);
     let zero = formula.int(0);
     let last = formula.int(as_i32(c)?.saturating_sub(1));
-    let class = formula.bin(Binary::Max, 0, zero);
-    let class = formula.bin(Binary::Min, class, last);
+    let low = formula.bin(Binary::Max, 0, zero);
+    let inside = formula.bin(Binary::Min, low, last);
     let stride = formula.int(as_i32(d)?);
-    let row = formula.mul(class, stride);
+    let row = formula.mul(inside, stride);
     let row = formula.add(row, 1);
     formula.add(row, 2);
-    let index = call.builder.pointwise(&formula.0, &[target.clone(), first, column], DType::I64)?;
+    let index = call.builder.pointwise(&formula.0, &[class.clone(), first, column], DType::I64)?;
     let flat = call.builder.reshape(x, &[1, n * c * d, 1])?;
     let taken = take(call.builder, &flat, &index)?;
     let taken = call.builder.reshape(&taken, &[n, d])?;
@@ -141,7 +154,7 @@ fn picked(call: &mut Call<'_>, x: &Operand, target: &Operand) -> Result<Operand,
     let negative = formula.un(Unary::Neg, 0);
     let none = formula.c(f32::NAN);
     formula.select(is_class, negative, none);
-    call.builder.pointwise(&formula.0, &[taken, target.clone()], x.dtype)
+    call.builder.pointwise(&formula.0, &[taken, class.clone()], x.dtype)
 }
 
 /// `x` where the target is not `ignored`, else 0.

@@ -24,16 +24,15 @@ const VALUE: Reg = 2;
 const GRADIENT: Reg = 3;
 const STATE: Reg = 4;
 
+/// Writes one result of a step.
+type Step<'a> = &'a dyn Fn(&Call<'_>, &mut Formula);
+
 /// A step of every tensor: `steps` write the new value and the new states, one formula each.
-fn each(
-    call: &mut Call<'_>,
-    states: usize,
-    steps: &[&dyn Fn(&Call<'_>, &mut Formula)],
-) -> Result<Vec<Operand>, OpError> {
+fn each(call: &mut Call<'_>, states: usize, steps: &[Step<'_>]) -> Result<Vec<Operand>, OpError> {
     let (rate, count) = (call.input(0)?, call.input(1)?);
     let kinds = states + 2;
     let rest = call.node.inputs.len() - 2;
-    if rest == 0 || rest % kinds != 0 {
+    if rest == 0 || !rest.is_multiple_of(kinds) {
         let expected = format!("{kinds} inputs for each tensor");
         return Err(OpError::mismatch("inputs", expected, rest));
     }
@@ -144,7 +143,7 @@ fn adam(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         let keep = formula.c(1.0 - call.float("norm_coefficient_post", 0.0));
         formula.mul(keep, moved);
     };
-    let states: [&dyn Fn(&Call<'_>, &mut Formula); 2] = [
+    let states: [Step<'_>; 2] = [
         &|call, formula| {
             mean(call, formula);
         },

@@ -150,6 +150,20 @@ fn a_query_without_keys_gives_nan_or_zeros() {
 }
 
 #[test]
+fn a_query_that_is_nan_gives_nan() {
+    let spec = plain(1, 1, 3, 9, 4);
+    let mut inputs = operands(&spec, 12);
+    if let Data::F32(q) = &mut inputs[0] {
+        q[5] = f32::NAN;
+    }
+    check(&spec, &inputs);
+    let view = MaskView { key: 1, ..MaskView::default() };
+    let spec = Spec { mask: Mask::Additive(view), nan_to_zero: true, ..spec };
+    inputs.push(Data::F32(vec![-1.0; 9]));
+    check(&spec, &inputs);
+}
+
+#[test]
 fn states_agree_under_every_rule() {
     // Sums of a few dozen products, carried over a few tokens.
     let tolerance = Tolerance::of(1e-5, 2e-5);

@@ -85,7 +85,7 @@ fn read(case: &Json) -> (Model, Vec<(String, Tensor)>) {
                     Tensor::from_slice(dims, &narrow)
                 }
                 BOOL => {
-                    let bytes: Vec<u8> = ints().iter().map(|&value| value as u8).collect();
+                    let bytes: Vec<u8> = ints().iter().map(|&value| u8::from(value != 0)).collect();
                     Tensor::new(DType::Bool, dims, bytes)
                 }
                 other => panic!("type {other}"),

@@ -142,7 +142,7 @@ fn lengths(
     } else {
         formula.sub(0, taken);
     }
-    let pasts = call.builder.pointwise(&formula.0, &[totals.clone()], DType::I64)?;
+    let pasts = call.builder.pointwise(&formula.0, std::slice::from_ref(&totals), DType::I64)?;
     Ok(Lengths { totals, pasts, is_first, present: held.max(total) })
 }
 

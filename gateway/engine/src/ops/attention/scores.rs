@@ -297,11 +297,13 @@ pub(super) fn softmax(
         shares = builder.slice(&shares, 3, 0, 1, shape[3])?;
     }
     if nan_to_zero {
-        let mut formula = Formula::floats(1);
-        let none = formula.un(Unary::IsNan, 0);
+        // Only what is hidden: a NaN among the scores stays one.
+        let mut formula = Formula::floats(2);
+        let least = formula.c(f32::NEG_INFINITY);
+        let is_hidden = formula.bin(Binary::Equal, 0, least);
         let zero = formula.c(0.0);
-        formula.select(none, zero, 0);
-        shares = builder.pointwise(&formula.0, &[shares], x.dtype)?;
+        formula.select(is_hidden, zero, 1);
+        shares = builder.pointwise(&formula.0, &[x.clone(), shares], x.dtype)?;
     }
     Ok(shares)
 }

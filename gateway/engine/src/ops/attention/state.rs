@@ -16,21 +16,8 @@ use crate::ops::{Call, narrow};
 pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (q, k, v) = (call.input(0)?, call.input(1)?, call.input(2)?);
     let (heads, kv_heads) = (count(call, "q_num_heads")?, count(call, "kv_num_heads")?);
-    let (fades, corrects) = match call.text("update_rule", "gated_delta").as_str() {
-        "linear" => (false, false),
-        "gated" => (true, false),
-        "delta" => (false, true),
-        "gated_delta" => (true, true),
-        other => return Err(OpError::Unsupported(format!("update rule `{other}`"))),
-    };
-    let (past, decay, beta) = (call.optional(3), call.optional(4), call.optional(5));
-    for (name, given, due) in [("decay", &decay, fades), ("beta", &beta, corrects)] {
-        match (given.is_some(), due) {
-            (true, false) => return Err(OpError::mismatch(name, "none under this rule", "one")),
-            (false, true) => return Err(OpError::Missing(name.to_owned())),
-            _ => {}
-        }
-    }
+    let past = call.optional(3);
+    let (decay, beta) = rule(call)?;
     let shape = q.shape();
     let &[batch, length, wide] = shape.as_slice() else {
         return Err(OpError::mismatch("input 0", "3 axes", Shape::from(shape)));
@@ -47,15 +34,15 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     if let Some(past) = &past {
         expect("input 3", past, &state)?;
     }
-    let by = |x: &Option<Operand>| x.as_ref().and_then(|x| x.shape().last().copied());
-    let decays = match by(&decay) {
+    let by_head = |x: &Operand| x.shape().last() == Some(&kv_heads);
+    let decays = match &decay {
         None => Decay::None,
-        Some(size) if size == kv_heads => Decay::Head,
+        Some(decay) if by_head(decay) => Decay::Head,
         Some(_) => Decay::Key,
     };
-    let betas = match by(&beta) {
+    let betas = match &beta {
         None => Beta::None,
-        Some(size) if size == kv_heads => Beta::Head,
+        Some(beta) if by_head(beta) => Beta::Head,
         Some(_) => Beta::Token,
     };
     if let Some(decay) = &decay {
@@ -66,10 +53,7 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         let size = if betas == Beta::Head { kv_heads } else { 1 };
         expect("input 5", beta, &[batch, length, size])?;
     }
-    let scale = match call.float("scale", 0.0) {
-        0.0 => 1.0 / (d as f32).sqrt(),
-        scale => scale,
-    };
+    let scale = call.float("scale", 0.0);
     let spec = Spec {
         batch: narrow(batch)?,
         length: narrow(length)?,
@@ -77,7 +61,7 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         group: narrow(group)?,
         key_dim: narrow(d)?,
         value_dim: narrow(e)?,
-        scale,
+        scale: if scale == 0.0 { 1.0 / (d as f32).sqrt() } else { scale },
         past: past.is_some(),
         decay: decays,
         beta: betas,
@@ -91,6 +75,26 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let result = call.builder.reshape(&result, &[batch, length, heads * e])?;
     let after = call.builder.reshape(&after, &state)?;
     Ok(vec![result, Builder::retyped(&after, kept)])
+}
+
+/// The decay and the beta: there is each that the rule asks for, and no other.
+fn rule(call: &Call<'_>) -> Result<(Option<Operand>, Option<Operand>), OpError> {
+    let (fades, corrects) = match call.text("update_rule", "gated_delta").as_str() {
+        "linear" => (false, false),
+        "gated" => (true, false),
+        "delta" => (false, true),
+        "gated_delta" => (true, true),
+        other => return Err(OpError::Unsupported(format!("update rule `{other}`"))),
+    };
+    let (decay, beta) = (call.optional(4), call.optional(5));
+    for (name, given, due) in [("decay", &decay, fades), ("beta", &beta, corrects)] {
+        match (given.is_some(), due) {
+            (true, false) => return Err(OpError::mismatch(name, "none under this rule", "one")),
+            (false, true) => return Err(OpError::Missing(name.to_owned())),
+            _ => {}
+        }
+    }
+    Ok((decay, beta))
 }
 
 /// Fails unless `x` is of floats and of this shape.
