@@ -88,6 +88,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Conv(_) => "conv",
         Kind::Pool { .. } => "pool",
         Kind::Lrn { .. } => "lrn",
+        Kind::Det => "det",
         Kind::Scan { .. } => "scan",
         Kind::Scatter(_) => "scatter",
         Kind::Sort { .. } => "sort",

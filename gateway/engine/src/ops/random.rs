@@ -96,7 +96,8 @@ fn random(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         return Err(OpError::Type { what: "output 0".to_owned(), given: dtype });
     }
     let result = if call.node.op.starts_with("RandomNormal") {
-        let (mean, scale) = (f64::from(call.float("mean", 0.0)), f64::from(call.float("scale", 1.0)));
+        let (mean, scale) =
+            (f64::from(call.float("mean", 0.0)), f64::from(call.float("scale", 1.0)));
         drawn(call, &shape, dtype, |source, index| mean + scale * source.normal(index))?
     } else {
         let (low, high) = (f64::from(call.float("low", 0.0)), f64::from(call.float("high", 1.0)));

@@ -13,8 +13,7 @@ use crate::net::Operand;
 use crate::net::builder::Builder;
 use crate::net::fold::Number;
 
-pub(super) const OPS: Table =
-    &[("Compress", compress), ("NonZero", non_zero), ("Unique", unique)];
+pub(super) const OPS: Table = &[("Compress", compress), ("NonZero", non_zero), ("Unique", unique)];
 
 /// Positions as the model counts them.
 fn signed(position: usize) -> i64 {
@@ -27,8 +26,7 @@ fn non_zero(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
     let dims = x.shape();
     let values = call.builder.numbers(&x, "input 0")?;
-    let places: Vec<usize> =
-        (0..values.len()).filter(|&place| values[place].is_true()).collect();
+    let places: Vec<usize> = (0..values.len()).filter(|&place| values[place].is_true()).collect();
     let mut coordinates = Vec::with_capacity(dims.len() * places.len());
     for (size, stride) in dims.iter().zip(Shape::from(dims.as_slice()).strides()) {
         let coordinate = |place: &usize| signed(place / stride.max(1) % size.max(&1));
@@ -82,9 +80,8 @@ fn compress(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let at = given_axis(call, x.shape().len())?;
     let (lines, dims, at) = lines(call.builder, &x, at)?;
     let condition = call.builder.numbers(&condition, "the condition")?;
-    let places: Vec<usize> = (0..dims[at].min(condition.len()))
-        .filter(|&place| condition[place].is_true())
-        .collect();
+    let places: Vec<usize> =
+        (0..dims[at].min(condition.len())).filter(|&place| condition[place].is_true()).collect();
     Ok(vec![picked(call.builder, &lines, dims, at, &places)?])
 }
 

@@ -25,11 +25,7 @@ const SECOND: Reg = 5;
 
 /// Computes `outputs` formulas for each tensor; the inputs after the first two are `groups`
 /// groups of as many tensors, and so are the outputs.
-fn each(
-    call: &mut Call<'_>,
-    groups: usize,
-    formulas: &[Formula],
-) -> Result<Vec<Operand>, OpError> {
+fn each(call: &mut Call<'_>, groups: usize, formulas: &[Formula]) -> Result<Vec<Operand>, OpError> {
     let inputs = call.given();
     let count = inputs.len().saturating_sub(2) / groups;
     if count == 0 || inputs.len() != 2 + groups * count {

@@ -162,7 +162,8 @@ fn by_places(call: &Call<'_>) -> Result<Ensemble, OpError> {
         let right = child(right_leaf[index], right[index])?;
         let (feature, nan_left) =
             (features[index], nan_left.get(index).is_some_and(|&flag| flag != 0));
-        let branch = |mode, value, right| Node::Branch { mode, nan_left, feature, value, left, right };
+        let branch =
+            |mode, value, right| Node::Branch { mode, nan_left, feature, value, left, right };
         let mode = match modes[index] {
             0 => Mode::Leq,
             1 => Mode::Lt,
@@ -198,30 +199,36 @@ fn by_places(call: &Call<'_>) -> Result<Ensemble, OpError> {
 }
 
 impl Ensemble {
-    /// Fails unless every node is reached once at most, so that every walk ends.
-    fn check(&self, features: usize, targets: usize, shares: bool) -> Result<(), OpError> {
-        let wrong = |what: &str, given: usize| {
-            Err(OpError::mismatch("a tree", what.to_owned(), given))
-        };
-        let mut is_reached = vec![false; self.nodes.len()];
-        let mut open = self.roots.clone();
-        while let Some(place) = open.pop() {
-            let is_leaf = matches!(self.nodes[place], Node::Leaf(_));
-            if std::mem::replace(&mut is_reached[place], true) && !(shares && is_leaf) {
-                return wrong("nodes with one parent", place);
+    /// Fails unless every walk ends at a leaf, and names what there is.
+    fn check(&self, features: usize, targets: usize) -> Result<(), OpError> {
+        let wrong = |what: String, given: usize| Err(OpError::mismatch("a tree", what, given));
+        // A node is left once all below it are; one that is met before that is part of a cycle.
+        let (mut is_entered, mut is_left) =
+            (vec![false; self.nodes.len()], vec![false; self.nodes.len()]);
+        let mut open: Vec<(usize, bool)> = self.roots.iter().map(|&root| (root, false)).collect();
+        while let Some((place, is_done)) = open.pop() {
+            if is_done || is_left[place] {
+                is_left[place] = true;
+                continue;
             }
+            if std::mem::replace(&mut is_entered[place], true) {
+                return wrong("nodes without a cycle".to_owned(), place);
+            }
+            open.push((place, true));
             match &self.nodes[place] {
                 Node::Leaf(weights) => {
                     if let Some((target, _)) = weights.iter().find(|(to, _)| *to >= targets) {
-                        return wrong(&format!("one of {targets} targets"), *target);
+                        return wrong(format!("one of {targets} targets"), *target);
                     }
                 }
                 Node::Branch { feature, left, right, .. } => {
                     if *feature >= features {
-                        return wrong(&format!("one of {features} features"), *feature);
+                        return wrong(format!("one of {features} features"), *feature);
                     }
-                    // Both sides of a node may lead to one leaf.
-                    open.extend([*left, *right]);
+                    open.push((*left, false));
+                    if left != right {
+                        open.push((*right, false));
+                    }
                 }
             }
         }
@@ -270,6 +277,11 @@ impl Ensemble {
                     [*mode as i32 | flag, int(*feature)?, value, int(*left)?, int(*right)?, 0]
                 }
             });
+        }
+        if weights.is_empty() {
+            // A buffer has an element; this one is of no target.
+            to.push(-1);
+            weights.push(0.0);
         }
         let roots = self.roots.iter().map(|&root| int(root)).collect::<Result<Vec<_>, _>>()?;
         let inputs = vec![
@@ -333,7 +345,7 @@ pub(super) fn regressor(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let targets = sizes(&[call.int("n_targets", 1)])?[0];
     let (fold, is_average) = aggregate(&call.text("aggregate_function", "SUM"))?;
     let ensemble = by_numbers(call, "target")?;
-    ensemble.check(x.shape()[1], targets, false)?;
+    ensemble.check(x.shape()[1], targets)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let mut result = ensemble.walk(call.builder, &x, fold, targets, is_double)?;
     if is_average {
@@ -350,7 +362,7 @@ pub(super) fn ensemble(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let targets = sizes(&[call.int("n_targets", 1)])?[0];
     let (fold, is_average) = aggregate(&call.int("aggregate_function", 1).to_string())?;
     let ensemble = by_places(call)?;
-    ensemble.check(x.shape()[1], targets, true)?;
+    ensemble.check(x.shape()[1], targets)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let mut result = ensemble.walk(call.builder, &x, fold, targets, is_double)?;
     if is_average {
@@ -367,39 +379,41 @@ pub(super) fn classifier(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let post = Post::of(call)?;
     let (names, classes) = labels(call, "classlabels_int64s")?;
     let ensemble = by_numbers(call, "class")?;
-    ensemble.check(x.shape()[1], classes, false)?;
+    ensemble.check(x.shape()[1], classes)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let sums = ensemble.walk(call.builder, &x, Fold::Sum, classes, is_double)?;
-    let has_second = ensemble.weights().any(|(class, _)| *class == 1);
-    let has_first = ensemble.weights().any(|(class, _)| *class == 0);
+    let has = |class: usize| ensemble.weights().any(|(to, _)| *to == class);
+    let (has_first, has_second) = (has(0), has(1));
+    // Shares of one are told apart at one half, sums at zero.
+    let is_share = ensemble.weights().all(|(_, weight)| *weight >= 0.0);
+    let threshold = if is_share { 0.5 } else { 0.0 };
     let base = numbers(call, "base_values").len();
+    let builder = &mut *call.builder;
     match (classes, has_first, has_second, base) {
         (0 | 1, ..) => Err(OpError::Unsupported(format!("{classes} classes"))),
         // One score for two classes.
         (2, true, false, 0 | 1) => {
-            let score = call.builder.slice(&sums, 1, 0, 1, 1)?;
+            let score = builder.slice(&sums, 1, 0, 1, 1)?;
             let score = based(call, &score, 1)?;
-            let is_share = ensemble.weights().all(|(_, weight)| *weight >= 0.0);
-            let threshold = if is_share { 0.5 } else { 0.0 };
-            let label = match names.as_deref() {
-                Some(&[negative, positive]) => {
-                    of_two(call.builder, &score, threshold, [negative, positive])?
-                }
-                _ => score.clone(),
-            };
+            let label = of_one_score(call.builder, &score, threshold, names.as_deref())?;
             let scores = match post {
-                Post::Probit => post.apply(call.builder, &score)?,
-                _ if is_share => two_columns(call.builder, &score, Second::Complement)?,
+                Post::Probit => return Err(OpError::Unsupported("PROBIT of one score".to_owned())),
                 Post::Logistic => {
                     let pair = two_columns(call.builder, &score, Second::Negative)?;
                     post.apply(call.builder, &pair)?
                 }
+                _ if is_share => two_columns(call.builder, &score, Second::Complement)?,
                 _ => two_columns(call.builder, &score, Second::Negative)?,
             };
             Ok(vec![label, scores])
         }
-        (2, _, _, 1 | 2) => {
-            Err(OpError::Unsupported(format!("{base} base values of two classes")))
+        (2, false, true, 0) => {
+            let score = builder.slice(&sums, 1, 1, 1, 1)?;
+            let label = of_one_score(builder, &score, threshold, names.as_deref())?;
+            Ok(vec![label, post.apply(builder, &sums)?])
+        }
+        (2, _, _, 1..) => {
+            Err(OpError::Unsupported(format!("{base} base values of these two classes")))
         }
         _ => {
             let scores = based(call, &sums, classes)?;
@@ -409,5 +423,18 @@ pub(super) fn classifier(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
             };
             Ok(vec![label, post.apply(call.builder, &scores)?])
         }
+    }
+}
+
+/// The label where one score decides; the score where the labels are strings.
+fn of_one_score(
+    builder: &mut Builder,
+    score: &Operand,
+    threshold: f32,
+    names: Option<&[i64]>,
+) -> Result<Operand, OpError> {
+    match names {
+        Some(&[negative, positive]) => of_two(builder, score, threshold, [negative, positive]),
+        _ => Ok(score.clone()),
     }
 }
