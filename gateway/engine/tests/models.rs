@@ -15,6 +15,10 @@
 mod folding;
 #[path = "models/fusions.rs"]
 mod fusions;
+#[path = "models/index.rs"]
+mod index;
+#[path = "models/learned.rs"]
+mod learned;
 #[path = "models/minilm.rs"]
 mod minilm;
 #[path = "models/onnx.rs"]
@@ -23,3 +27,5 @@ mod onnx;
 mod run;
 #[path = "models/shapes.rs"]
 mod shapes;
+#[path = "models/signal.rs"]
+mod signal;
