@@ -8,8 +8,8 @@
 //! - [`expr`]: element-wise arithmetic as data, for [`pointwise`] and for epilogues.
 //! - [`layout`]: where an operand lies in its buffer. [`data`]: what a reference reads and gives.
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
-//!   [`gather`], [`scatter`], [`scan`], [`sort`], [`trees`], [`conv`], [`pool`], [`fold`],
-//!   [`resample`], [`sample`], [`roi`], [`lrn`], [`linear_attention`], [`recurrent`].
+//!   [`gather`], [`scatter`], [`scan`], [`sort`], [`trees`], [`det`], [`conv`], [`pool`],
+//!   [`fold`], [`resample`], [`sample`], [`roi`], [`lrn`], [`linear_attention`], [`recurrent`].
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -39,6 +39,7 @@ mod operands;
 pub mod attention;
 pub mod conv;
 pub mod data;
+pub mod det;
 pub mod expr;
 pub mod fold;
 pub mod gather;

@@ -95,6 +95,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Roi { .. } => "roi",
         Kind::Lrn { .. } => "lrn",
         Kind::Recurrent(_) => "recurrent",
+        Kind::Det => "det",
         Kind::Scan { .. } => "scan",
         Kind::Scatter(_) => "scatter",
         Kind::Sort { .. } => "sort",

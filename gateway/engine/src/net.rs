@@ -127,6 +127,8 @@ pub(crate) enum Kind {
     /// x `[rows, features]`, nodes `[nodes, 6]`, roots `[trees]`, the targets and the weights of
     /// leaves `[weights]`; output `[rows, targets]`.
     Trees(trees::Fold),
+    /// `[count, n, n]` to `[count]`.
+    Det,
     /// `[n, c, inner]`.
     Lrn { size: u32, alpha: f32, beta: f32, bias: f32 },
 }

@@ -19,6 +19,10 @@ mod dynamic;
 mod folding;
 #[path = "models/fusions.rs"]
 mod fusions;
+#[path = "models/index.rs"]
+mod index;
+#[path = "models/learned.rs"]
+mod learned;
 #[path = "models/minilm.rs"]
 mod minilm;
 #[path = "models/onnx.rs"]
@@ -31,3 +35,5 @@ mod run;
 mod shapes;
 #[path = "models/windows.rs"]
 mod windows;
+#[path = "models/signal.rs"]
+mod signal;

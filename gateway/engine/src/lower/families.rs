@@ -1,6 +1,6 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`index`]: scans, sorting, scattering and trees.
+//! - [`index`]: scans, sorting, scattering, trees and determinants.
 
 mod index;
 
@@ -58,6 +58,7 @@ impl Lowering<'_> {
                 let spec = reduce::Spec { op: *op, scalar, outer, reduced, inner };
                 self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
             }
+            Kind::Det => self.det(node),
             Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
             Kind::Scatter(op) => self.scatter(*op, node),
             Kind::Sort { largest } => self.sort(*largest, node),

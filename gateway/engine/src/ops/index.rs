@@ -10,10 +10,11 @@ use super::{Call, Table, axis, elementwise, expect_rank, sizes};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::formula::Formula;
-use crate::net::{Operand, scalar};
+use crate::net::{Kind, Operand, scalar};
 
 pub(super) const OPS: Table = &[
     ("BitCast", bit_cast),
+    ("Det", det),
     ("EyeLike", eye_like),
     ("Hardmax", hardmax),
     ("OneHot", one_hot),
@@ -35,6 +36,14 @@ fn grid(builder: &mut Builder, dims: &[usize]) -> Result<[Operand; 2], OpError> 
     Ok([row, column])
 }
 
+/// Fails where kernels would read the bits of another type as integers.
+fn expect_ints(what: &str, x: &Operand) -> Result<(), OpError> {
+    match x.scalar() {
+        Scalar::I32 => Ok(()),
+        _ => Err(OpError::Type { what: what.to_owned(), given: x.dtype }),
+    }
+}
+
 /// `Trilu` (ONNX 14): the upper or lower triangle, from the k-th diagonal on.
 fn trilu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
@@ -45,7 +54,10 @@ fn trilu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
             let known = known.first().copied().unwrap_or(0).clamp(-OFFSET_MAX, OFFSET_MAX);
             call.builder.ints(&[], &[known])?
         }
-        Some(k) => call.builder.reshape(&k, &[])?,
+        Some(k) => {
+            expect_ints("k", &k)?;
+            call.builder.reshape(&k, &[])?
+        }
         None => call.builder.ints(&[], &[0])?,
     };
     let keeps = match call.flag("upper", true) {
@@ -60,6 +72,29 @@ fn trilu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     formula.select(is_kept, 0, zero);
     let dtype = x.dtype;
     Ok(vec![call.builder.pointwise(&formula.0, &[x, row, column, k], dtype)?])
+}
+
+/// `Det` (ONNX 22) of the last two axes.
+fn det(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    let dims = x.shape();
+    let [batch @ .., rows, columns] = dims.as_slice() else {
+        return Err(OpError::mismatch("input 0", "square matrices", Shape::from(dims)));
+    };
+    if rows != columns || x.scalar() != Scalar::F32 {
+        let given = format!("{} {}", x.dtype, Shape::from(dims.as_slice()));
+        return Err(OpError::mismatch("input 0", "square matrices of floats", given));
+    }
+    let builder = &mut *call.builder;
+    if *rows == 0 {
+        let one = builder.float(1.0);
+        let one = elementwise::convert(builder, &one, x.dtype)?;
+        return Ok(vec![builder.expand(&one, batch)?]);
+    }
+    let count = batch.iter().product();
+    let matrices = builder.reshape(&x, &[count, *rows, *rows])?;
+    let result = builder.emit(Kind::Det, vec![matrices], &[count], x.dtype)?;
+    Ok(vec![builder.reshape(&result, batch)?])
 }
 
 /// `EyeLike` (ONNX 9).
@@ -159,6 +194,7 @@ fn reverse_sequence(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         let given = format!("{}, axes {batch} and {time}", Shape::from(lengths.shape()));
         return Err(OpError::mismatch("sequence_lens", expected, given));
     }
+    expect_ints("sequence_lens", &lengths)?;
     let mut perm = vec![batch, time];
     perm.extend((0..dims.len()).filter(|&at| at != batch && at != time));
     let moved = Builder::transpose(&x, &perm);

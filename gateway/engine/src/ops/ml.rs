@@ -1,8 +1,9 @@
 //! `ai.onnx.ml` on numbers: features are scaled, filled in and looked up.
 //!
-//! - [`linear`]: linear models and support vectors. [`trees`]: ensembles of decision trees.
+//! - [`linear`]: linear models and support vectors. [`trees`] and [`ensemble`]: decision trees.
 //! - [`scores`]: from the sums of a model to labels and probabilities.
 
+mod ensemble;
 mod linear;
 mod scores;
 mod trees;

@@ -87,7 +87,7 @@ fn transformed(
     let used = dims[1].min(if back { half } else { transform.length });
     let bins = if transform.onesided && !back { half } else { transform.length };
     let parts = if back { 1 } else { 2 };
-    let waves = waves(builder, transform, [used, dims[3]], [bins, parts], x.dtype)?;
+    let waves = waves(builder, transform, [used, dims[3]], [bins, parts])?;
     let x = builder.slice(x, 1, 0, 1, used)?;
     let x = Builder::transpose(&x, &[0, 2, 1, 3]);
     let x = builder.reshape(&x, &[dims[0] * dims[2], used * dims[3]])?;
@@ -103,7 +103,6 @@ fn waves(
     transform: Transform,
     [used, parts_in]: [usize; 2],
     [bins, parts]: [usize; 2],
-    dtype: DType,
 ) -> Result<Operand, OpError> {
     let shape = [used * parts_in, bins.saturating_mul(parts)];
     if shape[0].saturating_mul(shape[1]) > WAVES_MAX || transform.length > WAVES_MAX {
@@ -126,11 +125,11 @@ fn waves(
             let angle = (step as u128 * bin as u128 % length as u128) as usize;
             let (cos, sin) = (weight * table[angle].0, weight * sign * table[angle].1);
             let pair = if part == 0 { [cos, -sin] } else { [sin, cos] };
-            values.extend(pair[..parts].iter().map(|&value| Number::Float(value)));
+            values.extend(pair[..parts].iter().map(|&value| value as f32));
         }
     }
-    let tensor = fold::tensor(dtype, &shape, &values);
-    let tensor = tensor.ok_or(OpError::Type { what: "input 0".to_owned(), given: dtype })?;
+    // Whatever the type of the signal: a device computes in single precision.
+    let tensor = Tensor::from_slice(shape.as_slice(), &values)?;
     Ok(builder.constant(tensor))
 }
 

@@ -3,7 +3,7 @@
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce;
-use gw_tensor::{DType, Shape};
+use gw_tensor::{DType, Shape, Tensor};
 
 use super::gather::take;
 use super::{Call, Table, elementwise, sizes};
@@ -60,7 +60,7 @@ fn tf_idf(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     parts.push(call.builder.expand(&zero, &[batch, 1])?);
     let counts = call.builder.concat(&parts, 1)?;
     let result = placed(call.builder, &counts, &columns)?;
-    let result = weighted(call, &result)?;
+    let result = weighted(call, &result, &columns)?;
     let target = if dims.len() == 2 { result.shape() } else { vec![result.shape()[1]] };
     Ok(vec![call.builder.reshape(&result, &target)?])
 }
@@ -151,8 +151,8 @@ fn placed(builder: &mut Builder, counts: &Operand, columns: &[usize]) -> Result<
     builder.reshape(&taken, &[dims[0], width])
 }
 
-/// The counts, or whether there are any, times the weight of each column.
-fn weighted(call: &mut Call<'_>, counts: &Operand) -> Result<Operand, OpError> {
+/// The counts, or whether there are any, times the weight of each n-gram.
+fn weighted(call: &mut Call<'_>, counts: &Operand, columns: &[usize]) -> Result<Operand, OpError> {
     let mut formula = Formula::new(&[Scalar::I32]);
     match call.text("mode", "TF").as_str() {
         "TF" | "TFIDF" => {}
@@ -167,11 +167,15 @@ fn weighted(call: &mut Call<'_>, counts: &Operand) -> Result<Operand, OpError> {
     let result = call.builder.pointwise(&formula.0, std::slice::from_ref(counts), DType::F32)?;
     match call.node.attrs.get("weights") {
         Some(Attr::Floats(weights)) if call.text("mode", "TF") != "TF" => {
-            let width = counts.shape()[1];
-            let weights = weights.get(..width).ok_or_else(|| {
-                OpError::mismatch("weights", format!("{width} of them"), weights.len())
-            })?;
-            let weights = gw_tensor::Tensor::from_slice([width], weights)?;
+            if weights.len() != columns.len() {
+                let given = weights.len();
+                return Err(OpError::mismatch("weights", format!("{}", columns.len()), given));
+            }
+            let mut of_columns = vec![0f32; counts.shape()[1]];
+            for (&column, &weight) in columns.iter().zip(weights) {
+                of_columns[column] = weight;
+            }
+            let weights = Tensor::from_slice([of_columns.len()], &of_columns)?;
             let weights = call.builder.constant(weights);
             elementwise::apply(call.builder, Binary::Mul, &result, &weights)
         }

@@ -1,8 +1,8 @@
-//! Scans, sorting and scattering.
+//! Scans, sorting, scattering, trees and determinants.
 
 use gw_shaders::data::Data;
 use gw_shaders::kernel::Scalar;
-use gw_shaders::{scan, scatter, sort};
+use gw_shaders::{det, scan, scatter, sort, trees};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -128,4 +128,85 @@ fn scattered_rows_agree() {
     ];
     let expected = scatter::reference(&spec, &inputs);
     agree(|caps| scatter::variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+}
+
+/// A full tree of `depth` levels below its root, whose modes take turns.
+fn full_tree(
+    random: &mut Random,
+    depth: u32,
+    features: u32,
+    nodes: &mut Vec<i32>,
+    leaves: &mut i32,
+) {
+    let place = nodes.len();
+    nodes.resize(place + trees::NODE_WORDS, 0);
+    if depth == 0 {
+        nodes[place + 3] = *leaves;
+        nodes[place + 4] = *leaves + 2;
+        *leaves += 2;
+        return;
+    }
+    let flag = if random.below(2) == 1 { trees::NAN_LEFT.cast_signed() } else { 0 };
+    nodes[place] = 1 + random.below(6).cast_signed() | flag;
+    nodes[place + 1] = random.below(features).cast_signed();
+    let value = random.below(5) as f32 - 2.0;
+    nodes[place + 2] = value.to_bits().cast_signed();
+    for side in [3, 4] {
+        nodes[place + side] = i32::try_from(nodes.len() / trees::NODE_WORDS).unwrap();
+        full_tree(random, depth - 1, features, nodes, leaves);
+    }
+}
+
+#[test]
+fn trees_agree() {
+    let mut random = Random::new(6);
+    for (rows, features, count, depth, targets) in
+        [(1, 1, 1, 0, 1), (65, 4, 3, 4, 1), (7, 3, 20, 6, 3), (9, 2, 2, 1, 8)]
+    {
+        let (mut nodes, mut roots, mut leaves) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..count {
+            roots.push(i32::try_from(nodes.len() / trees::NODE_WORDS).unwrap());
+            full_tree(&mut random, depth, features, &mut nodes, &mut leaves);
+        }
+        // Whole numbers, so that equality is met; every seventh is NaN.
+        let x: Vec<f32> = random
+            .integers((rows * features) as usize, 7)
+            .iter()
+            .map(|&x| if x == 6 { f32::NAN } else { x as f32 - 3.0 })
+            .collect();
+        let weights = u32::try_from(leaves).unwrap();
+        let inputs = [
+            Data::F32(x),
+            Data::I32(nodes.clone()),
+            Data::I32(roots),
+            Data::I32(random.integers(weights as usize, targets + 1)),
+            random.floats(weights as usize),
+        ];
+        for fold in [trees::Fold::Sum, trees::Fold::Min, trees::Fold::Max] {
+            let size = u32::try_from(nodes.len() / trees::NODE_WORDS).unwrap();
+            let (nodes, trees) = (size, count);
+            let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets };
+            let expected = trees::reference(&spec, &inputs);
+            // The same order of additions.
+            agree(|caps| trees::variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+        }
+    }
+}
+
+#[test]
+fn determinants_agree() {
+    let mut random = Random::new(7);
+    for (count, n) in [(1, 1), (5, 2), (3, 7), (2, 16), (1, det::SIZE_MAX)] {
+        let x = random.floats((count * n * n) as usize);
+        let spec = det::Spec { count, n };
+        let expected = det::reference(&spec, std::slice::from_ref(&x));
+        // Each of n steps rounds what the next divides by; the reference is in double precision.
+        let tolerance = Tolerance::of(1e-3, 1e-5);
+        agree(|caps| det::variants(&spec, caps), &[x], &[expected], tolerance);
+    }
+    // The first pivot is zero.
+    let x = Data::F32(vec![0.0, 2.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
+    let spec = det::Spec { count: 1, n: 3 };
+    let expected = Data::F32(vec![-6.0]);
+    agree(|caps| det::variants(&spec, caps), &[x], &[expected], Tolerance::EXACT);
 }

@@ -24,9 +24,11 @@ pub struct Onnx {
 #[derive(Clone)]
 pub enum Value {
     Float(f32),
+    Floats(Vec<f32>),
     Int(i64),
     Ints(Vec<i64>),
     Text(&'static str),
+    Texts(Vec<&'static str>),
     Graph(GraphProto),
 }
 
@@ -90,6 +92,7 @@ impl Onnx {
         self.node_with(op, inputs, output, &[])
     }
 
+    /// The domain stands before the name of the operator.
     pub fn node_with(
         mut self,
         op: &str,
@@ -97,7 +100,9 @@ impl Onnx {
         output: &str,
         attributes: &[(&str, Value)],
     ) -> Self {
+        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
         self.graph.node.push(NodeProto {
+            domain: domain.to_owned(),
             op_type: op.to_owned(),
             input: inputs.iter().map(|&name| name.to_owned()).collect(),
             output: output.split(',').map(str::to_owned).collect(),
@@ -156,6 +161,13 @@ fn attribute(name: &str, value: &Value) -> AttributeProto {
     let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
     match value {
         Value::Float(value) => (proto.r#type, proto.f) = (AttributeProto::FLOAT, *value),
+        Value::Floats(values) => {
+            (proto.r#type, proto.floats) = (AttributeProto::FLOATS, values.clone());
+        }
+        Value::Texts(texts) => {
+            proto.r#type = AttributeProto::STRINGS;
+            proto.strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        }
         Value::Int(value) => (proto.r#type, proto.i) = (AttributeProto::INT, *value),
         Value::Ints(values) => {
             (proto.r#type, proto.ints) = (AttributeProto::INTS, values.clone());

@@ -1,6 +1,6 @@
-//! Scans, sorting, scattering and trees.
+//! Scans, sorting, scattering, trees and determinants.
 
-use gw_shaders::{scan, scatter, sort, trees};
+use gw_shaders::{det, scan, scatter, sort, trees};
 
 use super::{Lowering, sizes};
 use crate::error::OpError;
@@ -27,6 +27,12 @@ impl Lowering<'_> {
         let scalar = node.inputs[0].scalar();
         let spec = scatter::Spec { op, scalar, rows, inner, count };
         self.dense_step(node, scatter::dispatch(&spec, self.caps)?)
+    }
+
+    pub(super) fn det(&mut self, node: &Node) -> Result<(), OpError> {
+        let [count, n, _] = sizes(&node.inputs[0])?;
+        let spec = det::Spec { count, n };
+        self.dense_step(node, det::dispatch(&spec, self.caps)?)
     }
 
     pub(super) fn trees(&mut self, fold: trees::Fold, node: &Node) -> Result<(), OpError> {

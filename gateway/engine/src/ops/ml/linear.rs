@@ -64,10 +64,10 @@ pub(super) fn classifier(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
                 let pair = two_columns(call.builder, &result, Second::Negative)?;
                 post.apply(call.builder, &pair)?
             }
-            Post::None => two_columns(call.builder, &result, Second::Complement)?,
-            other => {
-                return Err(OpError::Unsupported(format!("{other:?} of one score of two")));
+            Post::Probit => {
+                return Err(OpError::Unsupported("PROBIT of one score of two".to_owned()));
             }
+            _ => two_columns(call.builder, &result, Second::Complement)?,
         };
         return Ok(vec![label, scores]);
     }

@@ -1,303 +1,17 @@
-//! Ensembles of decision trees: what a model writes as columns becomes one table of nodes.
-
-use std::collections::HashMap;
+//! The operators over ensembles of decision trees.
 
 use gw_shaders::expr::Binary;
-use gw_shaders::trees::{Fold, Mode, NAN_LEFT, NODE_WORDS};
-use gw_tensor::{DType, Tensor};
+use gw_shaders::trees::Fold;
+use gw_tensor::DType;
 
 use super::super::{Call, elementwise, sizes};
+use super::ensemble::{by_numbers, by_places, nearest, numbers};
 use super::scores::{Post, Second, labels, of_largest, of_two, two_columns};
-use super::{constant, floats, rows};
+use super::{constant, rows};
 use crate::error::OpError;
-use crate::graph::Attr;
+use crate::net::Operand;
 use crate::net::builder::Builder;
-use crate::net::fold::{self, Number};
 use crate::net::formula::Formula;
-use crate::net::{Kind, Operand};
-
-/// Nodes of one ensemble.
-const NODES_MAX: usize = 1 << 24;
-
-/// What a leaf adds to a target.
-type Weight = (usize, f64);
-
-enum Node {
-    Leaf(Vec<Weight>),
-    Branch { mode: Mode, nan_left: bool, feature: usize, value: f64, left: usize, right: usize },
-}
-
-#[derive(Default)]
-struct Ensemble {
-    nodes: Vec<Node>,
-    roots: Vec<usize>,
-}
-
-/// The numbers of an attribute, which may be a tensor in double precision.
-fn numbers(call: &Call<'_>, name: &str) -> Vec<f64> {
-    match call.tensor(&format!("{name}_as_tensor")).or_else(|| call.tensor(name)) {
-        Some(tensor) => fold::numbers(tensor).into_iter().map(Number::float).collect(),
-        None => floats(call, name).into_iter().map(f64::from).collect(),
-    }
-}
-
-fn column(call: &Call<'_>, name: &str, count: usize) -> Result<Vec<usize>, OpError> {
-    let column = sizes(&call.ints(name).unwrap_or_default())?;
-    match column.len() == count {
-        true => Ok(column),
-        false => Err(OpError::mismatch(name, format!("{count} numbers"), column.len())),
-    }
-}
-
-/// The form of ai.onnx.ml 1 to 4: nodes by tree and number, weights by node. `kind` is `class` or
-/// `target`.
-fn by_numbers(call: &Call<'_>, kind: &str) -> Result<Ensemble, OpError> {
-    let modes: Vec<String> = match call.node.attrs.get("nodes_modes") {
-        Some(Attr::Strings(modes)) => {
-            modes.iter().map(|mode| String::from_utf8_lossy(mode).into_owned()).collect()
-        }
-        _ => Vec::new(),
-    };
-    let count = modes.len();
-    let read = |name: &str| column(call, name, count);
-    let (trees, ids) = (read("nodes_treeids")?, read("nodes_nodeids")?);
-    let (features, left) = (read("nodes_featureids")?, read("nodes_truenodeids")?);
-    let right = read("nodes_falsenodeids")?;
-    let values = numbers(call, "nodes_values");
-    if values.len() != count || count > NODES_MAX {
-        return Err(OpError::mismatch("nodes_values", format!("{count} numbers"), values.len()));
-    }
-    let nan_left = call.ints("nodes_missing_value_tracks_true").unwrap_or_default();
-    let mut places = HashMap::with_capacity(count);
-    for (place, key) in trees.iter().zip(&ids).enumerate() {
-        if places.insert(key, place).is_some() {
-            return Err(OpError::mismatch("nodes_nodeids", "each node once", format!("{key:?}")));
-        }
-    }
-    let place = |tree: &usize, id: &usize| {
-        places.get(&(tree, id)).copied().ok_or_else(|| {
-            OpError::mismatch("a node", "one of its tree", format!("{id} of tree {tree}"))
-        })
-    };
-    let mut weights: HashMap<usize, Vec<Weight>> = HashMap::new();
-    let given = numbers(call, &format!("{kind}_weights"));
-    let weight = |name: &str| column(call, &format!("{kind}_{name}"), given.len());
-    let (weight_trees, weight_nodes) = (weight("treeids")?, weight("nodeids")?);
-    let targets = weight("ids")?;
-    for (index, &value) in given.iter().enumerate() {
-        let leaf = place(&weight_trees[index], &weight_nodes[index])?;
-        weights.entry(leaf).or_default().push((targets[index], value));
-    }
-    let mut ensemble = Ensemble::default();
-    let mut has_parent = vec![false; count];
-    for (index, mode) in modes.iter().enumerate() {
-        let Some(mode) = mode_of(mode)? else {
-            let weights = weights.remove(&index).unwrap_or_default();
-            ensemble.nodes.push(Node::Leaf(weights));
-            continue;
-        };
-        let tree = &trees[index];
-        let (left, right) = (place(tree, &left[index])?, place(tree, &right[index])?);
-        has_parent[left] = true;
-        has_parent[right] = true;
-        ensemble.nodes.push(Node::Branch {
-            mode,
-            nan_left: nan_left.get(index).is_some_and(|&flag| flag != 0),
-            feature: features[index],
-            value: values[index],
-            left,
-            right,
-        });
-    }
-    ensemble.roots = (0..count).filter(|&index| !has_parent[index]).collect();
-    Ok(ensemble)
-}
-
-/// `None` for a leaf.
-fn mode_of(mode: &str) -> Result<Option<Mode>, OpError> {
-    Ok(Some(match mode {
-        "LEAF" => return Ok(None),
-        "BRANCH_LEQ" => Mode::Leq,
-        "BRANCH_LT" => Mode::Lt,
-        "BRANCH_GTE" => Mode::Gte,
-        "BRANCH_GT" => Mode::Gt,
-        "BRANCH_EQ" => Mode::Eq,
-        "BRANCH_NEQ" => Mode::Neq,
-        other => return Err(OpError::Unsupported(format!("node mode `{other}`"))),
-    }))
-}
-
-/// The form of ai.onnx.ml 5: nodes and leaves by their places. A node that asks for membership
-/// becomes a chain that asks for each member.
-fn by_places(call: &Call<'_>) -> Result<Ensemble, OpError> {
-    let modes: Vec<i64> = match call.tensor("nodes_modes") {
-        Some(tensor) => fold::numbers(tensor).into_iter().map(Number::int).collect(),
-        None => return Err(OpError::Missing("nodes_modes".to_owned())),
-    };
-    let count = modes.len();
-    let read = |name: &str| column(call, name, count);
-    let (features, left, right) =
-        (read("nodes_featureids")?, read("nodes_truenodeids")?, read("nodes_falsenodeids")?);
-    let (left_leaf, right_leaf) = (read("nodes_trueleafs")?, read("nodes_falseleafs")?);
-    let (splits, weights) = (numbers(call, "nodes_splits"), numbers(call, "leaf_weights"));
-    let targets = column(call, "leaf_targetids", weights.len())?;
-    if splits.len() != count || count > NODES_MAX {
-        return Err(OpError::mismatch("nodes_splits", format!("{count} numbers"), splits.len()));
-    }
-    let nan_left = call.ints("nodes_missing_value_tracks_true").unwrap_or_default();
-    let members = numbers(call, "membership_values");
-    let mut sets = members.split(|value| value.is_nan());
-    let mut ensemble = Ensemble::default();
-    for (&target, &weight) in targets.iter().zip(&weights) {
-        ensemble.nodes.push(Node::Leaf(vec![(target, weight)]));
-    }
-    let (leaves, mut extra) = (weights.len(), Vec::new());
-    let child = |is_leaf: usize, place: usize| match is_leaf {
-        0 if place < count => Ok(leaves + place),
-        1.. if place < leaves => Ok(place),
-        _ => Err(OpError::mismatch("a child", format!("{count} nodes, {leaves} leaves"), place)),
-    };
-    for index in 0..count {
-        let left = child(left_leaf[index], left[index])?;
-        let right = child(right_leaf[index], right[index])?;
-        let (feature, nan_left) =
-            (features[index], nan_left.get(index).is_some_and(|&flag| flag != 0));
-        let branch =
-            |mode, value, right| Node::Branch { mode, nan_left, feature, value, left, right };
-        let mode = match modes[index] {
-            0 => Mode::Leq,
-            1 => Mode::Lt,
-            2 => Mode::Gte,
-            3 => Mode::Gt,
-            4 => Mode::Eq,
-            5 => Mode::Neq,
-            6 => {
-                let set = sets.next().unwrap_or(&[]);
-                let (&first, others) = set
-                    .split_first()
-                    .ok_or_else(|| OpError::Missing("membership_values".to_owned()))?;
-                // Every link but the last leads to the next, behind all nodes.
-                let link = |extra: &Vec<Node>| leaves + count + extra.len();
-                let next = if others.is_empty() { right } else { link(&extra) };
-                ensemble.nodes.push(branch(Mode::Eq, first, next));
-                for (place, &value) in others.iter().enumerate() {
-                    let is_last = place + 1 == others.len();
-                    let next = if is_last { right } else { link(&extra) + 1 };
-                    extra.push(branch(Mode::Eq, value, next));
-                }
-                continue;
-            }
-            other => return Err(OpError::Unsupported(format!("node mode {other}"))),
-        };
-        ensemble.nodes.push(branch(mode, splits[index], right));
-    }
-    ensemble.nodes.append(&mut extra);
-    for root in sizes(&call.ints("tree_roots").unwrap_or_default())? {
-        ensemble.roots.push(child(0, root)?);
-    }
-    Ok(ensemble)
-}
-
-impl Ensemble {
-    /// Fails unless every node is reached once at most, so that every walk ends.
-    fn check(&self, features: usize, targets: usize, shares: bool) -> Result<(), OpError> {
-        let wrong =
-            |what: &str, given: usize| Err(OpError::mismatch("a tree", what.to_owned(), given));
-        let mut is_reached = vec![false; self.nodes.len()];
-        let mut open = self.roots.clone();
-        while let Some(place) = open.pop() {
-            let is_leaf = matches!(self.nodes[place], Node::Leaf(_));
-            if std::mem::replace(&mut is_reached[place], true) && !(shares && is_leaf) {
-                return wrong("nodes with one parent", place);
-            }
-            match &self.nodes[place] {
-                Node::Leaf(weights) => {
-                    if let Some((target, _)) = weights.iter().find(|(to, _)| *to >= targets) {
-                        return wrong(&format!("one of {targets} targets"), *target);
-                    }
-                }
-                Node::Branch { feature, left, right, .. } => {
-                    if *feature >= features {
-                        return wrong(&format!("one of {features} features"), *feature);
-                    }
-                    // Both sides of a node may lead to one leaf.
-                    open.extend([*left, *right]);
-                }
-            }
-        }
-        match self.roots.is_empty() {
-            true => Err(OpError::Missing("the root of a tree".to_owned())),
-            false => Ok(()),
-        }
-    }
-
-    fn weights(&self) -> impl Iterator<Item = &Weight> {
-        self.nodes.iter().flat_map(|node| match node {
-            Node::Leaf(weights) => weights.as_slice(),
-            Node::Branch { .. } => &[],
-        })
-    }
-
-    /// The folded weights of each row: `[rows, targets]`.
-    fn walk(
-        &self,
-        builder: &mut Builder,
-        x: &Operand,
-        fold: Fold,
-        targets: usize,
-        is_double: bool,
-    ) -> Result<Operand, OpError> {
-        let int = |value: usize| {
-            i32::try_from(value).map_err(|_| OpError::mismatch("a node", "an i32", value))
-        };
-        let mut words = Vec::with_capacity(self.nodes.len() * NODE_WORDS);
-        let (mut to, mut weights): (Vec<i32>, Vec<f32>) = (Vec::new(), Vec::new());
-        for node in &self.nodes {
-            words.extend(match node {
-                Node::Leaf(own) => {
-                    let start = int(weights.len())?;
-                    for &(target, weight) in own {
-                        to.push(int(target)?);
-                        weights.push(nearest(weight));
-                    }
-                    [Mode::Leaf as i32, 0, 0, start, int(weights.len())?, 0]
-                }
-                Node::Branch { mode, nan_left, feature, value, left, right } => {
-                    let flag = if *nan_left { NAN_LEFT.cast_signed() } else { 0 };
-                    // Features in double precision are rounded as their thresholds are.
-                    let value = if is_double { nearest(*value) } else { threshold(*mode, *value) };
-                    let value = value.to_bits().cast_signed();
-                    [*mode as i32 | flag, int(*feature)?, value, int(*left)?, int(*right)?, 0]
-                }
-            });
-        }
-        let roots = self.roots.iter().map(|&root| int(root)).collect::<Result<Vec<_>, _>>()?;
-        let inputs = vec![
-            x.clone(),
-            builder.constant(Tensor::from_slice([self.nodes.len(), NODE_WORDS], &words)?),
-            builder.constant(Tensor::from_slice([roots.len()], &roots)?),
-            builder.constant(Tensor::from_slice([to.len()], &to)?),
-            builder.constant(Tensor::from_slice([weights.len()], &weights)?),
-        ];
-        builder.emit(Kind::Trees(fold), inputs, &[x.shape()[0], targets], DType::F32)
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "devices compute in single precision")]
-fn nearest(value: f64) -> f32 {
-    value as f32
-}
-
-/// The threshold in single precision that tells floats apart as the one in double does.
-fn threshold(mode: Mode, value: f64) -> f32 {
-    let rounded = nearest(value);
-    match mode {
-        // `x <= v` holds up to the last float that is not above `v`.
-        Mode::Leq | Mode::Gt if f64::from(rounded) > value => rounded.next_down(),
-        Mode::Lt | Mode::Gte if f64::from(rounded) < value => rounded.next_up(),
-        _ => rounded,
-    }
-}
 
 /// `aggregate_function`: how leaves are folded, and whether by the number of trees.
 fn aggregate(name: &str) -> Result<(Fold, bool), OpError> {
@@ -333,7 +47,7 @@ pub(super) fn regressor(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let targets = sizes(&[call.int("n_targets", 1)])?[0];
     let (fold, is_average) = aggregate(&call.text("aggregate_function", "SUM"))?;
     let ensemble = by_numbers(call, "target")?;
-    ensemble.check(x.shape()[1], targets, false)?;
+    ensemble.check(x.shape()[1], targets)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let mut result = ensemble.walk(call.builder, &x, fold, targets, is_double)?;
     if is_average {
@@ -350,7 +64,7 @@ pub(super) fn ensemble(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let targets = sizes(&[call.int("n_targets", 1)])?[0];
     let (fold, is_average) = aggregate(&call.int("aggregate_function", 1).to_string())?;
     let ensemble = by_places(call)?;
-    ensemble.check(x.shape()[1], targets, true)?;
+    ensemble.check(x.shape()[1], targets)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let mut result = ensemble.walk(call.builder, &x, fold, targets, is_double)?;
     if is_average {
@@ -367,38 +81,42 @@ pub(super) fn classifier(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let post = Post::of(call)?;
     let (names, classes) = labels(call, "classlabels_int64s")?;
     let ensemble = by_numbers(call, "class")?;
-    ensemble.check(x.shape()[1], classes, false)?;
+    ensemble.check(x.shape()[1], classes)?;
     let is_double = call.input(0)?.dtype == DType::F64;
     let sums = ensemble.walk(call.builder, &x, Fold::Sum, classes, is_double)?;
-    let has_second = ensemble.weights().any(|(class, _)| *class == 1);
-    let has_first = ensemble.weights().any(|(class, _)| *class == 0);
+    let has = |class: usize| ensemble.weights().any(|(to, _)| *to == class);
+    let (has_first, has_second) = (has(0), has(1));
+    // Shares of one are told apart at one half, sums at zero.
+    let is_share = ensemble.weights().all(|(_, weight)| *weight >= 0.0);
+    let threshold = if is_share { 0.5 } else { 0.0 };
     let base = numbers(call, "base_values").len();
+    let builder = &mut *call.builder;
     match (classes, has_first, has_second, base) {
         (0 | 1, ..) => Err(OpError::Unsupported(format!("{classes} classes"))),
         // One score for two classes.
         (2, true, false, 0 | 1) => {
-            let score = call.builder.slice(&sums, 1, 0, 1, 1)?;
+            let score = builder.slice(&sums, 1, 0, 1, 1)?;
             let score = based(call, &score, 1)?;
-            let is_share = ensemble.weights().all(|(_, weight)| *weight >= 0.0);
-            let threshold = if is_share { 0.5 } else { 0.0 };
-            let label = match names.as_deref() {
-                Some(&[negative, positive]) => {
-                    of_two(call.builder, &score, threshold, [negative, positive])?
-                }
-                _ => score.clone(),
-            };
+            let label = of_one_score(call.builder, &score, threshold, names.as_deref())?;
             let scores = match post {
-                Post::Probit => post.apply(call.builder, &score)?,
-                _ if is_share => two_columns(call.builder, &score, Second::Complement)?,
+                Post::Probit => return Err(OpError::Unsupported("PROBIT of one score".to_owned())),
                 Post::Logistic => {
                     let pair = two_columns(call.builder, &score, Second::Negative)?;
                     post.apply(call.builder, &pair)?
                 }
+                _ if is_share => two_columns(call.builder, &score, Second::Complement)?,
                 _ => two_columns(call.builder, &score, Second::Negative)?,
             };
             Ok(vec![label, scores])
         }
-        (2, _, _, 1 | 2) => Err(OpError::Unsupported(format!("{base} base values of two classes"))),
+        (2, false, true, 0) => {
+            let score = builder.slice(&sums, 1, 1, 1, 1)?;
+            let label = of_one_score(builder, &score, threshold, names.as_deref())?;
+            Ok(vec![label, post.apply(builder, &sums)?])
+        }
+        (2, _, _, 1..) => {
+            Err(OpError::Unsupported(format!("{base} base values of these two classes")))
+        }
         _ => {
             let scores = based(call, &sums, classes)?;
             let label = match names {
@@ -407,5 +125,18 @@ pub(super) fn classifier(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
             };
             Ok(vec![label, post.apply(call.builder, &scores)?])
         }
+    }
+}
+
+/// The label where one score decides; the score where the labels are strings.
+fn of_one_score(
+    builder: &mut Builder,
+    score: &Operand,
+    threshold: f32,
+    names: Option<&[i64]>,
+) -> Result<Operand, OpError> {
+    match names {
+        Some(&[negative, positive]) => of_two(builder, score, threshold, [negative, positive]),
+        _ => Ok(score.clone()),
     }
 }
