@@ -170,6 +170,12 @@ fn end_cell_given(at: u32, live: bool) {
     }
 }
 
+// What a GRU computes on the way is nobody's result.
+fn end_cell_clear(at: u32, live: bool) {
+    result[at] = 0.0;
+    result[at + params.groups * params.hidden] = 0.0;
+}
+
 fn begin_cell_none(at: u32, own: u32) {
 }
 

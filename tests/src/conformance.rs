@@ -152,7 +152,9 @@ fn on_cpu(case: &Case) -> Result<Option<Outcome>> {
             Err(InferenceError::Load { .. } | InferenceError::Unsupported { .. }) => {
                 return Ok(None);
             }
-            Err(error) => return Ok(Some(Outcome::Failed(format!("on the cpu: {}", chain(&error))))),
+            Err(error) => {
+                return Ok(Some(Outcome::Failed(format!("on the cpu: {}", chain(&error)))));
+            }
         }
     }
     Ok(Some(Outcome::Passed))
@@ -176,7 +178,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Reads a tensor file of a case.
 fn tensor(path: &Path) -> Result<Tensor> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    gw_engine::onnx::tensor(bytes.into()).map_err(|reason| {
-        anyhow::anyhow!("{}: {reason}", path.display())
-    })
+    gw_engine::onnx::tensor(bytes.into())
+        .map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))
 }

@@ -7,11 +7,15 @@
 mod activation;
 mod constant;
 mod control;
+mod convert;
 mod elementwise;
 mod gather;
+mod integer;
 mod layout;
 mod matmul;
+mod nbits;
 mod norm;
+mod qlinear;
 mod quant;
 mod recurrent;
 mod reduce;
@@ -39,11 +43,15 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("activation", activation::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
+    ("convert", convert::OPS),
     ("elementwise", elementwise::OPS),
     ("gather", gather::OPS),
+    ("integer", integer::OPS),
     ("layout", layout::OPS),
     ("matmul", matmul::OPS),
     ("norm", norm::OPS),
+    ("nbits", nbits::OPS),
+    ("qlinear", qlinear::OPS),
     ("quant", quant::OPS),
     ("recurrent", recurrent::OPS),
     ("reduce", reduce::OPS),
@@ -157,6 +165,17 @@ fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<O
     };
     let inputs = node.inputs.iter().map(input).collect::<Result<_, _>>()?;
     build(&mut Call { node, opset: graph.opset, inputs, builder })
+}
+
+/// The outputs that the operator `op` of ONNX makes of other inputs, with the node's attributes.
+fn delegate(
+    call: &mut Call<'_>,
+    op: &str,
+    inputs: Vec<Option<Operand>>,
+) -> Result<Vec<Operand>, OpError> {
+    let build = REGISTRY.get(op).ok_or_else(|| OpError::Unsupported(op.to_owned()))?;
+    let node = Node { op: op.to_owned(), domain: String::new(), ..call.node.clone() };
+    build(&mut Call { node: &node, opset: call.opset, inputs, builder: call.builder })
 }
 
 /// One node being built.

@@ -42,12 +42,8 @@ enum Output {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let options = Options {
-        device: args.device,
-        cpu: args.cpu,
-        only: args.only,
-        every: args.every,
-    };
+    let options =
+        Options { device: args.device, cpu: args.cpu, only: args.only, every: args.every };
     // A panic is one failed case of the report.
     std::panic::set_hook(Box::new(|_| {}));
     let on_terminal = std::io::stderr().is_terminal();

@@ -41,7 +41,9 @@ impl Case {
         }
         let first = gw_engine::onnx::open(&self.model()).ok();
         let first = first.as_ref().and_then(|graph| graph.nodes.first());
-        first.and_then(|node| gw_engine::operators::family(&node.domain, &node.op)).unwrap_or("other")
+        first
+            .and_then(|node| gw_engine::operators::family(&node.domain, &node.op))
+            .unwrap_or("other")
     }
 
     /// The sets.

@@ -1,5 +1,6 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 
+mod blocks;
 mod recurrent;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use gw_shaders::gemm::{Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
 use gw_shaders::{attention, conv, gather, gemm, lrn, norm, pool, reduce, softmax};
-use gw_tensor::Tensor;
+use gw_tensor::{DType, Tensor};
 
 use super::{Lowering, offset, size, stride};
 use crate::error::OpError;
@@ -24,6 +25,7 @@ impl Lowering<'_> {
         match &node.kind {
             Kind::Pointwise(expr) => self.pointwise(expr, node),
             Kind::Gemm(gemm) => self.gemm(gemm, node),
+            Kind::Blocks(kind) => self.blocks(*kind, node),
             Kind::Attention(attention) => self.attention(attention, node),
             Kind::Conv(conv) => self.conv(conv, node),
             Kind::Softmax { log } => {
@@ -135,10 +137,12 @@ impl Lowering<'_> {
                 one.ok_or_else(|| OpError::Unsupported("a batch of weights".to_owned()))?;
             bindings.push(self.converted(&weights, " packed", |data| {
                 let bytes = data.reshaped(shape)?;
-                Ok(words(gemm::pack_i8(&bytes.as_slice::<i8>()?, k, n)))
+                let bytes = bytemuck::cast_slice::<u8, i8>(bytes.bytes());
+                Ok(words(gemm::pack_i8(bytes, k, n)))
             })?);
             bindings.push(self.dense(&node.inputs[2])?);
-            return Ok(Weights::PackedI8);
+            let signed = b.dtype == DType::I8;
+            return Ok(if signed { Weights::PackedI8 } else { Weights::PackedU8 });
         }
         let stored = self.net.tensor(b.tensor).shape.elements();
         let repeats = b.layout.elements() / stored.max(1);
