@@ -57,7 +57,8 @@ fn decode(reader: impl std::io::Read, file_bytes: u64) -> anyhow::Result<Tensor>
             let bytes: Vec<u8> = flags.into_iter().map(u8::from).collect();
             Ok(Tensor::new(DType::Bool, shape, bytes)?)
         }
-        DType::Bf16 => bail!("NumPy has no bf16"),
+        // The narrowest types among them.
+        other => bail!("NumPy has no {other}"),
     }?;
     if transposed { row_major(&tensor) } else { Ok(tensor) }
 }
@@ -131,6 +132,7 @@ fn encode(file: &mut impl Write, tensor: &Tensor) -> anyhow::Result<()> {
             let narrow = tensor.as_slice::<bf16>()?;
             put_all(file, tensor.shape(), narrow.iter().map(|x| x.to_f32()))
         }
+        other => bail!("NumPy has no {other}"),
     }
 }
 

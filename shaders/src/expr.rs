@@ -6,9 +6,11 @@
 use crate::kernel::Scalar;
 
 mod eval;
+mod narrow;
 mod print;
 
 pub use eval::Value;
+pub use narrow::{Narrow, Power};
 
 /// The functions that printed expressions call.
 pub(crate) const LIBRARY: &str =
@@ -25,23 +27,29 @@ pub enum Unary {
     Abs, Neg, Sqrt, Exp, Log, Reciprocal, Floor, Ceil, Round, Sign,
     Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh,
     Erf, Sigmoid, Softplus, Relu, Not, BitNot, IsNan, IsInf,
+    /// The bits of a float as an integer, or the float of these bits.
+    Bits,
+    /// The nearest value of a narrower float type.
+    Narrow(Narrow),
 }
 
 impl Unary {
-    /// Every operation.
+    /// Every operation, but those that [`Narrow::ALL`] lists.
     #[rustfmt::skip]
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Abs, Self::Neg, Self::Sqrt, Self::Exp, Self::Log, Self::Reciprocal, Self::Floor,
         Self::Ceil, Self::Round, Self::Sign, Self::Sin, Self::Cos, Self::Tan, Self::Asin,
         Self::Acos, Self::Atan, Self::Sinh, Self::Cosh, Self::Tanh, Self::Asinh, Self::Acosh,
         Self::Atanh, Self::Erf, Self::Sigmoid, Self::Softplus, Self::Relu, Self::Not,
-        Self::BitNot, Self::IsNan, Self::IsInf,
+        Self::BitNot, Self::IsNan, Self::IsInf, Self::Bits,
     ];
 
     /// The type of the result, where the operation takes `scalar`.
     pub const fn result(self, scalar: Scalar) -> Option<Scalar> {
         match (self, scalar) {
             (Self::Not, _) | (Self::IsNan | Self::IsInf, Scalar::F32) => Some(Scalar::U32),
+            (Self::Bits, Scalar::F32) => Some(Scalar::I32),
+            (Self::Bits, Scalar::I32) => Some(Scalar::F32),
             (Self::BitNot, Scalar::F32) | (Self::Neg, Scalar::U32) => None,
             (Self::BitNot | Self::Abs | Self::Sign | Self::Relu | Self::Neg, _) => Some(scalar),
             (Self::IsNan | Self::IsInf, _) | (_, Scalar::I32 | Scalar::U32) => None,

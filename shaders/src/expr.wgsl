@@ -93,3 +93,43 @@ fn mod_f32(a: f32, b: f32) -> f32 {
     let rest = a % b;
     return select(rest, rest + b, rest != 0.0 && (rest < 0.0) != (b < 0.0));
 }
+
+// The nearest value of a narrower type, ties to even: `drop` bits of the mantissa go, numbers
+// below that of bits `least` are counted in `steps` of one, what exceeds `largest` is `beyond`.
+fn narrow_float(
+    x: f32,
+    drop: u32,
+    least: u32,
+    steps: f32,
+    largest: u32,
+    beyond: u32,
+    nan: u32,
+    zero_sign: u32,
+) -> f32 {
+    let bits = bitcast<u32>(x);
+    let size = bits & 0x7fffffffu;
+    let up = (1u << (drop - 1u)) - 1u + ((size >> drop) & 1u);
+    let rounded = ((size + up) >> drop) << drop;
+    let normal = select(rounded, beyond, rounded > largest);
+    let tiny = bitcast<u32>(round(min(abs(x), 16777216.0) * steps) / steps);
+    let value = select(normal, tiny, size < least);
+    let sign = select(0x80000000u, zero_sign, value == 0u) & bits;
+    return from_bits(select(value | sign, nan, size > 0x7f800000u));
+}
+
+// A power of two: the exponent after `up` was added to the mantissa.
+fn narrow_power(x: f32, up: u32, beyond: u32) -> f32 {
+    let size = bitcast<u32>(x) & 0x7fffffffu;
+    let exponent = (size + up) >> 23u;
+    let power = select(exponent << 23u, 0x400000u, exponent == 0u);
+    let value = select(power, beyond, exponent >= 255u || size == 0x7f800000u);
+    return from_bits(select(value, 0x7fc00000u, size > 0x7f800000u));
+}
+
+fn bits_f32(x: f32) -> i32 {
+    return bitcast<i32>(x);
+}
+
+fn bits_i32(x: i32) -> f32 {
+    return bitcast<f32>(x);
+}

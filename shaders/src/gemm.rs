@@ -41,12 +41,23 @@ pub enum Weights {
     /// One matrix for the whole batch, laid out by [`pack_i8`], with one `f32` scale per column
     /// in a buffer of its own.
     PackedI8,
+    /// As [`Weights::PackedI8`], of unsigned bytes.
+    PackedU8,
+    /// One matrix for the whole batch, column by column: `[n, words]`, of which each column has
+    /// its k in whole blocks, lowest bits first. A buffer of its own holds a scale and a zero
+    /// point per block, `[n, blocks, 2]`; a weight is `(bits - zero point) * scale`.
+    Blocks {
+        /// Bits of a weight: 4 or 8.
+        bits: u32,
+        /// Weights of a block: a multiple of those in a word.
+        block: u32,
+    },
 }
 
 /// What to compute.
 ///
-/// Bindings: `a`, `b`, the scales `[n]` (only with [`Weights::PackedI8`]), the epilogue's
-/// further inputs, the output.
+/// Bindings: `a`, `b`, the scales `[n]` (only with [`Weights::PackedI8`] and its like) or the
+/// blocks (only with [`Weights::Blocks`]), the epilogue's further inputs, the output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Two batch axes; `[1, 1]` where there is one matrix.
@@ -114,11 +125,16 @@ pub fn pack_i8(weights: &[i8], k: u32, n: u32) -> Vec<u32> {
 /// # Errors
 /// Where the epilogue has more inputs than the adapter binds or immediates hold.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    if let Weights::Blocks { bits, block } = spec.b
+        && (!matches!(bits, 4 | 8) || block == 0 || !block.is_multiple_of(32 / bits))
+    {
+        return Err(Unsupported::new(NAME, format!("blocks of {block} weights of {bits} bits")));
+    }
     let shape = Shape { batch: spec.batch, m: spec.m, n: spec.n, k: spec.k };
     variants_with(NAME, shape, false, caps, &|composer| {
         operands::a(composer, spec);
         operands::b(composer, spec);
-        let scaled = matches!(spec.b, Weights::PackedI8);
+        let scaled = is_scaled(&spec.b);
         operands::epilogue(composer, spec.n, &spec.output, &spec.epilogue, scaled)
     })
 }
@@ -129,6 +145,11 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
 /// As [`variants`].
 pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
     Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+/// Whether each column has a scale.
+const fn is_scaled(weights: &Weights) -> bool {
+    matches!(weights, Weights::PackedI8 | Weights::PackedU8)
 }
 
 /// The sizes of a product, whatever its operands are.
@@ -269,12 +290,13 @@ fn registers(
 /// Where the inputs are not those of the spec.
 pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     let a = inputs[0].f32();
-    let scaled = matches!(spec.b, Weights::PackedI8);
-    let further = &inputs[if scaled { 3 } else { 2 }..];
+    let scaled = is_scaled(&spec.b);
+    let blocks = matches!(spec.b, Weights::Blocks { .. });
+    let further = &inputs[if scaled || blocks { 3 } else { 2 }..];
     product(spec.batch, [spec.m, spec.n], &spec.output, &spec.epilogue, further, |z, row, col| {
         let sum: f64 = (0..spec.k)
             .map(|k| {
-                let weight = weight(spec, &inputs[1], z, k, col);
+                let weight = weight(spec, &inputs[1..], z, k, col);
                 f64::from(a[spec.a.at(z, row, k)]) * f64::from(weight)
             })
             .sum();
@@ -282,16 +304,26 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     })
 }
 
-fn weight(spec: &Spec, b: &Data, z: [u32; 2], k: u32, col: u32) -> f32 {
+fn weight(spec: &Spec, inputs: &[Data], z: [u32; 2], k: u32, col: u32) -> f32 {
+    let b = &inputs[0];
     let (row, column) = (k as usize, col as usize);
     let (tile, inside) = (column / PACK, column % PACK);
     match spec.b {
         Weights::Strided(matrix) => b.f32()[matrix.at(z, k, col)],
         Weights::PackedF32 => b.f32()[(tile * spec.k as usize + row) * PACK + inside],
-        Weights::PackedI8 => {
+        Weights::PackedI8 | Weights::PackedU8 => {
             let steps = spec.k.div_ceil(4) as usize;
             let word = ((tile * steps + row / 4) * (PACK / 4) + inside / 4) * 4 + row % 4;
-            f32::from(b.u32()[word].to_le_bytes()[inside % 4].cast_signed())
+            let byte = b.u32()[word].to_le_bytes()[inside % 4];
+            let signed = matches!(spec.b, Weights::PackedI8);
+            if signed { f32::from(byte.cast_signed()) } else { f32::from(byte) }
+        }
+        Weights::Blocks { bits, block } => {
+            let count = spec.k.div_ceil(block);
+            let at = (col * count * block + k) * bits;
+            let value = b.u32()[(at / 32) as usize] >> (at % 32) & ((1 << bits) - 1);
+            let of = 2 * (col * count + k / block) as usize;
+            (value as f32 - inputs[1].f32()[of + 1]) * inputs[1].f32()[of]
         }
     }
 }

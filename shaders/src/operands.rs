@@ -33,10 +33,21 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
             tiled(composer, &Matrix::default(), 16, 16 * spec.k, spec.n.div_ceil(64) * 16);
             composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
         }
-        Weights::PackedI8 => {
+        Weights::PackedI8 | Weights::PackedU8 => {
             let steps = 16 * spec.k.div_ceil(4);
             tiled(composer, &Matrix::default(), 16, steps, spec.n.div_ceil(64) * 16);
             composer.read("b", "vec4<u32>").hook("load_b", "load_b_bytes");
+            let signed = matches!(spec.b, Weights::PackedI8);
+            composer.hook("four_of", if signed { "four_signed" } else { "four_unsigned" });
+        }
+        Weights::Blocks { bits, block } => {
+            let count = spec.k.div_ceil(block);
+            composer.u32("b_block", block).u32("b_count", count);
+            composer.u32("b_words", count * (block / (32 / bits)));
+            composer.read("b", "u32").read("blocks", "vec2<f32>");
+            composer.hook("b_at", "b_at_blocks").hook("load_b", "load_b_blocks");
+            let nibbles = bits == 4;
+            composer.hook("four_along", if nibbles { "four_nibbles" } else { "four_bytes" });
         }
         Weights::Strided(matrix) if matrix.is_wide() && spec.n.is_multiple_of(4) => {
             tiled(composer, &matrix, (matrix.row / 4).cast_unsigned(), 16, spec.n / 4);

@@ -46,10 +46,10 @@ fn load_b_wide(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
 fn load_b_bytes(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     let words = b[base + min(k, params.k - 1u) / 4u * 16u];
     return mat4x4<f32>(
-        vec4<f32>(unpack4xI8(words.x)),
-        vec4<f32>(unpack4xI8(words.y)),
-        vec4<f32>(unpack4xI8(words.z)),
-        vec4<f32>(unpack4xI8(words.w)),
+        four_of(words.x),
+        four_of(words.y),
+        four_of(words.z),
+        four_of(words.w),
     );
 }
 
@@ -78,4 +78,42 @@ fn load_b_scattered(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
         }
     }
     return value;
+}
+
+fn four_signed(word: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xI8(word));
+}
+
+fn four_unsigned(word: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xU8(word));
+}
+
+// Columns of blocks along k, of which each has its scale and zero point.
+fn b_at_blocks(z: vec2<u32>, quad: u32) -> u32 {
+    return quad * 4u;
+}
+
+fn load_b_blocks(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
+    let along = select(k, 0u, k >= params.k);
+    return transpose(mat4x4<f32>(
+        block_column(base, along),
+        block_column(base + 1u, along),
+        block_column(base + 2u, along),
+        block_column(base + 3u, along),
+    ));
+}
+
+fn block_column(column: u32, k: u32) -> vec4<f32> {
+    let inside = min(column, params.n - 1u);
+    let block = blocks[inside * params.b_count + k / params.b_block];
+    return (four_along(inside * params.b_words, k) - block.y) * block.x;
+}
+
+fn four_nibbles(row: u32, k: u32) -> vec4<f32> {
+    let half = b[row + k / 8u] >> (k % 8u * 4u);
+    return vec4<f32>(vec4(half, half >> 4u, half >> 8u, half >> 12u) & vec4(15u));
+}
+
+fn four_bytes(row: u32, k: u32) -> vec4<f32> {
+    return four_unsigned(b[row + k / 4u]);
 }

@@ -42,7 +42,7 @@ impl Cell {
     }
 
     /// Rows of the output behind those of the steps: the last state; of an LSTM the last cell; of
-    /// a GRU two that hold what a step computes on the way.
+    /// a GRU two for what a step computes on the way, zero afterwards.
     pub const fn further_rows(self) -> u32 {
         match self {
             Self::Rnn => 1,
@@ -163,8 +163,9 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
         composer.read("first_cell", "f32").hook("begin_cell", "begin_cell_given");
         composer.hook("end_cell", "end_cell_given");
     } else {
-        let end = if spec.cell.further_rows() > 1 { "end_cell_scratch" } else { "end_cell_none" };
-        composer.hook("begin_cell", "begin_cell_none").hook("end_cell", end);
+        composer.hook("begin_cell", "begin_cell_none");
+        let clears = matches!(spec.cell, Cell::Gru { .. });
+        composer.hook("end_cell", if clears { "end_cell_clear" } else { "end_cell_none" });
     }
     composer.read("lengths", "i32").write("result", "f32");
     match spec.clip {
@@ -231,7 +232,7 @@ fn cell(composer: &mut Composer, cell: Cell) {
     }
 }
 
-/// What the output holds; the rows that a GRU works in are left zero.
+/// What the output holds.
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.

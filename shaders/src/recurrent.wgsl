@@ -170,8 +170,8 @@ fn end_cell_given(at: u32, live: bool) {
     }
 }
 
-// The rows that a GRU works in.
-fn end_cell_scratch(at: u32, live: bool) {
+// What a GRU computes on the way is nobody's result.
+fn end_cell_clear(at: u32, live: bool) {
     result[at] = 0.0;
     result[at + params.groups * params.hidden] = 0.0;
 }

@@ -80,7 +80,7 @@ fn label(node: &Node) -> String {
 fn family(kind: &Kind) -> &'static str {
     match kind {
         Kind::Pointwise(_) => "pointwise",
-        Kind::Gemm(_) => "gemm",
+        Kind::Gemm(_) | Kind::Blocks(_) => "gemm",
         Kind::Attention(_) => "attention",
         Kind::LinearAttention(_) => "linear_attention",
         Kind::Softmax { .. } => "softmax",

@@ -68,9 +68,12 @@ impl Operand {
 pub(crate) fn scalar(dtype: DType) -> Scalar {
     match dtype {
         DType::F32 | DType::F16 | DType::Bf16 | DType::F64 => Scalar::F32,
+        DType::F8E4m3 | DType::F8E4m3Fnuz | DType::F8E5m2 | DType::F8E5m2Fnuz => Scalar::F32,
+        DType::F8E8m0 | DType::F4E2m1 => Scalar::F32,
         DType::Bool => Scalar::U32,
         DType::I8 | DType::I16 | DType::I32 | DType::I64 => Scalar::I32,
         DType::U8 | DType::U16 | DType::U32 | DType::U64 => Scalar::I32,
+        DType::I4 | DType::U4 | DType::I2 | DType::U2 => Scalar::I32,
     }
 }
 
@@ -82,6 +85,9 @@ pub(crate) enum Kind {
     /// `a [b0, b1, m, k]`, `b [b0, b1, k, n]`, the scales `[n]` where `quantised`, the
     /// epilogue's inputs `[b0, b1, m, n]`; output `[b0, b1, m, n]`.
     Gemm(Gemm),
+    /// `a [1, 1, m, k]`, weights `[n, bytes]`, scales and zero points `[n, blocks, 2]`; output
+    /// `[1, 1, m, n]`.
+    Blocks(Blocks),
     /// q `[b, heads, queries, d]`, k `[b, kv heads, keys, d]`, v `[b, kv heads, keys, e]`, the
     /// mask `[b, heads, queries, keys]` where there is one; output `[b, heads, queries, e]`.
     Attention(Attention),
@@ -146,6 +152,13 @@ impl Gemm {
     pub(crate) fn operands(&self) -> usize {
         if self.quantised { 3 } else { 2 }
     }
+}
+
+/// See [`Kind::Blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    pub(crate) bits: u32,
+    pub(crate) block: u32,
 }
 
 /// See [`Kind::Attention`].

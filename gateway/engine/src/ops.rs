@@ -8,19 +8,23 @@ mod activation;
 mod attention;
 mod constant;
 mod control;
+mod convert;
 mod detection;
 mod einsum;
 mod elementwise;
 mod fused;
 mod gather;
 mod index;
+mod integer;
 mod layout;
 mod loss;
 mod matmul;
 mod ml;
+mod nbits;
 mod norm;
 mod pad;
 mod pool;
+mod qlinear;
 mod quant;
 mod random;
 mod recurrent;
@@ -60,19 +64,23 @@ pub(crate) const FAMILIES: &[(&str, Table)] = &[
     ("attention", attention::OPS),
     ("constant", constant::OPS),
     ("control", control::OPS),
+    ("convert", convert::OPS),
     ("detection", detection::OPS),
     ("einsum", einsum::OPS),
     ("elementwise", elementwise::OPS),
     ("fused", fused::OPS),
     ("gather", gather::OPS),
     ("index", index::OPS),
+    ("integer", integer::OPS),
     ("layout", layout::OPS),
     ("loss", loss::OPS),
     ("matmul", matmul::OPS),
     ("ml", ml::OPS),
     ("norm", norm::OPS),
+    ("nbits", nbits::OPS),
     ("pad", pad::OPS),
     ("pool", pool::OPS),
+    ("qlinear", qlinear::OPS),
     ("quant", quant::OPS),
     ("random", random::OPS),
     ("recurrent", recurrent::OPS),
@@ -203,6 +211,17 @@ fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<O
     };
     let inputs = node.inputs.iter().map(input).collect::<Result<_, _>>()?;
     build(&mut Call { node, opset: graph.opset, inputs, builder })
+}
+
+/// The outputs that the operator `op` of ONNX makes of other inputs, with the node's attributes.
+fn delegate(
+    call: &mut Call<'_>,
+    op: &str,
+    inputs: Vec<Option<Operand>>,
+) -> Result<Vec<Operand>, OpError> {
+    let build = REGISTRY.get(op).ok_or_else(|| OpError::Unsupported(op.to_owned()))?;
+    let node = Node { op: op.to_owned(), domain: String::new(), ..call.node.clone() };
+    build(&mut Call { node: &node, opset: call.opset, inputs, builder: call.builder })
 }
 
 /// One node being built.

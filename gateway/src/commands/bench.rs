@@ -151,6 +151,7 @@ impl Random {
                 DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
                 DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
                 DType::Bf16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
+                small if small.is_small_float() => bytes.push(gw_tensor::small::encode(small, unit)),
                 integer => {
                     bytes.push(bit);
                     bytes.resize(bytes.len() + integer.size() - 1, 0);

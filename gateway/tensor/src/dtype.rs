@@ -33,6 +33,26 @@ pub enum DType {
     U64,
     /// One byte, 0 or 1.
     Bool,
+    /// Eight bits: four of exponent, three of mantissa, no infinity (`FLOAT8E4M3FN`).
+    F8E4m3,
+    /// As [`DType::F8E4m3`], with another bias and no negative zero (`FLOAT8E4M3FNUZ`).
+    F8E4m3Fnuz,
+    /// Eight bits: five of exponent, two of mantissa (`FLOAT8E5M2`).
+    F8E5m2,
+    /// As [`DType::F8E5m2`], without infinities and negative zero (`FLOAT8E5M2FNUZ`).
+    F8E5m2Fnuz,
+    /// Eight bits of exponent: a power of two (`FLOAT8E8M0`).
+    F8E8m0,
+    /// Four bits, in a byte of its own: two of exponent, one of mantissa (`FLOAT4E2M1`).
+    F4E2m1,
+    /// Signed 4 bits, in a byte of its own, with its sign.
+    I4,
+    /// Unsigned 4 bits, in a byte of its own.
+    U4,
+    /// Signed 2 bits, in a byte of its own, with its sign.
+    I2,
+    /// Unsigned 2 bits, in a byte of its own.
+    U2,
 }
 
 impl DType {
@@ -40,6 +60,8 @@ impl DType {
     pub const fn size(self) -> usize {
         match self {
             Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F8E4m3 | Self::F8E4m3Fnuz | Self::F8E5m2 | Self::F8E5m2Fnuz => 1,
+            Self::F8E8m0 | Self::F4E2m1 | Self::I4 | Self::U4 | Self::I2 | Self::U2 => 1,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
@@ -62,12 +84,45 @@ impl DType {
             Self::U32 => "u32",
             Self::U64 => "u64",
             Self::Bool => "bool",
+            Self::F8E4m3 => "f8e4m3fn",
+            Self::F8E4m3Fnuz => "f8e4m3fnuz",
+            Self::F8E5m2 => "f8e5m2",
+            Self::F8E5m2Fnuz => "f8e5m2fnuz",
+            Self::F8E8m0 => "f8e8m0",
+            Self::F4E2m1 => "f4e2m1",
+            Self::I4 => "i4",
+            Self::U4 => "u4",
+            Self::I2 => "i2",
+            Self::U2 => "u2",
         }
     }
 
     /// Whether the type is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::Bf16 | Self::F64)
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16 | Self::F64) || self.is_small_float()
+    }
+
+    /// Whether the type is a floating-point type of eight bits or fewer, whose bytes
+    /// [`crate::small`] reads.
+    pub const fn is_small_float(self) -> bool {
+        matches!(
+            self,
+            Self::F8E4m3
+                | Self::F8E4m3Fnuz
+                | Self::F8E5m2
+                | Self::F8E5m2Fnuz
+                | Self::F8E8m0
+                | Self::F4E2m1
+        )
+    }
+
+    /// The bits of one element as files pack it: less than a byte for the narrowest types.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::I2 | Self::U2 => 2,
+            Self::I4 | Self::U4 | Self::F4E2m1 => 4,
+            other => 8 * other.size(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! It does no arithmetic: kernels live in `gw-shaders`, models in `gw-engine`.
 //!
 //! - [`dtype`]: the element types and how they are named.
+//! - [`small`]: what the bytes of floats of eight bits and fewer mean.
 //! - [`shape`]: dimensions with checked sizes.
 //! - [`tensor`]: a shape with its bytes, cheap to clone.
 //!
@@ -15,6 +16,7 @@
 
 pub mod dtype;
 pub mod shape;
+pub mod small;
 pub mod tensor;
 
 pub use dtype::{DType, Element};

@@ -70,6 +70,9 @@ fn unary(op: Unary, value: Value) -> Value {
         (Unary::Not, value) => Value::U32(u32::from(!value.is_true())),
         (Unary::IsNan, Value::F32(x)) => Value::U32(u32::from(x.is_nan())),
         (Unary::IsInf, Value::F32(x)) => Value::U32(u32::from(x.is_infinite())),
+        (Unary::Bits, Value::F32(x)) => Value::I32(x.to_bits().cast_signed()),
+        (Unary::Bits, Value::I32(x)) => Value::F32(f32::from_bits(x.cast_unsigned())),
+        (Unary::Narrow(narrow), Value::F32(x)) => Value::F32(narrow.round(x)),
         (_, Value::F32(x)) => Value::F32(unary_float(op, f64::from(x)) as f32),
         (Unary::BitNot, Value::I32(x)) => Value::I32(!x),
         (Unary::BitNot, Value::U32(x)) => Value::U32(!x),
@@ -113,7 +116,10 @@ fn unary_float(op: Unary, x: f64) -> f64 {
         Unary::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
         Unary::Relu if x.is_nan() => x,
         Unary::Relu => x.max(0.0),
-        Unary::Not | Unary::BitNot | Unary::IsNan | Unary::IsInf => panic!("{op:?} of a float"),
+        Unary::Not | Unary::BitNot | Unary::IsNan | Unary::IsInf | Unary::Bits => {
+            panic!("{op:?} of a float")
+        }
+        Unary::Narrow(_) => panic!("{op:?} is of f32"),
     }
 }
 

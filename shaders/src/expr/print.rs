@@ -120,6 +120,8 @@ fn unary(op: Unary, scalar: Scalar, a: Reg) -> String {
         Unary::Erf => "erf_f32",
         Unary::Sigmoid => "sigmoid_f32",
         Unary::Softplus => "softplus_f32",
+        Unary::Bits => return format!("bits_{}(r{a})", scalar.wgsl()),
+        Unary::Narrow(narrow) => return narrow.wgsl(a),
         Unary::IsNan => return format!("u32(is_nan(r{a}))"),
         Unary::IsInf => return format!("u32(is_inf(r{a}))"),
     };

@@ -25,7 +25,8 @@ const SCALARS: [Scalar; 3] = [Scalar::F32, Scalar::I32, Scalar::U32];
 #[test]
 fn every_operation_prints_as_valid_wgsl_for_every_type_that_it_takes() {
     for scalar in SCALARS {
-        for op in Unary::ALL {
+        let narrow = Narrow::ALL.map(Unary::Narrow);
+        for op in Unary::ALL.into_iter().chain(narrow) {
             if op.result(scalar).is_some() {
                 check::valid(&shader(&Expr::unary(op, scalar)));
             }

@@ -1,6 +1,6 @@
 //! When an output is right: the rule of ONNX's own backend tests.
 
-use gw_tensor::{DType, Tensor};
+use gw_tensor::{DType, Tensor, small};
 
 /// As in `onnx.backend.test.case`: differences up to this, plus [`RELATIVE`] of what is due. It
 /// counts in units of the largest that is due: what is due was computed in single precision too,
@@ -60,15 +60,24 @@ pub fn numbers(tensor: &Tensor) -> Vec<f64> {
         DType::F64 => read(tensor, f64::from_le_bytes),
         DType::F16 => read(tensor, |b| half::f16::from_le_bytes(b).to_f64()),
         DType::Bf16 => read(tensor, |b| half::bf16::from_le_bytes(b).to_f64()),
-        DType::I8 => read(tensor, |b| i8::from_le_bytes(b).into()),
+        DType::I8 | DType::I4 | DType::I2 => read(tensor, |b| i8::from_le_bytes(b).into()),
         DType::I16 => read(tensor, |b| i16::from_le_bytes(b).into()),
         DType::I32 => read(tensor, |b| i32::from_le_bytes(b).into()),
         DType::I64 => read(tensor, |b| i64::from_le_bytes(b) as f64),
-        DType::U8 => read(tensor, |[byte]: [u8; 1]| byte.into()),
+        DType::U8 | DType::U4 | DType::U2 => read(tensor, |[byte]: [u8; 1]| byte.into()),
         DType::U16 => read(tensor, |b| u16::from_le_bytes(b).into()),
         DType::U32 => read(tensor, |b| u32::from_le_bytes(b).into()),
         DType::U64 => read(tensor, |b| u64::from_le_bytes(b) as f64),
         DType::Bool => read(tensor, |[byte]: [u8; 1]| f64::from(u8::from(byte != 0))),
+        DType::F8E4m3
+        | DType::F8E4m3Fnuz
+        | DType::F8E5m2
+        | DType::F8E5m2Fnuz
+        | DType::F8E8m0
+        | DType::F4E2m1 => {
+            let value = |&byte: &u8| small::decode(tensor.dtype(), byte).into();
+            tensor.bytes().iter().map(value).collect()
+        }
     }
 }
 

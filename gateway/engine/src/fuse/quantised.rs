@@ -34,7 +34,7 @@ pub(super) fn apply(net: &mut Net) -> Result<(), OpError> {
                 gemm.quantised = true;
                 columns(bytes, &scales, &mut node.inputs)
             }
-            Kind::Gather { quantised } => {
+            Kind::Gather { quantised } if bytes.dtype == DType::I8 => {
                 *quantised = true;
                 rows(bytes, &scales, &mut node.inputs)
             }
@@ -55,20 +55,27 @@ enum Scale {
 
 /// The bytes and scales that an operand is expanded from, through its own view.
 fn expanded(net: &Net, uses: &Uses, operand: &Operand) -> Option<(Operand, Scale)> {
-    let (_, product) = uses.writer(net, operand.tensor)?;
-    let (floats, scale) = factors(net, product, expr(product)?)?;
-    let (_, cast) = uses.writer(net, floats.tensor)?;
-    let bytes = cast.inputs.first()?;
-    let is_cast = formula::only_instr(expr(cast)?) == Some(Instr::Cast(Scalar::F32, 0));
-    if !is_cast || bytes.dtype != DType::I8 || !net.is_constant(bytes) {
-        return None;
+    let (_, last) = uses.writer(net, operand.tensor)?;
+    if let Some(bytes) = cast(net, last) {
+        let view = operand.layout.over(&bytes.layout)?;
+        return Some((bytes.with_layout(view), Scale::All(1.0)));
     }
+    let (floats, scale) = factors(net, last, expr(last)?)?;
+    let bytes = cast(net, uses.writer(net, floats.tensor)?.1)?;
     let view = operand.layout.over(&floats.layout)?.over(&bytes.layout)?;
     let scale = match scale {
         Scale::Each(scale) => Scale::Each(scale.with_layout(operand.layout.over(&scale.layout)?)),
         all => all,
     };
     Some((bytes.with_layout(view), scale))
+}
+
+/// The constant bytes that a node does no more than convert to floats.
+fn cast<'a>(net: &Net, node: &'a Node) -> Option<&'a Operand> {
+    let is_cast = formula::only_instr(expr(node)?) == Some(Instr::Cast(Scalar::F32, 0));
+    let bytes = node.inputs.first()?;
+    let is_byte = matches!(bytes.dtype, DType::I8 | DType::U8);
+    (is_cast && is_byte && net.is_constant(bytes)).then_some(bytes)
 }
 
 /// The two sides of a product whose right side is constant.

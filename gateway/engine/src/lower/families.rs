@@ -4,6 +4,7 @@
 
 mod index;
 
+mod blocks;
 mod recurrent;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use gw_shaders::gemm::{Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
 use gw_shaders::{attention, gather, gemm, linear_attention, lrn, norm, reduce, softmax};
-use gw_tensor::Tensor;
+use gw_tensor::{DType, Tensor};
 
 use super::{Lowering, offset, size, stride};
 use crate::error::OpError;
@@ -28,6 +29,7 @@ impl Lowering<'_> {
         match &node.kind {
             Kind::Pointwise(expr) => self.pointwise(expr, node),
             Kind::Gemm(gemm) => self.gemm(gemm, node),
+            Kind::Blocks(kind) => self.blocks(*kind, node),
             Kind::Attention(attention) => self.attention(attention, node),
             Kind::LinearAttention(spec) => {
                 self.dense_step(node, linear_attention::dispatch(spec, self.caps)?)
@@ -136,10 +138,12 @@ impl Lowering<'_> {
                 one.ok_or_else(|| OpError::Unsupported("a batch of weights".to_owned()))?;
             bindings.push(self.converted(&weights, " packed", |data| {
                 let bytes = data.reshaped(shape)?;
-                Ok(words(gemm::pack_i8(&bytes.as_slice::<i8>()?, k, n)))
+                let bytes = bytemuck::cast_slice::<u8, i8>(bytes.bytes());
+                Ok(words(gemm::pack_i8(bytes, k, n)))
             })?);
             bindings.push(self.dense(&node.inputs[2])?);
-            return Ok(Weights::PackedI8);
+            let signed = b.dtype == DType::I8;
+            return Ok(if signed { Weights::PackedI8 } else { Weights::PackedU8 });
         }
         let stored = self.net.tensor(b.tensor).shape.elements();
         let repeats = b.layout.elements() / stored.max(1);

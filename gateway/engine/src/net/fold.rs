@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary, Value};
 use gw_shaders::kernel::Scalar;
-use gw_tensor::{DType, Shape, Tensor};
+use gw_tensor::{DType, Shape, Tensor, small};
 use half::{bf16, f16};
 
 use super::layout::Layout;
@@ -71,15 +71,21 @@ fn read(dtype: DType, bytes: &[u8]) -> Vec<Number> {
         DType::F64 => read!(f64, float),
         DType::F16 => read!(f16, |value: f16| float(value.to_f64())),
         DType::Bf16 => read!(bf16, |value: bf16| float(value.to_f64())),
-        DType::I8 => read!(i8, |value: i8| int(value.into())),
+        DType::I8 | DType::I4 | DType::I2 => read!(i8, |value: i8| int(value.into())),
         DType::I16 => read!(i16, |value: i16| int(value.into())),
         DType::I32 => read!(i32, |value: i32| int(value.into())),
         DType::I64 => read!(i64, int),
-        DType::U8 => read!(u8, |value: u8| int(value.into())),
+        DType::U8 | DType::U4 | DType::U2 => read!(u8, |value: u8| int(value.into())),
         DType::U16 => read!(u16, |value: u16| int(value.into())),
         DType::U32 => read!(u32, |value: u32| int(value.into())),
         DType::U64 => read!(u64, |value: u64| int(value.cast_signed())),
         DType::Bool => read!(u8, |value: u8| int((value != 0).into())),
+        DType::F8E4m3
+        | DType::F8E4m3Fnuz
+        | DType::F8E5m2
+        | DType::F8E5m2Fnuz
+        | DType::F8E8m0
+        | DType::F4E2m1 => read!(u8, |value: u8| float(small::decode(dtype, value).into())),
     }
 }
 
@@ -113,6 +119,16 @@ fn write(dtype: DType, values: &[Number]) -> Vec<u8> {
         DType::U32 => write!(|value: Number| value.int() as u32),
         DType::U64 => write!(|value: Number| value.int() as u64),
         DType::Bool => write!(|value: Number| u8::from(value.is_true())),
+        DType::I4 => write!(|value: Number| (value.int() as i8) << 4 >> 4),
+        DType::I2 => write!(|value: Number| (value.int() as i8) << 6 >> 6),
+        DType::U4 => write!(|value: Number| value.int() as u8 & 0xf),
+        DType::U2 => write!(|value: Number| value.int() as u8 & 0x3),
+        DType::F8E4m3
+        | DType::F8E4m3Fnuz
+        | DType::F8E5m2
+        | DType::F8E5m2Fnuz
+        | DType::F8E8m0
+        | DType::F4E2m1 => write!(|value: Number| small::encode(dtype, value.float() as f32)),
     }
 }
 

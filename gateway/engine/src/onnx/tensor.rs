@@ -27,6 +27,16 @@ pub(crate) fn dtype(number: i32) -> Result<DType, String> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::Bf16,
+        17 => DType::F8E4m3,
+        18 => DType::F8E4m3Fnuz,
+        19 => DType::F8E5m2,
+        20 => DType::F8E5m2Fnuz,
+        21 => DType::U4,
+        22 => DType::I4,
+        23 => DType::F4E2m1,
+        24 => DType::F8E8m0,
+        25 => DType::U2,
+        26 => DType::I2,
         8 => return Err("strings are not supported".to_owned()),
         14 | 15 => return Err("complex numbers are not supported".to_owned()),
         other => return Err(format!("element type {other} is not supported")),
@@ -39,7 +49,8 @@ pub(super) fn tensor(proto: TensorProto, folder: Option<&Path>) -> Result<Tensor
     let shape = shape(&proto.dims)?;
     let elements = shape.len_checked().map_err(|error| error.to_string())?;
     let expected =
-        elements.checked_mul(dtype.size()).ok_or_else(|| format!("shape {shape} is too large"))?;
+        elements.checked_mul(dtype.bits()).ok_or_else(|| format!("shape {shape} is too large"))?;
+    let expected = expected.div_ceil(8);
     let bytes = if proto.data_location == 1 {
         external::read(&proto.external_data, folder, expected)?
     } else if proto.raw_data.is_empty() {
@@ -47,7 +58,33 @@ pub(super) fn tensor(proto: TensorProto, folder: Option<&Path>) -> Result<Tensor
     } else {
         proto.raw_data
     };
+    let bytes = if dtype.bits() < 8 { unpacked(dtype, &bytes, elements, expected)? } else { bytes };
     Tensor::new(dtype, shape, bytes).map_err(|error| error.to_string())
+}
+
+/// Elements of less than a byte, lowest bits first, as a byte each; integers keep their sign.
+fn unpacked(
+    dtype: DType,
+    packed: &[u8],
+    elements: usize,
+    expected: usize,
+) -> Result<Bytes, String> {
+    if packed.len() != expected {
+        let given = packed.len();
+        return Err(format!("{elements} elements of {dtype} take {expected} bytes, not {given}"));
+    }
+    let bits = dtype.bits();
+    let is_signed = matches!(dtype, DType::I4 | DType::I2);
+    let element = |index: usize| {
+        let at = index * bits;
+        let high = packed[at / 8] >> (at % 8) << (8 - bits);
+        if is_signed {
+            (high.cast_signed() >> (8 - bits)).cast_unsigned()
+        } else {
+            high >> (8 - bits)
+        }
+    };
+    Ok((0..elements).map(element).collect::<Vec<u8>>().into())
 }
 
 fn shape(dims: &[i64]) -> Result<Shape, String> {
@@ -80,6 +117,7 @@ fn typed_bytes(proto: &TensorProto, dtype: DType) -> Bytes {
         DType::I16 | DType::U16 | DType::F16 | DType::Bf16 => {
             collect(&proto.int32_data, |value| (value as u16).to_le_bytes())
         }
-        DType::I8 | DType::U8 | DType::Bool => collect(&proto.int32_data, |value| [value as u8]),
+        // Also what is packed: a value of the list holds a byte of the file's form.
+        _ => collect(&proto.int32_data, |value| [value as u8]),
     }
 }

@@ -1,6 +1,6 @@
 //! Values from nothing.
 
-use gw_tensor::{DType, Shape, Tensor};
+use gw_tensor::{Shape, Tensor};
 
 use super::{Call, Table, sizes};
 use crate::error::OpError;
@@ -61,9 +61,7 @@ fn range(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
     let count = steps.max(0.0) as usize;
     let value = |index: usize| match dtype {
-        DType::F32 | DType::F16 | DType::Bf16 | DType::F64 => {
-            Number::Float(start.float() + index as f64 * delta.float())
-        }
+        dtype if dtype.is_float() => Number::Float(start.float() + index as f64 * delta.float()),
         _ => {
             let index = i64::try_from(index).unwrap_or(i64::MAX);
             Number::Int(start.int().wrapping_add(index.wrapping_mul(delta.int())))

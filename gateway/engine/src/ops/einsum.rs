@@ -9,7 +9,7 @@ use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce;
 use gw_tensor::Shape;
 
-use super::{Call, Table, elementwise, reduce as reduction};
+use super::{Call, Table, convert, elementwise, reduce as reduction};
 use crate::error::OpError;
 use crate::net::builder::{Builder, RANK_MAX};
 use crate::net::{Gemm, Kind, Operand};
@@ -209,7 +209,7 @@ fn summed(
     }
     let dtype = term.x.dtype;
     let x = reduction::over(builder, reduce::Op::Sum, &term.x, &lost, false, dtype)?;
-    let x = elementwise::wrapped(builder, &x)?;
+    let x = convert::wrapped(builder, &x)?;
     let labels = term.labels.into_iter().filter(|label| keeps(label)).collect();
     Ok(Term { x, labels })
 }
@@ -245,7 +245,7 @@ fn product(
         let y = builder.reshape(&y, &[count, 1, k, n])?;
         let pairs = elementwise::apply(builder, Binary::Mul, &x, &y)?;
         let sums = reduction::over(builder, reduce::Op::Sum, &pairs, &[2], false, dtype)?;
-        elementwise::wrapped(builder, &sums)?
+        convert::wrapped(builder, &sums)?
     };
     let mut labels = batch.clone();
     labels.extend(&rows);

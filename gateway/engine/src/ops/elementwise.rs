@@ -1,14 +1,16 @@
-//! Element by element: arithmetic, comparisons, logic, choices and conversions.
+//! Element by element: arithmetic, comparisons, logic and choices.
 
-use gw_shaders::expr::{Binary, Reg, Unary};
+use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_tensor::DType;
 
+pub(super) use super::convert::convert;
+use super::convert::wrap;
 use super::{Call, Table};
 use crate::error::OpError;
+use crate::net::Operand;
 use crate::net::builder::Builder;
 use crate::net::formula::Formula;
-use crate::net::{Operand, scalar};
 
 pub(super) const OPS: Table = &[
     ("Abs", unary),
@@ -25,8 +27,6 @@ pub(super) const OPS: Table = &[
     ("BitwiseNot", unary),
     ("BitwiseOr", binary),
     ("BitwiseXor", binary),
-    ("Cast", cast),
-    ("CastLike", cast),
     ("Ceil", unary),
     ("Cos", unary),
     ("Cosh", unary),
@@ -238,67 +238,4 @@ fn choose(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     formula.select(0, 1, 2);
     let dtype = a.dtype;
     Ok(vec![call.builder.pointwise(&formula.0, &[cond, a, b], dtype)?])
-}
-
-fn cast(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let x = call.input(0)?;
-    let to = match call.dtype("to")? {
-        Some(dtype) => dtype,
-        None => call.input(1)?.dtype,
-    };
-    Ok(vec![convert(call.builder, &x, to)?])
-}
-
-/// `x` as `to`: floats are truncated to integers, integers wrap, everything but zero is true.
-pub(super) fn convert(builder: &mut Builder, x: &Operand, to: DType) -> Result<Operand, OpError> {
-    let (from, target) = (x.scalar(), scalar(to));
-    if from == target && (target != Scalar::I32 || bits(x.dtype) <= bits(to)) {
-        return Ok(Builder::retyped(x, to));
-    }
-    let mut formula = Formula::new(&[from]);
-    let value = if from == target { 0 } else { formula.cast(target, 0) };
-    wrap(&mut formula, value, to);
-    builder.pointwise(&formula.0, std::slice::from_ref(x), to)
-}
-
-/// Integers that a device computed in 32 bits, wrapped to their own type.
-pub(super) fn wrapped(builder: &mut Builder, x: &Operand) -> Result<Operand, OpError> {
-    match bits(x.dtype) < 32 {
-        true => convert(builder, &Builder::retyped(x, DType::I32), x.dtype),
-        false => Ok(x.clone()),
-    }
-}
-
-/// The bits that matter when integers are narrowed, with a sign bit for the unsigned types.
-fn bits(dtype: DType) -> u32 {
-    match dtype {
-        DType::I8 => 8,
-        DType::U8 => 9,
-        DType::I16 => 16,
-        DType::U16 => 17,
-        // Devices hold all wider ones in 32 bits.
-        _ => 32,
-    }
-}
-
-/// Wraps a register to the range of a narrow integer type.
-fn wrap(formula: &mut Formula, value: Reg, dtype: DType) -> Reg {
-    let (mask, sign) = match dtype {
-        DType::I8 => (0xff, 0x80),
-        DType::U8 => (0xff, 0),
-        DType::I16 => (0xffff, 0x8000),
-        DType::U16 => (0xffff, 0),
-        _ => {
-            formula.0.output = value;
-            return value;
-        }
-    };
-    let mask = formula.int(mask);
-    let low = formula.bin(Binary::BitAnd, value, mask);
-    if sign == 0 {
-        return low;
-    }
-    let sign = formula.int(sign);
-    let flipped = formula.bin(Binary::BitXor, low, sign);
-    formula.sub(flipped, sign)
 }

@@ -3,7 +3,7 @@
 use gw_shaders::expr::{Binary, Reg};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce;
-use gw_tensor::{DType, Shape, Tensor};
+use gw_tensor::{DType, Shape};
 
 use super::gather::{flat, steps, take};
 use super::{Call, Table, axis, elementwise, expect_rank, sizes};
@@ -13,7 +13,6 @@ use crate::net::formula::Formula;
 use crate::net::{Kind, Operand, scalar};
 
 pub(super) const OPS: Table = &[
-    ("BitCast", bit_cast),
     ("Det", det),
     ("EyeLike", eye_like),
     ("Hardmax", hardmax),
@@ -222,33 +221,4 @@ fn reverse_sequence(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         back[at] = place;
     }
     Ok(vec![Builder::transpose(&taken, &back)])
-}
-
-/// `BitCast` (ONNX 26): the same bits as another type of the same size.
-fn bit_cast(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let x = call.input(0)?;
-    let to = call.dtype("to")?.ok_or_else(|| OpError::Missing("to".to_owned()))?;
-    if x.dtype.size() != to.size() {
-        let expected = format!("a type of {} bytes", x.dtype.size());
-        return Err(OpError::mismatch("to", expected, to));
-    }
-    if x.dtype == to {
-        return Ok(vec![x]);
-    }
-    if let Some(data) = call.builder.data(&x)? {
-        let cast = Tensor::new(to, data.shape().clone(), data.bytes().clone())?;
-        return Ok(vec![call.builder.constant(cast)]);
-    }
-    match (x.scalar(), scalar(to)) {
-        // Wider and narrower floats are not held in their own bits.
-        (Scalar::F32, _) | (_, Scalar::F32) if to.size() != 4 => {
-            Err(OpError::Unsupported(format!("the bits of {} as {to}", x.dtype)))
-        }
-        (from, target) if from == target && to.size() >= 4 => Ok(vec![Builder::retyped(&x, to)]),
-        _ if to.size() == 4 => Ok(vec![Operand { dtype: to, ..x }]),
-        (from, target) if from == target => {
-            Ok(vec![elementwise::wrapped(call.builder, &Builder::retyped(&x, to))?])
-        }
-        _ => Ok(vec![elementwise::convert(call.builder, &x, to)?]),
-    }
 }

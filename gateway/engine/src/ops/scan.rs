@@ -4,7 +4,7 @@ use gw_shaders::kernel::Scalar;
 use gw_shaders::scan::Op;
 
 use super::gather::small_data;
-use super::{Call, Table, axis, elementwise};
+use super::{Call, Table, axis, convert};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::fold::{self, Number};
@@ -46,7 +46,7 @@ pub(super) fn along(
     }
     let kind = Kind::Scan { op, exclusive, reverse };
     let result = builder.emit(kind, vec![flat], &rows, x.dtype)?;
-    let result = elementwise::wrapped(builder, &result)?;
+    let result = convert::wrapped(builder, &result)?;
     builder.reshape(&result, &dims)
 }
 

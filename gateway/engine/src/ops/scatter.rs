@@ -8,7 +8,7 @@ use gw_shaders::scatter::Op;
 use gw_tensor::Shape;
 
 use super::gather::{FOLD_MAX, element_positions, tuple_positions};
-use super::{Call, Table, axis, elementwise, sort};
+use super::{Call, Table, axis, convert, sort};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::fold::{self, Number};
@@ -96,7 +96,7 @@ pub(super) fn into_rows(
     let order = builder.reshape(&order, &[count])?;
     let inputs = vec![data.clone(), positions, order, updates];
     let result = builder.emit(Kind::Scatter(op), inputs, &shape, data.dtype)?;
-    elementwise::wrapped(builder, &result)
+    convert::wrapped(builder, &result)
 }
 
 fn fold_small(

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use gw_shaders::kernel::Scalar;
-use gw_tensor::{DType, Tensor, TensorError};
+use gw_tensor::{DType, Tensor, TensorError, small};
 use half::{bf16, f16};
 use wgpu::WriteOnly;
 
@@ -49,13 +49,26 @@ pub(super) fn encode(tensor: &Tensor, mut out: WriteOnly<'_, [u8]>) {
         }
         DType::I16 => widen(data, out, |b| i32::from(i16::from_le_bytes(b)).to_le_bytes()),
         DType::U16 => widen(data, out, |b| i32::from(u16::from_le_bytes(b)).to_le_bytes()),
-        DType::I8 => widen(data, out, |b| i32::from(i8::from_le_bytes(b)).to_le_bytes()),
-        DType::U8 => widen(data, out, |[byte]: [u8; 1]| i32::from(byte).to_le_bytes()),
+        DType::I8 | DType::I4 | DType::I2 => {
+            widen(data, out, |b| i32::from(i8::from_le_bytes(b)).to_le_bytes());
+        }
+        DType::U8 | DType::U4 | DType::U2 => {
+            widen(data, out, |[byte]: [u8; 1]| i32::from(byte).to_le_bytes())
+        }
         DType::Bool => widen(data, out, |[byte]: [u8; 1]| u32::from(byte != 0).to_le_bytes()),
+        DType::F8E4m3
+        | DType::F8E4m3Fnuz
+        | DType::F8E5m2
+        | DType::F8E5m2Fnuz
+        | DType::F8E8m0
+        | DType::F4E2m1 => {
+            let dtype = tensor.dtype();
+            widen(data, out, |[byte]| small::decode(dtype, byte).to_le_bytes());
+        }
     }
 }
 
-fn widen<const N: usize>(data: &[u8], out: WriteOnly<'_, [u8]>, f: fn([u8; N]) -> [u8; 4]) {
+fn widen<const N: usize>(data: &[u8], out: WriteOnly<'_, [u8]>, f: impl Fn([u8; N]) -> [u8; 4]) {
     let words = out.into_chunks::<4>().0;
     words.write_iter(data.as_chunks::<N>().0.iter().map(|&bytes| f(bytes)));
 }
@@ -86,6 +99,9 @@ fn floats(words: &[[u8; 4]], dtype: DType) -> Bytes {
         DType::F64 => narrow(words, |w| f64::from(f32::from_le_bytes(w)).to_le_bytes()),
         DType::F32 => Bytes::copy_from_slice(words.as_flattened()),
         DType::Bool => narrow(words, |w| [u8::from(f32::from_le_bytes(w) != 0.0)]),
+        small if small.is_small_float() => {
+            collect(words, |w| [small::encode(small, f32::from_le_bytes(*w))])
+        }
         // An integer that was computed as a float: ONNX's cast, which saturates here.
         _ => integers(words, dtype, |w| float_to_int(f32::from_le_bytes(w))),
     }
@@ -98,11 +114,21 @@ fn integers(words: &[[u8; 4]], dtype: DType, value: fn([u8; 4]) -> i64) -> Bytes
         DType::I32 | DType::U32 => collect(words, |w| low::<4>(value(w))),
         DType::I16 | DType::U16 => collect(words, |w| low::<2>(value(w))),
         DType::I8 | DType::U8 => collect(words, |w| low::<1>(value(w))),
+        DType::I4 => collect(words, |w| low::<1>(value(w) << 60 >> 60)),
+        DType::I2 => collect(words, |w| low::<1>(value(w) << 62 >> 62)),
+        DType::U4 => collect(words, |w| low::<1>(value(w) & 0xf)),
+        DType::U2 => collect(words, |w| low::<1>(value(w) & 0x3)),
         DType::Bool => collect(words, |w| [u8::from(value(w) != 0)]),
         DType::F32 => collect(words, |w| (value(w) as f32).to_le_bytes()),
         DType::F64 => collect(words, |w| (value(w) as f64).to_le_bytes()),
         DType::F16 => collect(words, |w| f16::from_f32(value(w) as f32).to_le_bytes()),
         DType::Bf16 => collect(words, |w| bf16::from_f32(value(w) as f32).to_le_bytes()),
+        DType::F8E4m3
+        | DType::F8E4m3Fnuz
+        | DType::F8E5m2
+        | DType::F8E5m2Fnuz
+        | DType::F8E8m0
+        | DType::F4E2m1 => collect(words, |w| [small::encode(dtype, value(w) as f32)]),
     }
 }
 
@@ -156,7 +182,7 @@ mod tests {
 
     #[test]
     fn each_type_has_its_device_form() {
-        let cases: [(DType, Vec<u8>, [u8; 4]); 13] = [
+        let cases: [(DType, Vec<u8>, [u8; 4]); 17] = [
             (DType::F32, 1.5f32.to_le_bytes().into(), 1.5f32.to_le_bytes()),
             (DType::F16, f16::from_f32(-2.0).to_le_bytes().into(), (-2.0f32).to_le_bytes()),
             (DType::Bf16, bf16::from_f32(3.0).to_le_bytes().into(), 3.0f32.to_le_bytes()),
@@ -170,6 +196,10 @@ mod tests {
             (DType::U32, 7u32.to_le_bytes().into(), 7i32.to_le_bytes()),
             (DType::U64, 9u64.to_le_bytes().into(), 9i32.to_le_bytes()),
             (DType::Bool, vec![1], 1u32.to_le_bytes()),
+            (DType::I4, vec![0xf8], (-8i32).to_le_bytes()),
+            (DType::U2, vec![3], 3i32.to_le_bytes()),
+            (DType::F8E5m2, vec![0xbc], (-1.0f32).to_le_bytes()),
+            (DType::F4E2m1, vec![7], 6.0f32.to_le_bytes()),
         ];
         for (dtype, bytes, device) in cases {
             let tensor = Tensor::new(dtype, [1], bytes).unwrap();

@@ -1,5 +1,5 @@
 use gw_shaders::data::Data;
-use gw_shaders::expr::{Binary, Expr, Instr, Unary};
+use gw_shaders::expr::{Binary, Expr, Instr, Narrow, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::View;
 use gw_shaders::pointwise::{Spec, reference, variants};
@@ -68,7 +68,9 @@ fn domain(op: Unary) -> Vec<f32> {
         Unary::Floor | Unary::Ceil | Unary::Round | Unary::Sign => {
             wide.filter(|x| x.is_finite()).collect()
         }
-        Unary::BitNot => Vec::new(),
+        Unary::Bits => wide.filter(|x| !x.is_nan()).collect(),
+        // See `narrowing_is_exact`; integers are below.
+        Unary::Narrow(_) | Unary::BitNot => Vec::new(),
     }
 }
 
@@ -85,6 +87,8 @@ fn tolerance(op: Unary) -> Tolerance {
         | Unary::Not
         | Unary::IsNan
         | Unary::IsInf
+        | Unary::Bits
+        | Unary::Narrow(_)
         | Unary::BitNot => Tolerance::EXACT,
         // Two minimax polynomials and one exponential.
         Unary::Erf | Unary::Tanh | Unary::Sigmoid => Tolerance::of(1e-6, 3e-7),
@@ -106,6 +110,21 @@ fn unary_operations_agree() {
     let whole = Data::I32(vec![0, 1, -1, 7, -7, i32::MAX, i32::MIN]);
     for op in Unary::ALL.into_iter().filter(|op| op.result(Scalar::I32).is_some()) {
         over(Expr::unary(op, Scalar::I32), std::slice::from_ref(&whole), Tolerance::EXACT);
+    }
+}
+
+#[test]
+fn narrowing_is_exact() {
+    for narrow in Narrow::ALL {
+        // Around each exponent: halves, a little more, and what every format lacks.
+        let mut values = vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX];
+        for exponent in -30..=20 {
+            for factor in [1.0, 1.031_25, 1.0625, 1.25, 1.3125, 1.5, 1.75, 1.937_5, -1.000_488_3] {
+                values.push(factor * 2f32.powi(exponent));
+            }
+        }
+        let expr = Expr::unary(Unary::Narrow(narrow), Scalar::F32);
+        over(expr, &[Data::F32(values)], Tolerance::EXACT);
     }
 }
 

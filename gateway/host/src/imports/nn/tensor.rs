@@ -62,7 +62,7 @@ impl GuestTensor {
             DType::U32 => {
                 (TensorType::I64, widened::<u32, 8>(tensor, |x| i64::from(x).to_le_bytes()))
             }
-            DType::U64 => return Err(unsupported("wasi-nn has no type for u64".to_owned())),
+            other => return Err(unsupported(format!("wasi-nn has no type for {other}"))),
         };
         let sizes = tensor.shape().iter().map(|&size| u32::try_from(size));
         let dimensions = sizes
