@@ -12,7 +12,7 @@ use crate::layout::Matrix;
 
 const NAME: &str = "conv";
 
-/// Rows and columns of the output share a word.
+/// Rows and columns of an output with shorter sides share a word.
 const SIDE_MAX: u32 = 1 << 16;
 
 /// What to compute: a 2-D convolution in NCHW (`Conv`, ONNX 22); one axis is height 1.
@@ -75,10 +75,6 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         return unsupported(format!(
             "{channels_in} and {channels_out} channels in {groups} groups"
         ));
-    }
-    let side = spec.output[0].max(spec.output[1]);
-    if side >= SIDE_MAX {
-        return unsupported(format!("an output side of {side}, {SIDE_MAX} or more"));
     }
     let channels = spec.channels_in / groups;
     let k = u64::from(channels) * u64::from(spec.kernel[0]) * u64::from(spec.kernel[1]);
@@ -170,7 +166,14 @@ fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) {
         composer.u32(format!("{name}_h"), h).u32(format!("{name}_w"), w);
     }
     composer.u32("out_w", spec.output[1]).u32("channels", spec.channels_in / shape.batch[1]);
-    composer.read("b", "f32").hook("b_at", "b_at_window").hook("load_b", "load_b_window");
+    let is_far = spec.output.iter().any(|&side| side >= SIDE_MAX);
+    let (packed, unpacked) = if is_far {
+        ("b_at_far_window", "pixel_of_whole")
+    } else {
+        ("b_at_window", "pixel_of_halves")
+    };
+    composer.read("b", "f32").hook("b_at", packed).hook("pixel_of", unpacked);
+    composer.hook("load_b", "load_b_window");
 }
 
 fn filter_operand(composer: &mut Composer, shape: gemm::Shape) {
@@ -278,6 +281,7 @@ mod tests {
             spec(1, [4, 16], [4, 4], [1, 1]),
             spec(2, [6, 4], [5, 5], [1, 1]),
             spec(1, [4, 40], [6, 5], [2, 2]),
+            spec(1, [4, 40], [1, 70_000], [1, 3]),
         ];
         for mut spec in shapes {
             check::variants(|caps| variants(&spec, caps));

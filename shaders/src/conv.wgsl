@@ -11,6 +11,19 @@ fn b_at_window(z: vec2<u32>, quad: u32) -> u32 {
     return (pixel / params.out_w << 16u) | pixel % params.out_w;
 }
 
+fn pixel_of_halves(packed: u32) -> vec2<u32> {
+    return vec2(packed >> 16u, packed & 0xffffu);
+}
+
+// Where a side is longer than half a word the pixel is kept, and divided when it is needed.
+fn b_at_far_window(z: vec2<u32>, quad: u32) -> u32 {
+    return min(quad * 4u, params.n - 1u);
+}
+
+fn pixel_of_whole(packed: u32) -> vec2<u32> {
+    return vec2(packed / params.out_w, packed % params.out_w);
+}
+
 // Where the windows of four neighbouring pixels begin.
 struct Corners {
     y: vec4<i32>,
@@ -19,7 +32,7 @@ struct Corners {
 
 fn corners_of(packed: u32) -> Corners {
     var corners: Corners;
-    var pixel = vec2(packed >> 16u, packed & 0xffffu);
+    var pixel = pixel_of(packed);
     for (var j = 0u; j < 4u; j++) { // unroll
         corners.y[j] = i32(pixel.x * params.stride_h) - i32(params.pad_h);
         corners.x[j] = i32(pixel.y * params.stride_w) - i32(params.pad_w);
@@ -72,7 +85,7 @@ fn direct(group: u32, lane: u32) {
     let row = group / tiles % params.m;
     let batch = group / tiles / params.m;
     let z = vec2(batch / params.inner_batch, batch % params.inner_batch);
-    let corners = corners_of(b_at_window(z, quad));
+    let corners = corners_of(b_at(z, quad));
     let size = params.in_h * params.in_w;
     var plane = batch * params.channels * size;
     var tap = (z.y * params.m + row) * params.k;

@@ -128,7 +128,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         return Err(Unsupported::new(NAME, "the largest of u32"));
     }
     let (variant, hooks) = spec.kind.hooks();
-    let mut composer = Composer::new(NAME, variant);
+    let is_flat = [spec.input, spec.output, spec.kernel].iter().all(|sizes| sizes[0] == 1);
+    let axes = if is_flat { "2d" } else { "3d" };
+    let mut composer = Composer::new(NAME, format!("{variant}, {axes}"));
+    composer.constant("FLAT", is_flat.into());
     composer.source(include_str!("pool.wgsl")).source(crate::expr::LIBRARY);
     composer.text(&format!("alias Elem = {};\n", input.wgsl()));
     for (name, with) in ["start", "merge", "finish"].into_iter().zip(hooks) {
@@ -319,6 +322,8 @@ mod tests {
             Kind::Lp { p: 3 },
         ] {
             check::variants(|caps| variants(&spec(kind), caps));
+            let deep = Spec { input: [2, 2, 3], ..spec(kind) };
+            check::variants(|caps| variants(&deep, caps));
         }
     }
 }

@@ -9,15 +9,17 @@ fn pool_element(group: u32, lane: u32) {
     var rest = index / params.out_w;
     let out_y = rest % params.out_h;
     rest = rest / params.out_h;
-    let out_z = rest % params.out_d;
-    let plane = rest / params.out_d * params.in_d;
+    // With one or two axes there is nothing to divide, and one turn of the outer loop.
+    let out_z = select(rest % params.out_d, 0u, FLAT == 1u);
+    let plane = select(rest / params.out_d * params.in_d, rest, FLAT == 1u);
+    let depth = select(params.kernel_d, 1u, FLAT == 1u);
     let front = i32(out_z * params.stride_d) - i32(params.pad_d);
     let top = i32(out_y * params.stride_h) - i32(params.pad_h);
     let left = i32(out_x * params.stride_w) - i32(params.pad_w);
     var total = start();
     var inside = 0u;
     var padded = 0u;
-    for (var k = 0u; k < params.kernel_d; k++) {
+    for (var k = 0u; k < depth; k++) {
         let z = front + i32(k * params.dilation_d);
         for (var i = 0u; i < params.kernel_h; i++) {
             let y = top + i32(i * params.dilation_h);

@@ -1,24 +1,19 @@
 // One output element per invocation.
 
 struct Cell {
-    roi: u32,
     plane: u32,
     y: f32,
     x: f32,
     known: bool,
 }
 
-fn cell_of(index: u32, batch: i32, roi: u32) -> Cell {
+fn cell_of(index: u32, batch: i32) -> Cell {
     let rest = index / params.out_w;
     let channel = rest / params.out_h % params.channels;
-    var cell: Cell;
-    cell.roi = roi;
+    let plane = (u32(batch) * params.channels + channel) * params.in_h * params.in_w;
     // A batch entry that does not exist is read nowhere.
-    cell.known = u32(batch) < params.batch;
-    cell.plane = (u32(batch) * params.channels + channel) * params.in_h * params.in_w;
-    cell.y = f32(rest % params.out_h);
-    cell.x = f32(index % params.out_w);
-    return cell;
+    let known = u32(batch) < params.batch;
+    return Cell(plane, f32(rest % params.out_h), f32(index % params.out_w), known);
 }
 
 // What one axis of a bin is sampled at: `first` to `end` of `count` points, `step` apart.
@@ -35,16 +30,15 @@ fn points_of(low: f32, high: f32, at: f32, bins: u32, size: u32) -> Points {
     let extent = max(high * params.scale - params.shift - start, params.least);
     let bin = extent / f32(bins);
     var points: Points;
+    points.start = start + at * bin;
     points.count = select(f32(params.ratio), ceil(bin), params.ratio == 0u);
     points.step = bin / points.count;
-    points.start = start + at * bin;
     // Points outside of the plane are zero: only those near it are read, however large the
     // region is.
-    let before = (-1.0 - points.start) / points.step - 2.0;
-    let after = (f32(size) - points.start) / points.step + 2.0;
+    let count = max(points.count, 0.0);
     let most = max(params.ratio, 2u * size + 16u);
-    points.first = u32(clamp(before, 0.0, max(points.count, 0.0)));
-    points.end = u32(clamp(after, 0.0, max(points.count, 0.0)));
+    points.first = u32(clamp((-1.0 - points.start) / points.step - 2.0, 0.0, count));
+    points.end = u32(clamp((f32(size) - points.start) / points.step + 2.0, 0.0, count));
     points.end = min(points.end, points.first + most);
     return points;
 }
@@ -59,13 +53,10 @@ struct Pair {
 
 fn pair_at(points: Points, index: u32, size: u32) -> Pair {
     let at = points.start + (f32(index) + 0.5) * points.step;
-    var pair: Pair;
-    pair.inside = at >= -1.0 && at <= f32(size);
     let near = clamp(at, 0.0, f32(size) - 1.0);
-    pair.low = min(u32(near), size - 1u);
-    pair.high = min(pair.low + 1u, size - 1u);
-    pair.part = near - f32(pair.low);
-    return pair;
+    let low = min(u32(near), size - 1u);
+    let inside = at >= -1.0 && at <= f32(size);
+    return Pair(low, min(low + 1u, size - 1u), near - f32(low), inside);
 }
 
 fn roi_align(group: u32, lane: u32) {
@@ -74,9 +65,10 @@ fn roi_align(group: u32, lane: u32) {
         return;
     }
     let roi = index / params.out_w / params.out_h / params.channels;
-    let cell = cell_of(index, batches[roi], roi);
-    let rows = points_of(rois[roi * 4u + 1u], rois[roi * 4u + 3u], cell.y, params.out_h, params.in_h);
-    let columns = points_of(rois[roi * 4u], rois[roi * 4u + 2u], cell.x, params.out_w, params.in_w);
+    let base = roi * 4u;
+    let cell = cell_of(index, batches[roi]);
+    let rows = points_of(rois[base + 1u], rois[base + 3u], cell.y, params.out_h, params.in_h);
+    let columns = points_of(rois[base], rois[base + 2u], cell.x, params.out_w, params.in_w);
     var total = 0.0;
     var seen = 0.0;
     if (cell.known) {
@@ -84,19 +76,15 @@ fn roi_align(group: u32, lane: u32) {
             let y = pair_at(rows, i, params.in_h);
             for (var j = columns.first; j < columns.end; j++) {
                 let x = pair_at(columns, j, params.in_w);
-                if (!y.inside || !x.inside) {
-                    continue;
+                if (y.inside && x.inside) {
+                    let low = cell.plane + y.low * params.in_w;
+                    let high = cell.plane + y.high * params.in_w;
+                    let top = vec2(data[low + x.low], data[low + x.high]) * (1.0 - y.part);
+                    let bottom = vec2(data[high + x.low], data[high + x.high]) * y.part;
+                    let across = vec4(1.0 - x.part, x.part, 1.0 - x.part, x.part);
+                    total = merge(total, vec4(top, bottom) * across, seen == 0.0);
+                    seen += 1.0;
                 }
-                let low = cell.plane + y.low * params.in_w;
-                let high = cell.plane + y.high * params.in_w;
-                let value = vec4(
-                    (1.0 - y.part) * (1.0 - x.part) * data[low + x.low],
-                    (1.0 - y.part) * x.part * data[low + x.high],
-                    y.part * (1.0 - x.part) * data[high + x.low],
-                    y.part * x.part * data[high + x.high],
-                );
-                total = merge(total, value, seen == 0.0);
-                seen += 1.0;
             }
         }
     }
@@ -143,7 +131,7 @@ fn roi_pool(group: u32, lane: u32) {
     }
     let roi = index / params.out_w / params.out_h / params.channels;
     let base = roi * 5u;
-    let cell = cell_of(index, i32(rois[base]), roi);
+    let cell = cell_of(index, i32(rois[base]));
     let rows = covered(rois[base + 2u], rois[base + 4u], cell.y, params.out_h, params.in_h);
     let columns = covered(rois[base + 1u], rois[base + 3u], cell.x, params.out_w, params.in_w);
     var total = 0.0;

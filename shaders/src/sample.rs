@@ -17,7 +17,8 @@ pub enum Mode {
     Nearest,
     /// Two along each axis.
     Linear,
-    /// Four along each axis, by Keys' cubic convolution with a = -0.75.
+    /// Four along each axis, by Keys' cubic convolution with a = -0.75. A point outside keeps its
+    /// place among them, as in PyTorch and ONNX Runtime; only the neighbours are moved.
     Cubic,
 }
 
@@ -94,8 +95,8 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     }
     let (mode, moved, place, weight) = match spec.mode {
         Mode::Nearest => ("nearest", "moved_nearest", "place_nearest", "weight_nearest"),
-        Mode::Linear => ("linear", "moved_between", "place_linear", "weight_linear"),
-        Mode::Cubic => ("cubic", "moved_between", "place_cubic", "weight_cubic"),
+        Mode::Linear => ("linear", "moved_linear", "place_linear", "weight_linear"),
+        Mode::Cubic => ("cubic", "moved_cubic", "place_cubic", "weight_cubic"),
     };
     let (outside, padded) = match spec.padding {
         Padding::Zeros => ("zeros", "padded_zeros"),
@@ -182,7 +183,8 @@ fn neighbours(spec: &Spec, at: f32, size: u32, is_absent: bool) -> Vec<(Option<u
         Units::Elements => at,
     };
     let at = if spec.mode == Mode::Nearest { at.round_ties_even() } else { at };
-    let at = padded(spec, f64::from(at), size);
+    let at = f64::from(at);
+    let at = if spec.mode == Mode::Cubic { at } else { padded(spec, at, size) };
     let (first, part) = (at.floor(), at - at.floor());
     let weights = match spec.mode {
         Mode::Nearest => vec![(at, 1.0)],

@@ -49,13 +49,18 @@ fn pixel_as_it_is(at: f32, size: u32) -> f32 {
     return at;
 }
 
-// A point outside is moved before its neighbours are named.
+// A point outside is moved before its neighbours are named, and then they are too.
 fn moved_nearest(at: f32, size: u32) -> f32 {
     return padded(round(at), size);
 }
 
-fn moved_between(at: f32, size: u32) -> f32 {
+fn moved_linear(at: f32, size: u32) -> f32 {
     return padded(at, size);
+}
+
+// As in PyTorch, the neighbours are those of the point itself.
+fn moved_cubic(at: f32, size: u32) -> f32 {
+    return at;
 }
 
 fn padded_zeros(at: f32, size: u32) -> f32 {

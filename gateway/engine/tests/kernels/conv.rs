@@ -100,6 +100,15 @@ fn windows_agree() {
 }
 
 #[test]
+fn sides_longer_than_half_a_word_agree() {
+    let line = Case { input: [1, 70_000], kernel: [1, 3], pads: [0, 1], ..CASE };
+    Case { channels: [2, 4], ..line }.check(1);
+    Case { channels: [1, 1], strides: [1, 2], input: [1, 140_000], ..line }.check(2);
+    let tall = Case { input: [70_000, 2], kernel: [3, 2], ..CASE };
+    Case { channels: [1, 3], ..tall }.check(3);
+}
+
+#[test]
 fn groups_and_depthwise_windows_agree() {
     Case { groups: 2, channels: [6, 8], ..CASE }.check(1);
     Case { groups: 8, channels: [8, 8], batch: 2, input: [8, 8], ..CASE }.check(2);
