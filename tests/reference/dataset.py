@@ -53,7 +53,8 @@ def write_sets(
 
 def write_tensor(file: Path, name: str, value: np.ndarray) -> None:
     """One tensor, its elements as raw bytes."""
-    file.write_bytes(numpy_helper.from_array(np.ascontiguousarray(value), name).SerializeToString())
+    tensor = numpy_helper.from_array(np.array(value, order="C"), name)
+    file.write_bytes(tensor.SerializeToString())
 
 
 def read_tensor(data: bytes) -> np.ndarray:

@@ -33,7 +33,7 @@ mod operators;
 mod run;
 #[path = "models/shapes.rs"]
 mod shapes;
-#[path = "models/windows.rs"]
-mod windows;
 #[path = "models/signal.rs"]
 mod signal;
+#[path = "models/windows.rs"]
+mod windows;

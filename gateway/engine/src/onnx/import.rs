@@ -175,7 +175,11 @@ impl<'a> Importer<'a> {
         if let Some(shape) = tensor.shape.filter(|_| value.dims.is_none()) {
             let dim = |dim: super::proto::DimensionProto| match (dim.dim_value, dim.dim_param) {
                 (Some(size), _) => usize::try_from(size).map_or(Dim::Unknown, Dim::Fixed),
-                (None, Some(name)) if !name.is_empty() => Dim::Symbol(name),
+                // Exporters write these for every dimension that they do not know.
+                (None, Some(name)) if matches!(name.as_str(), "" | "?" | "-1" | "None") => {
+                    Dim::Unknown
+                }
+                (None, Some(name)) => Dim::Symbol(name),
                 _ => Dim::Unknown,
             };
             value.dims = Some(shape.dim.into_iter().map(dim).collect());
