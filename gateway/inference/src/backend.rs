@@ -74,7 +74,8 @@ pub trait LoadedModel: Send + Sync {
     /// The memory that it holds now.
     fn footprint(&self) -> Footprint;
 
-    /// How many dispatches one run takes for inputs of these shapes; `None` on the CPU.
+    /// How many dispatches one run takes for inputs of these shapes; `None` on the CPU, and where
+    /// the values of a run decide.
     ///
     /// # Errors
     /// Where no plan can be made for the shapes.

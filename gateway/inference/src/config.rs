@@ -20,10 +20,19 @@ pub struct InferenceConfig {
     /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
     /// instructions. Default `false`.
     pub gpu_expand_weights: bool,
+    /// Run several nodes of a model in one dispatch on the GPU. Without it every node runs by
+    /// itself: slow and simple, to compare with. Default `true`.
+    pub gpu_fuse: bool,
 }
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        Self { queue_max: 512, batch_max: 32, cpu_threads: None, gpu_expand_weights: false }
+        Self {
+            queue_max: 512,
+            batch_max: 32,
+            cpu_threads: None,
+            gpu_expand_weights: false,
+            gpu_fuse: true,
+        }
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     #[arg(long, env = "GW_RUNS", value_name = "N", default_value = "20")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: u32,
+    /// Run every node by itself on a GPU: slow and simple, to compare with
+    #[arg(long, env = "GW_NO_FUSE")]
+    no_fuse: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -57,7 +60,8 @@ struct Figures {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = models::locate(&args.model)?;
     let start = Instant::now();
-    let model = gw_inference::open_model(&path, &args.device, &InferenceConfig::default())?;
+    let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
+    let model = gw_inference::open_model(&path, &args.device, &config)?;
     let load = start.elapsed();
     let resolved = Shapes::resolve(model.signature(), &args.shape)?;
     resolved.note_assumptions();
@@ -151,7 +155,9 @@ impl Random {
                 DType::F64 => bytes.extend(f64::from(unit).to_le_bytes()),
                 DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
                 DType::Bf16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
-                small if small.is_small_float() => bytes.push(gw_tensor::small::encode(small, unit)),
+                small if small.is_small_float() => {
+                    bytes.push(gw_tensor::small::encode(small, unit))
+                }
                 integer => {
                     bytes.push(bit);
                     bytes.resize(bytes.len() + integer.size() - 1, 0);

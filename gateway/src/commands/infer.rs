@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Where to run: auto, gpu, cpu, or a part of an adapter's name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// Run every node by itself on a GPU: slow and simple, to compare with
+    #[arg(long, env = "GW_NO_FUSE")]
+    no_fuse: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -62,7 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Some(out) = args.out.as_deref().filter(|_| !inputs.is_empty()) else {
         return print_signature(&path, args.output);
     };
-    let model = gw_inference::open_model(&path, &args.device, &InferenceConfig::default())?;
+    let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
+    let model = gw_inference::open_model(&path, &args.device, &config)?;
     let start = Instant::now();
     let outputs = model.run(&inputs)?;
     let run_ms = start.elapsed().as_secs_f64() * 1e3;

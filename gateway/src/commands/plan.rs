@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// The adapter to plan for: auto, gpu, or a part of its name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// Plan every node by itself: slow and simple, to compare with
+    #[arg(long, env = "GW_NO_FUSE")]
+    no_fuse: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -43,7 +46,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let resolved = Shapes::resolve(&models::signature(&path)?, &args.shape)?;
     resolved.note_assumptions();
     let (adapter, caps) = caps(&args.device)?;
-    let plan = Model::open(&path)?.plan(&resolved.shapes, &caps, &PlanOptions::default())?;
+    let options = PlanOptions { fuse: !args.no_fuse, ..PlanOptions::default() };
+    let plan = Model::open(&path)?.plan(&resolved.shapes, &caps, &options)?;
     let planned = Planned { adapter, plan: plan.summary() };
     args.output.print(&planned, |planned| format!("{}\nfor {}", planned.plan, planned.adapter))
 }

@@ -26,7 +26,7 @@ impl Gpu {
     pub(super) fn new(device: Arc<Device>, config: &InferenceConfig) -> Self {
         let name = device.info().name.as_str().into();
         let weights = if config.gpu_expand_weights { WeightMode::F32 } else { WeightMode::Int8 };
-        let plan = PlanOptions { weights, ..PlanOptions::default() };
+        let plan = PlanOptions { weights, fuse: config.gpu_fuse };
         Self { device, name, options: SessionOptions { plan, ..SessionOptions::default() } }
     }
 }
@@ -173,8 +173,11 @@ impl LoadedModel for GpuModel {
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError> {
         guard(&self.name, &self.device, || {
             let shapes: BTreeMap<String, Shape> = shapes.iter().cloned().collect();
-            let plan = self.session.plan_for(&shapes).map_err(|error| self.run_error(&error))?;
-            Ok(Some(plan.dispatches))
+            match self.session.plan_for(&shapes) {
+                Ok(plan) => Ok(Some(plan.dispatches)),
+                Err(RunError::ValueNeeded { .. }) => Ok(None),
+                Err(error) => Err(self.run_error(&error)),
+            }
         })
     }
 }

@@ -23,7 +23,25 @@ pub(super) fn signature(graph: &Graph) -> Signature {
     }
 }
 
-/// Whether no node takes its scale from a whole activation; see
+/// Operators whose result may depend on more than one row, or on what nobody gave: choices and
+/// counts are made for a whole tensor, random numbers are drawn for its places.
+const ACROSS_ROWS: [&str; 13] = [
+    "Bernoulli",
+    "Compress",
+    "If",
+    "Loop",
+    "Multinomial",
+    "NonMaxSuppression",
+    "NonZero",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Scan",
+    "Unique",
+];
+
+/// Whether no node takes its scale, or a decision, from a whole activation; see
 /// [`crate::LoadedModel::rows_are_independent`].
 pub(super) fn rows_are_independent(graph: &Graph) -> bool {
     graph.nodes.iter().all(|node| {
@@ -31,7 +49,8 @@ pub(super) fn rows_are_independent(graph: &Graph) -> bool {
             Attr::Graph(inner) => rows_are_independent(inner),
             _ => true,
         });
-        inner_are && !node.op.starts_with("DynamicQuantize")
+        let across = node.op.starts_with("DynamicQuantize");
+        inner_are && !across && !ACROSS_ROWS.contains(&node.op.as_str())
     })
 }
 
