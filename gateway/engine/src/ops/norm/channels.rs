@@ -52,7 +52,7 @@ fn normalised(call: &mut Call<'_>, x: &Operand) -> Result<Operand, OpError> {
     let rank = shape.len();
     let at = channel_axis(call, &shape)?;
     let groups = usize::try_from(call.int("groups", 0)).unwrap_or(0);
-    if groups == 0 || shape[at] % groups != 0 || !x.dtype.is_float() {
+    if groups == 0 || !shape[at].is_multiple_of(groups) || !x.dtype.is_float() {
         let expected = format!("floats whose channels {groups} divides");
         return Err(OpError::mismatch("input 0", expected, Shape::from(shape)));
     }
