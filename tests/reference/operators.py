@@ -1,5 +1,7 @@
 """Outputs of single operators by ONNX Runtime, for gateway/engine/tests/models/operators.rs.
 
+Where its CPU kernels lack a form, the outputs are those of the same by other operators or by NumPy.
+
 usage: operators.py > gateway/engine/tests/models/operators.json
 
 Floats are made from their names by a formula that the test repeats. Needs the PyPI packages
@@ -30,9 +32,21 @@ def noise(name: str, dims: list[int]) -> np.ndarray:
     return np.array(values, np.float32).reshape(dims)
 
 
-def case(name, op, inputs, outputs=(0,), domain="com.microsoft", opset=17, known=(), **attributes):
-    """`inputs` are dims of floats, arrays of integers, or None; `known` ones are in the file."""
-    feeds, files, recorded = {}, [], []
+def case(
+    name,
+    op,
+    inputs,
+    outputs=(0,),
+    domain="com.microsoft",
+    opset=17,
+    known=(),
+    due=None,
+    **attributes,
+):
+    """`inputs` are dims of floats, arrays of integers, or None; `known` ones are in the file; `due`
+    gives the outputs where ONNX Runtime cannot.
+    """
+    feeds, recorded = {}, []
     for place, given in enumerate(inputs):
         if given is None:
             recorded.append(None)
@@ -43,32 +57,13 @@ def case(name, op, inputs, outputs=(0,), domain="com.microsoft", opset=17, known
         else:
             array, values = noise(f"{name} {place}", given), {}
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        recorded.append({"type": kind, "dims": list(array.shape), "known": place in known, **values})
+        dims = list(array.shape)
+        recorded.append({"type": kind, "dims": dims, "known": place in known, **values})
         feeds[f"i{place}"] = array
-    named = lambda place: f"o{place}" if place in outputs else ""
-    names = ["" if given is None else f"i{place}" for place, given in enumerate(inputs)]
-    made = [named(place) for place in range(max(outputs) + 1)]
-    node = helper.make_node(op, names, made, domain=domain, **attributes)
-    declared = []
-    for name_, array in feeds.items():
-        if int(name_[1:]) in known:
-            files.append(onnx.numpy_helper.from_array(array, name_))
-        else:
-            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-            declared.append(helper.make_tensor_value_info(name_, kind, array.shape))
-    due = [helper.make_empty_tensor_value_info(named(place)) for place in outputs]
-    graph = helper.make_graph([node], "graph", declared, due, files)
-    opsets = [helper.make_opsetid("", opset)]
-    if domain:
-        opsets.append(helper.make_opsetid(domain, 1))
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    given = {entry.name for entry in session.get_inputs()}
-    results = session.run(None, {key: value for key, value in feeds.items() if key in given})
+    if due is None:
+        results = run(op, inputs, feeds, outputs, domain, opset, known, attributes)
+    else:
+        results = due(*feeds.values())
     cases.append(
         {
             "name": name,
@@ -87,6 +82,40 @@ def case(name, op, inputs, outputs=(0,), domain="com.microsoft", opset=17, known
             ],
         }
     )
+
+
+def run(op, inputs, feeds, outputs, domain, opset, known, attributes):
+    """The outputs of one node by ONNX Runtime."""
+    named = lambda place: f"o{place}" if place in outputs else ""
+    names = ["" if given is None else f"i{place}" for place, given in enumerate(inputs)]
+    made = [named(place) for place in range(max(outputs) + 1)]
+    node = helper.make_node(op, names, made, domain=domain, **attributes)
+    files, declared = [], []
+    for name, array in feeds.items():
+        if int(name[1:]) in known:
+            files.append(onnx.numpy_helper.from_array(array, name))
+        else:
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            declared.append(helper.make_tensor_value_info(name, kind, array.shape))
+    due = [helper.make_empty_tensor_value_info(named(place)) for place in outputs]
+    graph = helper.make_graph([node], "graph", declared, due, files)
+    opsets = [helper.make_opsetid("", opset)]
+    if domain:
+        opsets.append(helper.make_opsetid(domain, 1))
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = {entry.name for entry in session.get_inputs()}
+    return session.run(None, {key: value for key, value in feeds.items() if key in given})
+
+
+def node(op, inputs, outputs=(0,), known=(), **attributes):
+    """The outputs of a `com.microsoft` operator of these arrays."""
+    feeds = {f"i{place}": array for place, array in enumerate(inputs) if array is not None}
+    return run(op, inputs, feeds, outputs, "com.microsoft", 17, known, attributes)
 
 
 def i32(values) -> np.ndarray:
@@ -110,6 +139,12 @@ def multi_head() -> None:
     inputs = [q, q, q, None, ragged, None, past, past]
     case("heads, past", op, inputs, (0, 1, 2), num_heads=2, unidirectional=1)
     case("heads, keys by head", op, [q, [2, 2, 5, 4], [2, 2, 5, 4], [24]], num_heads=2)
+
+    def unpacked(packed):
+        parts = [np.ascontiguousarray(packed[:, :, :, part].reshape(q)) for part in range(3)]
+        return node(op, parts, num_heads=2)
+
+    case("heads, packed", op, [[2, 3, 2, 3, 4]], due=unpacked, num_heads=2)
 
 
 def merged() -> None:
@@ -152,6 +187,22 @@ def grouped() -> None:
     one("groups, bias and sink", 1, 4, 5, [4, 3], sink)
     one("groups, both ways", 3, 0, 3, [2, 1], causal=0)
 
+    def normed(x, weight):
+        rows = x.reshape(*x.shape[:2], -1, 16)
+        rows = rows / np.sqrt((rows**2).mean(-1, keepdims=True) + 1e-6) * weight
+        return rows.reshape(x.shape).astype(np.float32)
+
+    heads = {"num_heads": 4, "kv_num_heads": 2}
+
+    def after_norms(q, k, v, last, total, q_weight, k_weight):
+        inputs = [normed(q, q_weight), normed(k, k_weight), v, None, None, last, total]
+        return node("GroupQueryAttention", inputs, (0, 1, 2), (6,), **heads)
+
+    q, k = [2, 3, 64], [2, 3, 32]
+    inputs = [q, k, k, None, None, i32([2, 2]), i32(3), *[None] * 7, [16], [16]]
+    op = "GroupQueryAttention"
+    case("groups, norms", op, inputs, (0, 1, 2), known=(6,), due=after_norms, **heads)
+
 
 def others() -> None:
     places = i64([[0, 1, 2], [4, 5, 3]])
@@ -161,6 +212,7 @@ def others() -> None:
     case("rotary part", "RotaryEmbedding", [[2, 3, 16], i64([2]), [8, 2], [8, 2]], **part)
     row = [2, 3, 8]
     case("skip", "SkipLayerNormalization", [row, row, [8], [8], [8]], (0, 3))
+    case("skip, statistics", "SkipLayerNormalization", [row, row, [8]], (0, 1, 2, 3))
     case("skip of one", "SkipLayerNormalization", [row, [3, 8], [8]], epsilon=0.1)
     case("skip rms", "SkipSimplifiedLayerNormalization", [row, row, [8], [8]], (0, 3))
     words, segments = i32([[1, 3, 2], [0, 1, 1]]), i32([[0, 1, 1], [0, 0, 1]])
@@ -178,8 +230,56 @@ def others() -> None:
         case(f"conv {name}", "FusedConv", [[1, 2, 5, 5], [3, 2, 3, 3], [3]], **chosen)
     inputs = [[1, 2, 5, 5], [3, 2, 3, 3], [3], [1, 3, 3, 3]]
     case("conv and sum", "FusedConv", inputs, activation="Relu")
+    gemm = {"activation": "LeakyRelu", "activation_alpha": 0.2, "transB": 1, "beta": 2.0}
+    case("gemm LeakyRelu", "FusedGemm", [[3, 4], [5, 4], [5]], **gemm)
     turned = {"transA": 1, "transBatchA": 1, "transBatchB": 1, "alpha": 0.5}
     case("turned batches", "FusedMatMul", [[4, 2, 3], [4, 2, 5]], **turned)
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def without_cpu() -> None:
+    """Forms that only other kernels of ONNX Runtime have."""
+
+    def normed(x, scale, bias):
+        rows = x.reshape(2, 6, 2, 2).transpose(0, 2, 1, 3).reshape(2, 2, 12)
+        rows = rows - rows.mean(-1, keepdims=True)
+        rows = rows / np.sqrt((rows**2).mean(-1, keepdims=True) + 1e-3)
+        rows = rows.reshape(2, 2, 6, 2).transpose(0, 2, 1, 3).reshape(x.shape)
+        return silu(rows * scale + bias)
+
+    def skipped(x, scale, bias, skip, shift):
+        total = x + skip[:, None, None] + shift
+        return [normed(total, scale, bias), total]
+
+    row = [2, 3, 2, 4]
+    chosen = {"groups": 2, "activation": 1, "epsilon": 1e-3}
+    case("group norm", "GroupNorm", [row, [4], [4]], due=lambda *x: [normed(*x)], **chosen)
+    inputs = [row, [4], [4], [2, 4], [4]]
+    case("skip group norm", "SkipGroupNorm", inputs, (0, 1), due=skipped, **chosen)
+    case("bias add", "BiasAdd", [[2, 3, 4], [4], [2, 3, 4]], due=lambda x, y, z: [x + y + z])
+
+    def split_gelu(x, bias):
+        left, right = np.split(x + bias, 2, axis=-1)
+        return [left * right * 0.5 * (1 + np.vectorize(math.erf)(right / math.sqrt(2)))]
+
+    def softmax(x, bias):
+        power = np.exp(x + bias)
+        return [power / power.sum(-1, keepdims=True)]
+
+    case("split gelu", "BiasSplitGelu", [[2, 3, 8], [8]], due=split_gelu)
+    case("bias softmax", "BiasSoftmax", [[2, 3, 4, 5], [2, 1, 1, 5]], due=softmax, axis=3)
+
+
+def carried() -> None:
+    """The forms that these share with ONNX 27, which ONNX Runtime has in its own domain."""
+    inputs = [[2, 3, 16], [2, 3, 8], [2, 3, 12], [2, 2, 4, 6], [2, 3, 8], [2, 3, 1]]
+    heads = {"q_num_heads": 4, "kv_num_heads": 2}
+    case("linear attention", "LinearAttention", inputs, (0, 1), **heads)
+    causal = [[2, 3, 4], [3, 1, 3], [3], [2, 3, 2]]
+    case("causal conv", "CausalConvWithState", causal, (0, 1), activation="silu")
 
 
 def standard() -> None:
@@ -212,6 +312,8 @@ def main() -> None:
     merged()
     grouped()
     others()
+    without_cpu()
+    carried()
     standard()
     lines = ",\n".join(json.dumps(entry) for entry in cases)
     sys.stdout.write(f'{{"cases": [\n{lines}\n]}}\n')

@@ -60,7 +60,7 @@ pub(super) fn piecewise(formula: &mut Formula, below: Reg) -> Reg {
 }
 
 /// `scale * (exp(x) - 1)`.
-fn scaled_expm1(formula: &mut Formula, x: Reg, scale: f32) -> Reg {
+pub(super) fn scaled_expm1(formula: &mut Formula, x: Reg, scale: f32) -> Reg {
     let power = formula.un(Unary::Exp, x);
     let one = formula.c(1.0);
     let less_one = formula.sub(power, one);

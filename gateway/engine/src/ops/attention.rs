@@ -27,7 +27,9 @@ pub(super) const OPS: Table = &[
     ("TensorScatter", cache::scatter),
     ("ai.onnx.preview.FlexAttention", flex::flex),
     ("com.microsoft.Attention", contrib::merged),
+    ("com.microsoft.CausalConvWithState", state::causal_conv),
     ("com.microsoft.GroupQueryAttention", grouped::grouped),
+    ("com.microsoft.LinearAttention", state::linear),
     ("com.microsoft.MultiHeadAttention", contrib::multi_head),
     ("com.microsoft.RotaryEmbedding", rotary::microsoft),
 ];

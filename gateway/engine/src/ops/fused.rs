@@ -6,17 +6,23 @@ use gw_shaders::norm;
 use gw_shaders::reduce::Op;
 use gw_tensor::{DType, Shape};
 
-use super::{Call, Table, activation, axis, elementwise, gather, norm as norms, reduce, window};
+use super::{
+    Call, Table, activation, axis, elementwise, gather, matmul, norm as norms, reduce, window,
+};
 use crate::error::OpError;
 use crate::graph::Attr;
 use crate::net::formula::Formula;
 use crate::net::{Kind, Operand};
 
 pub(super) const OPS: Table = &[
+    ("com.microsoft.BiasAdd", bias_add),
     ("com.microsoft.BiasSoftmax", bias_softmax),
     ("com.microsoft.BiasSplitGelu", bias_split_gelu),
     ("com.microsoft.EmbedLayerNormalization", embed),
     ("com.microsoft.FusedConv", conv),
+    ("com.microsoft.FusedGemm", gemm),
+    ("com.microsoft.FusedMatMulActivation", matmul_activation),
+    ("com.microsoft.GemmFastGelu", gemm_gelu),
     ("com.microsoft.QuickGelu", quick_gelu),
 ];
 
@@ -152,14 +158,66 @@ fn conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         Some(Attr::Floats(values)) => values.clone(),
         _ => Vec::new(),
     };
+    Ok(vec![finished(call, product, &given)?])
+}
+
+/// `x + bias + skip`.
+fn bias_add(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let (mut sum, shape) = (call.input(0)?, call.input(0)?.shape());
+    for index in 1..3 {
+        let part = call.input(index)?;
+        let part = call.builder.expand(&part, &shape)?;
+        sum = elementwise::apply(call.builder, Binary::Add, &sum, &part)?;
+    }
+    Ok(vec![sum])
+}
+
+fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let product = matmul::gemm(call)?;
+    with_activation(call, product)
+}
+
+fn matmul_activation(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let product = matmul::fused_matmul(call)?;
+    with_activation(call, product)
+}
+
+/// The activation of a product, whose parameters are attributes.
+fn with_activation(call: &mut Call<'_>, product: Vec<Operand>) -> Result<Vec<Operand>, OpError> {
+    let mut given = Vec::new();
+    for name in ["activation_alpha", "activation_beta", "activation_gamma"] {
+        match call.node.attrs.get(name) {
+            Some(Attr::Float(value)) => given.push(*value),
+            _ => break,
+        }
+    }
+    product.into_iter().map(|product| finished(call, product, &given)).collect()
+}
+
+/// The approximate gelu of `x w + bias`.
+fn gemm_gelu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let (x, weights) = (call.input(0)?, call.input(1)?);
+    let mut inputs = vec![matmul::product(call.builder, &x, &weights)?];
+    if let Some(bias) = call.optional(2) {
+        let shape = inputs[0].shape();
+        inputs.push(call.builder.expand(&bias, &shape)?);
+    }
+    let mut formula = Formula::floats(inputs.len());
+    let sum = if inputs.len() > 1 { formula.add(0, 1) } else { 0 };
+    activation::gelu_of(&mut formula, sum, true);
+    Ok(vec![call.builder.pointwise(&formula.0, &inputs, x.dtype)?])
+}
+
+/// `x` after the activation that the node names.
+fn finished(call: &mut Call<'_>, x: Operand, given: &[f32]) -> Result<Operand, OpError> {
     let name = call.text("activation", "");
     if name.is_empty() {
-        return Ok(vec![product]);
+        return Ok(x);
     }
     let mut formula = Formula::floats(1);
-    activated(&mut formula, &name, &given)?;
-    let dtype = product.dtype;
-    Ok(vec![call.builder.pointwise(&formula.0, &[product], dtype)?])
+    activated(&mut formula, &name, given)?;
+    let dtype = x.dtype;
+    call.builder.pointwise(&formula.0, &[x], dtype)
 }
 
 /// The activation `name` of register 0.
@@ -168,7 +226,12 @@ fn activated(formula: &mut Formula, name: &str, given: &[f32]) -> Result<Reg, Op
     Ok(match name {
         "Relu" => formula.un(Unary::Relu, 0),
         "Sigmoid" => formula.un(Unary::Sigmoid, 0),
+        "Softplus" => formula.un(Unary::Softplus, 0),
         "Tanh" => formula.un(Unary::Tanh, 0),
+        "Elu" => {
+            let below = activation::scaled_expm1(formula, 0, parameter(0, 1.0));
+            activation::piecewise(formula, below)
+        }
         "LeakyRelu" => {
             let slope = formula.c(parameter(0, 0.01));
             let below = formula.mul(slope, 0);

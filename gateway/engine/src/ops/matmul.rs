@@ -10,8 +10,12 @@ use crate::net::builder::{Builder, broadcast};
 use crate::net::formula::Formula;
 use crate::net::{Gemm, Kind, Operand};
 
-pub(super) const OPS: Table =
-    &[("Gemm", gemm), ("MatMul", matmul), ("com.microsoft.FusedMatMul", fused_matmul)];
+pub(super) const OPS: Table = &[
+    ("Gemm", gemm),
+    ("MatMul", matmul),
+    ("com.microsoft.FusedMatMul", fused_matmul),
+    ("com.microsoft.TransposeMatMul", fused_matmul),
+];
 
 fn matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (a, b) = (call.input(0)?, call.input(1)?);
@@ -20,7 +24,7 @@ fn matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// A product of matrices that may be stored with their first axis among the last two
 /// (`transBatch…`), or with those exchanged (`trans…`).
-fn fused_matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+pub(super) fn fused_matmul(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let turned = |x: Operand, batch_last: bool, exchanged: bool| {
         let rank = x.shape().len();
         if rank < 2 {
@@ -54,7 +58,7 @@ pub(super) fn scale(builder: &mut Builder, x: &Operand, factor: f32) -> Result<O
 }
 
 /// `alpha * a * b + beta * c`.
-fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+pub(super) fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let turned = |x: Operand, on: bool| {
         if on { Builder::transpose(&x, &[1, 0]) } else { x }
     };

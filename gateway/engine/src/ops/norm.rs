@@ -1,5 +1,6 @@
 //! Normalisations.
 
+mod channels;
 mod statistics;
 
 use gw_shaders::expr::{Binary, Unary};
@@ -23,7 +24,9 @@ pub(super) const OPS: Table = &[
     ("MeanVarianceNormalization", statistics::mean_variance),
     ("RMSNormalization", rms),
     ("SimplifiedLayerNormalization", rms),
+    ("com.microsoft.GroupNorm", channels::group),
     ("com.microsoft.SimplifiedLayerNormalization", rms),
+    ("com.microsoft.SkipGroupNorm", channels::skip_group),
     ("com.microsoft.SkipLayerNormalization", skip_layer),
     ("com.microsoft.SkipSimplifiedLayerNormalization", skip_rms),
 ];

@@ -17,6 +17,9 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (q, k, v) = (call.input(0)?, call.input(1)?, call.input(2)?);
     let (heads, kv_heads) = (count(call, "q_num_heads")?, count(call, "kv_num_heads")?);
     let past = call.optional(3);
+    if call.int("state_window", 0) != 0 {
+        return Err(OpError::Unsupported("a window of states".to_owned()));
+    }
     let (decay, beta) = rule(call)?;
     let shape = q.shape();
     let &[batch, length, wide] = shape.as_slice() else {
@@ -111,6 +114,7 @@ fn expect(what: &str, x: &Operand, shape: &[usize]) -> Result<(), OpError> {
 /// Inputs: x, weights, bias, what came before x; outputs: the result, the end of what came
 /// before and x (ONNX 27).
 pub(super) fn causal_conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    plain(call)?;
     let (x, weights) = (call.input(0)?, call.input(1)?);
     let (shape, filter) = (x.shape(), weights.shape());
     let (&[batch, channels, length], Some(&size)) = (shape.as_slice(), filter.get(2)) else {
@@ -167,4 +171,23 @@ pub(super) fn causal_conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> 
         other => return Err(OpError::Unsupported(format!("activation `{other}`"))),
     }
     Ok(vec![call.builder.reshape(&result, &shape)?, after])
+}
+
+/// Fails where an attribute that `com.microsoft` adds has not the value that ONNX means.
+fn plain(call: &Call<'_>) -> Result<(), OpError> {
+    let extended = [
+        ("ndim", 1),
+        ("dilation", 1),
+        ("state_window", 0),
+        ("channels_last", 0),
+        ("state_length", 0),
+        ("state_channels_last", -1),
+        ("state_update_capacity", 0),
+        ("input_channels", 0),
+        ("input_channel_offset", 0),
+    ];
+    match extended.iter().find(|(name, usual)| call.int(name, *usual) != *usual) {
+        Some((name, _)) => Err(OpError::Unsupported(format!("`{name}`"))),
+        None => Ok(()),
+    }
 }
