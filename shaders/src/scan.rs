@@ -84,7 +84,7 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
 /// Where the input is not that of the spec.
 pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     match &inputs[0] {
-        Data::F32(x) => Data::F32(run(spec, x, |value| f64::from(value), |total| total as f32)),
+        Data::F32(x) => Data::F32(run(spec, x, f64::from, |total| total as f32)),
         Data::I32(x) => Data::I32(run(spec, x, i64::from, |total| total as i32)),
         Data::U32(_) => panic!("booleans have no sum"),
     }

@@ -93,9 +93,8 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
                 Op::Replace => b,
                 Op::Add => a + b,
                 Op::Mul => a * b,
-                Op::Max if a.is_nan() || b.is_nan() => f32::NAN,
+                Op::Max | Op::Min if a.is_nan() || b.is_nan() => f32::NAN,
                 Op::Max => a.max(b),
-                Op::Min if a.is_nan() || b.is_nan() => f32::NAN,
                 Op::Min => a.min(b),
             };
             Data::F32(run(spec, data, positions, updates, merge))

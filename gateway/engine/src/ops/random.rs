@@ -1,4 +1,4 @@
-//! Random numbers, the same in every run: a counter goes through a mixer (SplitMix64), so element
+//! Random numbers, the same in every run: a counter goes through a mixer (`SplitMix64`), so element
 //! `i` of a node depends on its seed and on `i` alone.
 //!
 //! Where a model gives no `seed`, it is made of the node's name: two nodes differ, two runs do

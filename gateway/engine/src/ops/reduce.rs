@@ -118,7 +118,7 @@ pub(super) fn over(
     builder.reshape(&result, &target)
 }
 
-/// What a fold starts from, as NumPy has it; a mean is NaN, and no position exists.
+/// What a fold of nothing is, as `numpy` has it; a mean is NaN, and no position exists.
 fn of_nothing(
     builder: &mut Builder,
     op: Op,

@@ -130,6 +130,11 @@ fn scattered_rows_agree() {
     agree(|caps| scatter::variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
 }
 
+/// The place of the node that comes next.
+fn next_node(nodes: &[i32]) -> i32 {
+    i32::try_from(nodes.len() / trees::NODE_WORDS).expect("these trees are small")
+}
+
 /// A full tree of `depth` levels below its root, whose modes take turns.
 fn full_tree(
     random: &mut Random,
@@ -147,12 +152,12 @@ fn full_tree(
         return;
     }
     let flag = if random.below(2) == 1 { trees::NAN_LEFT.cast_signed() } else { 0 };
-    nodes[place] = 1 + random.below(6).cast_signed() | flag;
+    nodes[place] = (1 + random.below(6).cast_signed()) | flag;
     nodes[place + 1] = random.below(features).cast_signed();
     let value = random.below(5) as f32 - 2.0;
     nodes[place + 2] = value.to_bits().cast_signed();
     for side in [3, 4] {
-        nodes[place + side] = i32::try_from(nodes.len() / trees::NODE_WORDS).unwrap();
+        nodes[place + side] = next_node(nodes);
         full_tree(random, depth - 1, features, nodes, leaves);
     }
 }
@@ -165,7 +170,7 @@ fn trees_agree() {
     {
         let (mut nodes, mut roots, mut leaves) = (Vec::new(), Vec::new(), 0);
         for _ in 0..count {
-            roots.push(i32::try_from(nodes.len() / trees::NODE_WORDS).unwrap());
+            roots.push(next_node(&nodes));
             full_tree(&mut random, depth, features, &mut nodes, &mut leaves);
         }
         // Whole numbers, so that equality is met; every seventh is NaN.
@@ -183,8 +188,7 @@ fn trees_agree() {
             random.floats(weights as usize),
         ];
         for fold in [trees::Fold::Sum, trees::Fold::Min, trees::Fold::Max] {
-            let size = u32::try_from(nodes.len() / trees::NODE_WORDS).unwrap();
-            let (nodes, trees) = (size, count);
+            let (nodes, trees) = (next_node(&nodes).cast_unsigned(), count);
             let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets };
             let expected = trees::reference(&spec, &inputs);
             // The same order of additions.

@@ -80,7 +80,8 @@ fn probit() -> Formula {
     let (below, above) = (f.sub(one, x), f.add(one, x));
     let product = f.mul(below, above);
     let log = f.un(Unary::Log, product);
-    let (half, shift, factor) = (f.c(0.5), f.c(2.0 / (3.14159 * 0.147)), f.c(1.0 / 0.147));
+    let (half, shift, factor) =
+        (f.c(0.5), f.c(2.0 / (std::f32::consts::PI * 0.147)), f.c(1.0 / 0.147));
     let halved = f.mul(half, log);
     let v = f.add(shift, halved);
     let square = f.mul(v, v);
