@@ -138,10 +138,13 @@ fn spreads(call: &Call<'_>, dims: &[usize], kernel: &[usize]) -> Result<Vec<Spre
         };
         let output = match wanted {
             Some(output) => {
-                // Where the rest would lie, before or after, ONNX does not say.
-                let given = format!("{output} elements for {covered} that windows cover");
-                let pads = covered.checked_sub(output);
-                let pads = pads.ok_or_else(|| OpError::mismatch("the output", "no more", given))?;
+                // Elements that no window covers come last; with padding that depends on the size
+                // ONNX does not say where they are.
+                if is_same && output > covered {
+                    let given = format!("{output} elements for {covered} that windows cover");
+                    return Err(OpError::mismatch("the output", "no more", given));
+                }
+                let pads = covered.saturating_sub(output);
                 (axis.pad_begin, axis.pad_end) = halves(pads, mode == "SAME_UPPER");
                 output
             }
