@@ -18,7 +18,7 @@ pub enum Mode {
     /// Two along each axis.
     Linear,
     /// Four along each axis, by Keys' cubic convolution with a = -0.75. A point outside keeps its
-    /// place among them, as in PyTorch and ONNX Runtime; only the neighbours are moved.
+    /// place among them, as in `PyTorch` and ONNX Runtime; only the neighbours are moved.
     Cubic,
 }
 

@@ -2,7 +2,7 @@
 
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
-use gw_tensor::Shape;
+use gw_tensor::{DType, Shape};
 
 use super::{Call, Table, axes, axis, sizes};
 use crate::error::OpError;
@@ -106,21 +106,9 @@ pub(super) fn constant(
     {
         return constant_parts(builder, x, add, *value);
     }
-    let whole = builder.empty(&shape, x.dtype)?;
+    let whole = filled(builder, &shape, x.dtype, fill)?;
     if elements == 0 {
         return Ok(whole);
-    }
-    match fill {
-        Fill::Number(value) => {
-            let mut fill = Formula::new(&[]);
-            fill.0.constant(scalar(x.dtype), *value);
-            builder.push(Kind::Pointwise(fill.0), Vec::new(), whole.clone());
-        }
-        Fill::Value(value) => {
-            let value = builder.expand(value, &shape)?;
-            let copy = Expr::identity(value.scalar());
-            builder.push(Kind::Pointwise(copy), vec![value], whole.clone());
-        }
     }
     let mut middle = whole.clone();
     for (at, (&[begin, _], size)) in add.iter().zip(x.shape()).enumerate() {
@@ -131,6 +119,35 @@ pub(super) fn constant(
         builder.push(Kind::Pointwise(copy), vec![x.clone()], middle);
     }
     Ok(whole)
+}
+
+/// A tensor that holds one value everywhere, until other nodes write to it.
+pub(super) fn filled(
+    builder: &mut Builder,
+    shape: &[usize],
+    dtype: DType,
+    fill: &Fill,
+) -> Result<Operand, OpError> {
+    let whole = builder.empty(shape, dtype)?;
+    if whole.layout.elements() > 0 {
+        write(builder, &whole, fill)?;
+    }
+    Ok(whole)
+}
+
+fn write(builder: &mut Builder, whole: &Operand, fill: &Fill) -> Result<(), OpError> {
+    let (expr, inputs) = match fill {
+        Fill::Number(value) => {
+            let mut formula = Formula::new(&[]);
+            formula.0.constant(scalar(whole.dtype), *value);
+            (formula.0, Vec::new())
+        }
+        Fill::Value(value) => {
+            (Expr::identity(value.scalar()), vec![builder.expand(value, &whole.shape())?])
+        }
+    };
+    builder.push(Kind::Pointwise(expr), inputs, whole.clone());
+    Ok(())
 }
 
 /// The same of a constant: its parts are constants, and joining them makes one.

@@ -269,6 +269,10 @@ fn along(
         shape[at + 1..].iter().product::<usize>(),
     ];
     shape[at] = target.resized.output;
+    if target.resized.output > table::PLACES_MAX {
+        let (given, most) = (target.resized.output, table::PLACES_MAX);
+        return Err(OpError::mismatch("a resized axis", format!("at most {most}"), given));
+    }
     let rows = builder.reshape(x, &flat)?;
     let result = if let Interpolation::Nearest(mode) = rule.mode {
         picked(builder, &rows, &table::nearest(&target.resized, rule.coordinates, mode))?

@@ -19,6 +19,9 @@ pub(super) const OPS: Table = &[
     ("RoiAlign", roi_align),
 ];
 
+/// Coordinates of one axis, at most, that are written out.
+const PLACES_MAX: usize = 1 << 24;
+
 /// `GridSample` (ONNX 16, 20, 22): x `[n, c, …]` and a grid `[n, …, axes]`, over up to three axes.
 fn grid_sample(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (x, grid) = (call.input(0)?, call.input(1)?);
@@ -80,7 +83,9 @@ fn coordinates(
 ) -> Result<Operand, OpError> {
     let mut shape = vec![1; rank];
     shape[at] = size;
-    check_size(&shape)?;
+    if size > PLACES_MAX {
+        return Err(OpError::mismatch("a grid", format!("at most {PLACES_MAX}"), size));
+    }
     let (size, last) = (size as f64, size as f64 - 1.0);
     let place = |index: f64| match align_corners {
         false => (2.0 * index + 1.0) / size - 1.0,

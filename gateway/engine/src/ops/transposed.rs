@@ -1,16 +1,20 @@
 //! Windows the other way round: each element is spread over a window, and what overlaps is added.
 
+use gw_shaders::kernel::Scalar;
+use gw_shaders::scatter::Op;
 use gw_tensor::Shape;
 
+use super::pad::{self, Fill};
 use super::window::{
     Axis, biased, expect_floats, expect_kernel, groups, halves, innermost, list, window,
 };
-use super::{Call, Table, sizes};
+use super::{Call, Table, scatter, sizes};
 use crate::error::OpError;
 use crate::net::builder::{Builder, check_size};
 use crate::net::{Kind, Operand};
 
-pub(super) const OPS: Table = &[("Col2Im", col2im), ("ConvTranspose", conv_transpose)];
+pub(super) const OPS: Table =
+    &[("Col2Im", col2im), ("ConvTranspose", conv_transpose), ("MaxUnpool", max_unpool)];
 
 /// Places along an axis are `u32` in the kernel, with room for the reach of a window.
 const REACH_MAX: usize = 1 << 30;
@@ -134,10 +138,13 @@ fn spreads(call: &Call<'_>, dims: &[usize], kernel: &[usize]) -> Result<Vec<Spre
         };
         let output = match wanted {
             Some(output) => {
-                // Where the rest would lie, before or after, ONNX does not say.
-                let given = format!("{output} elements for {covered} that windows cover");
-                let pads = covered.checked_sub(output);
-                let pads = pads.ok_or_else(|| OpError::mismatch("the output", "no more", given))?;
+                // Elements that no window covers come last; with padding that depends on the size
+                // ONNX does not say where they are.
+                if is_same && output > covered {
+                    let given = format!("{output} elements for {covered} that windows cover");
+                    return Err(OpError::mismatch("the output", "no more", given));
+                }
+                let pads = covered.saturating_sub(output);
                 (axis.pad_begin, axis.pad_end) = halves(pads, mode == "SAME_UPPER");
                 output
             }
@@ -222,4 +229,48 @@ fn tiled(
     let mut merged = vec![planes];
     merged.extend(spreads.iter().map(|spread| spread.output));
     builder.reshape(&Builder::transpose(&apart, &perm), &merged)
+}
+
+/// `MaxUnpool` (ONNX 9, 11, 22): each element goes where `MaxPool` found it, the rest is zero. A
+/// given shape adds zeros after the one that the window implies.
+fn max_unpool(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let (x, places) = (call.input(0)?, call.input(1)?);
+    let dims = x.shape();
+    if places.shape() != dims || places.scalar() != Scalar::I32 {
+        let given = format!("{} of {}", Shape::from(places.shape()), places.dtype);
+        let expected = format!("integers of shape {}", Shape::from(dims));
+        return Err(OpError::mismatch("input 1", expected, given));
+    }
+    let kernel = call.ints("kernel_shape");
+    let kernel = sizes(&kernel.ok_or_else(|| OpError::Missing("kernel_shape".to_owned()))?)?;
+    let rank = kernel.len();
+    if dims.len() != rank + 2 {
+        let expected = format!("two axes and {rank} spatial ones");
+        return Err(OpError::mismatch("input 0", expected, Shape::from(dims)));
+    }
+    let strides = list(call, "strides", rank, 1)?;
+    let pads = list(call, "pads", 2 * rank, 0)?;
+    let mut implied = dims[..2].to_vec();
+    for at in 0..rank {
+        let steps = dims[2 + at].saturating_sub(1).saturating_mul(strides[at]);
+        let covered = steps.saturating_add(kernel[at]);
+        let cut = pads[at].saturating_add(pads[rank + at]);
+        let left = covered.checked_sub(cut);
+        implied.push(left.ok_or_else(|| OpError::mismatch("pads", covered, cut))?);
+    }
+    let cells = check_size(&implied)?;
+    let zero = Fill::Number(0.0);
+    let flat = pad::filled(call.builder, &[cells, 1], x.dtype, &zero)?;
+    let result = scatter::into_rows(call.builder, Op::Replace, &flat, &places, &x)?;
+    let result = call.builder.reshape(&result, &implied)?;
+    let Some(asked) = call.optional_ints(2)? else { return Ok(vec![result]) };
+    let asked = sizes(&asked)?;
+    let fits = asked.len() == implied.len()
+        && asked.iter().zip(&implied).all(|(asked, implied)| asked >= implied);
+    if !fits {
+        let expected = format!("at least {}", Shape::from(implied));
+        return Err(OpError::mismatch("input 2", expected, Shape::from(asked)));
+    }
+    let add: Vec<[usize; 2]> = asked.iter().zip(&implied).map(|(a, b)| [0, a - b]).collect();
+    Ok(vec![pad::constant(call.builder, &result, &add, &zero)?])
 }

@@ -240,7 +240,11 @@ impl Convolution<'_> {
         let x = Builder::transpose(&x, &perm);
         let mut merged = vec![dims[0].saturating_mul(count), dims[1].saturating_mul(first.kernel)];
         merged.extend(&dims[3..]);
-        let x = builder.reshape(&x, &merged)?;
+        let mut x = builder.reshape(&x, &merged)?;
+        if rest.len() > 2 {
+            // A view of views would have more strides than a kernel takes.
+            x = builder.copy(&x)?;
+        }
         let mut shape = weights.shape();
         let depth = shape.remove(2);
         shape[1] = shape[1].saturating_mul(depth);

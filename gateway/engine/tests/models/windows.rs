@@ -307,7 +307,8 @@ fn what_windows_cannot_be_is_an_error_that_says_so() {
     assert!(error(far.due(&[], &[])).contains("window: expected at most"));
     let mut wide = Case::new("ConvTranspose", &[1, 1, 3]);
     wide.weights = &[("w", &[1, 1, 2])];
-    let wide = wide.ints("output_shape", &[9]);
+    let mut wide = wide.ints("output_shape", &[9]);
+    wide.attributes.push(("auto_pad", Value::Text("SAME_UPPER")));
     assert!(error(wide.due(&[], &[])).contains("given 9 elements for 4 that windows cover"));
     let mut resized = Case::new("Resize", &[4]);
     resized.floats = &[("roi", &[0], &[]), ("scales", &[1], &[f32::NAN])];

@@ -130,6 +130,9 @@ pub(super) struct Weighted {
     pub(super) weights: Vec<f32>,
 }
 
+/// Elements of one axis, at most, whose places are written out.
+pub(super) const PLACES_MAX: usize = 1 << 24;
+
 /// Weights in one table, at most: more than any picture asks for.
 const TABLE_MAX: usize = 1 << 24;
 
