@@ -9,7 +9,7 @@
 use crate::compose::Composer;
 use crate::data::Data;
 use crate::expr::Expr;
-use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 use crate::layout::Matrix;
 use crate::operands;
 
@@ -179,6 +179,10 @@ pub(crate) fn variants_with(
     caps: &Caps,
     operands: &dyn Fn(&mut Composer) -> Result<(), Unsupported>,
 ) -> Result<Vec<Dispatch>, Unsupported> {
+    // Every variant for software adapters takes four of k in a turn.
+    if caps.software && u64::from(shape.k) > 4 * LOOP_TURNS_MAX {
+        return Err(Unsupported::new(name, format!("sums over {} on a software adapter", shape.k)));
+    }
     let mut found = Vec::new();
     for way in ways(shape.m, gathers, caps) {
         let mut composer = Composer::new(name, way.name());

@@ -4,7 +4,7 @@
 //! a workgroup of 64 takes a row, so that neighbours read neighbouring memory.
 
 use crate::compose::Composer;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 /// One way to spread rows over invocations.
 #[derive(Clone, Copy)]
@@ -13,11 +13,31 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// The ways open on an adapter, best first.
-    pub(crate) fn ways(caps: &Caps) -> Vec<Self> {
-        let alone = Self { shared: false };
-        let together = Self { shared: true };
-        if caps.software { vec![alone, together] } else { vec![together, alone] }
+    /// The ways open on an adapter, best first, for rows that take one invocation `turns` turns of
+    /// its loops.
+    ///
+    /// # Errors
+    /// Where no way keeps within [`LOOP_TURNS_MAX`].
+    pub(crate) fn ways(
+        name: &'static str,
+        turns: u64,
+        caps: &Caps,
+    ) -> Result<Vec<Self>, Unsupported> {
+        let (alone, together) = (Self { shared: false }, Self { shared: true });
+        if !caps.software {
+            return Ok(vec![together, alone]);
+        }
+        let mut ways = Vec::with_capacity(2);
+        if turns <= LOOP_TURNS_MAX {
+            ways.push(alone);
+        }
+        if turns.div_ceil(SHARING.into()) <= LOOP_TURNS_MAX {
+            ways.push(together);
+        }
+        if ways.is_empty() {
+            return Err(Unsupported::new(name, "rows as long as these on a software adapter"));
+        }
+        Ok(ways)
     }
 
     pub(crate) const fn is_shared(self) -> bool {

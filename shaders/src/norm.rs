@@ -49,7 +49,9 @@ pub struct Spec {
 /// # Errors
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
-    Lanes::ways(caps).into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
+    // The mean, the variance, the result.
+    let ways = Lanes::ways(NAME, 3 * u64::from(spec.cols), caps)?;
+    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 
 /// The default variant.

@@ -5,10 +5,13 @@
 //! computes the next value of some units. Sums are f32, in the order of k. Source: `LSTM`, `GRU`,
 //! `RNN` (ONNX 22).
 
+mod walk;
+
+pub use walk::reference;
+
 use crate::compose::Composer;
-use crate::data::Data;
-use crate::expr::{Expr, Value};
-use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+use crate::expr::Expr;
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 
 const NAME: &str = "recurrent";
 
@@ -89,6 +92,32 @@ pub struct Spec {
     pub clip: Option<f32>,
     /// f, g, h as far as the cell has them: from one float to one.
     pub activations: Vec<Expr>,
+    /// The steps of this dispatch, from the first to before the last. Several dispatches one after
+    /// another, each of at most [`steps_at_once`], walk a long sequence in the same output.
+    pub part: [u32; 2],
+}
+
+/// Steps that one dispatch may take: at least one.
+///
+/// # Errors
+/// Where the loops of a single step are too long.
+pub fn steps_at_once(cell: Cell, hidden: u32) -> Result<u32, Unsupported> {
+    let units = u64::from(hidden.div_ceil(lanes(hidden)));
+    // Eight of k in a turn, then the rest, one by one. Measured on llvmpipe: a loop takes one turn
+    // more than it has rounds, an innermost one two.
+    let product = u64::from(hidden / 8 + hidden % 8) + 4;
+    let passes = if has_resets(cell) { 2 } else { 1 };
+    let step = 1 + passes * (units * (product + 1) + 1) + units + 1;
+    let around = 2 * (units + 1);
+    match LOOP_TURNS_MAX.saturating_sub(around) / step {
+        0 => Err(Unsupported::new(NAME, format!("a state of {hidden} units"))),
+        steps => Ok(u32::try_from(steps).unwrap_or(u32::MAX)),
+    }
+}
+
+/// Invocations of a workgroup.
+fn lanes(hidden: u32) -> u32 {
+    [64, 128].into_iter().find(|&lanes| lanes >= hidden).unwrap_or(256)
 }
 
 /// Units whose state fits workgroup memory by what is reserved for it: few sizes, few pipelines.
@@ -105,6 +134,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     }
     if !matches!(spec.directions, 1 | 2) {
         return unsupported(format!("{} directions", spec.directions));
+    }
+    let [first, end] = spec.part;
+    if end.saturating_sub(first) > steps_at_once(spec.cell, spec.hidden)? {
+        return unsupported(format!("{} steps at once", end - first));
     }
     let rows = u64::from(spec.steps) + u64::from(spec.cell.further_rows());
     let states = u64::from(spec.batch) * u64::from(spec.directions) * u64::from(spec.hidden);
@@ -149,6 +182,7 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
     composer.source(include_str!("recurrent.wgsl"));
     composer.u32("steps", spec.steps).u32("batch", spec.batch).u32("hidden", spec.hidden);
     composer.u32("directions", spec.directions).u32("reverse", spec.reverse.into());
+    composer.u32("first", spec.part[0]).u32("end", spec.part[1].min(spec.steps));
     let (element, gates, suffix) = match spec.cell.gates() {
         1 => ("f32", "f32", ["read_x_one", "read_r_one"]),
         3 => ("f32", "vec3<f32>", ["read_x_three", "read_r_three"]),
@@ -189,8 +223,7 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
     composer.hook("sync", sync);
     let (state, workgroup_bytes) = memory.unwrap_or((1, 0));
     composer.constant("STATE", state);
-    let lanes = [64, 128].into_iter().find(|&lanes| lanes >= spec.hidden).unwrap_or(256);
-    let lanes = lanes.min(caps.workgroup_invocations);
+    let lanes = lanes(spec.hidden);
     composer.constant("LANES", lanes);
     let groups = u64::from(spec.batch) * u64::from(spec.directions);
     let needs = Needs { workgroup_bytes, ..Needs::default() };
@@ -229,143 +262,6 @@ fn cell(composer: &mut Composer, cell: Cell) {
                 composer.hook("peephole", "peephole_none");
             }
         }
-    }
-}
-
-/// What the output holds.
-///
-/// # Panics
-/// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
-    let walk = Walk::new(spec, inputs);
-    let [steps, batch, hidden] = [spec.steps, spec.batch, spec.hidden].map(|size| size as usize);
-    let slab = spec.directions as usize * batch * hidden;
-    let mut out = vec![0.0; (steps + spec.cell.further_rows() as usize) * slab];
-    for group in 0..spec.directions as usize * batch {
-        let (direction, entry) = (group / batch, group % batch);
-        let own = group * hidden..(group + 1) * hidden;
-        let mut state = walk.state[own.clone()].to_vec();
-        let mut cell = walk.cell.map_or_else(Vec::new, |cell| cell[own.clone()].to_vec());
-        let length = usize::try_from(walk.lengths[entry]).unwrap_or(0).min(steps);
-        if length == 0 {
-            continue;
-        }
-        for step in 0..length {
-            let backwards = spec.reverse || direction == 1;
-            let time = if backwards { length - 1 - step } else { step };
-            state = walk.step([time, entry, direction], &state, &mut cell);
-            out[time * slab + own.start..][..hidden].copy_from_slice(&state);
-        }
-        out[steps * slab + own.start..][..hidden].copy_from_slice(&state);
-        if !cell.is_empty() {
-            out[(steps + 1) * slab + own.start..][..hidden].copy_from_slice(&cell);
-        }
-    }
-    Data::F32(out)
-}
-
-/// The inputs of [`reference`] by name.
-struct Walk<'a> {
-    spec: &'a Spec,
-    x: &'a [f32],
-    r: &'a [f32],
-    further: Option<&'a [f32]>,
-    state: &'a [f32],
-    cell: Option<&'a [f32]>,
-    lengths: &'a [i32],
-}
-
-impl<'a> Walk<'a> {
-    fn new(spec: &'a Spec, inputs: &'a [Data]) -> Self {
-        let further = matches!(
-            spec.cell,
-            Cell::Gru { linear_before_reset: true } | Cell::Lstm { peepholes: true, .. }
-        );
-        let is_lstm = matches!(spec.cell, Cell::Lstm { .. });
-        let mut rest = inputs.iter();
-        let mut next = || rest.next().expect("the inputs are those of the spec");
-        let (x, r) = (next().f32(), next().f32());
-        let further = further.then(|| next().f32());
-        let state = next().f32();
-        let cell = is_lstm.then(|| next().f32());
-        Self { spec, x, r, further, state, cell, lengths: next().i32() }
-    }
-
-    /// f, g or h, of what may be clipped first.
-    fn act(&self, which: usize, x: f64, clips: bool) -> f64 {
-        let bound = self.spec.clip.filter(|_| clips).map(f64::from);
-        let x = bound.map_or(x, |bound| x.clamp(-bound, bound));
-        match self.spec.activations[which].eval(&[Value::F32(x as f32)]) {
-            Value::F32(value) => value.into(),
-            other => panic!("an activation gives a float, not {other:?}"),
-        }
-    }
-
-    /// The next state; `cell` is that of an LSTM.
-    fn step(
-        &self,
-        [time, entry, direction]: [usize; 3],
-        state: &[f32],
-        cell: &mut [f32],
-    ) -> Vec<f32> {
-        let spec = self.spec;
-        let (hidden, gates) = (spec.hidden as usize, spec.cell.gates() as usize);
-        let (batch, directions) = (spec.batch as usize, spec.directions as usize);
-        let from = ((time * batch + entry) * directions + direction) * hidden;
-        let x = |gate: usize, unit: usize| f64::from(self.x[(from + unit) * gates + gate]);
-        let sum = |gate: usize, unit: usize, state: &[f64]| -> f64 {
-            let weight =
-                |k: usize| self.r[((direction * hidden + k) * hidden + unit) * gates + gate];
-            (0..hidden).map(|k| state[k] * f64::from(weight(k))).sum()
-        };
-        let further = |row: usize, unit: usize| {
-            self.further.map_or(0.0, |data| f64::from(data[row * hidden + unit]))
-        };
-        let old: Vec<f64> = state.iter().map(|&value| value.into()).collect();
-        let gate = |which: usize, gate: usize, unit: usize, more: f64| {
-            self.act(which, x(gate, unit) + sum(gate, unit, &old) + more, true)
-        };
-        let reset: Vec<f64> = match spec.cell {
-            Cell::Gru { .. } => (0..hidden).map(|unit| gate(0, 1, unit, 0.0)).collect(),
-            _ => Vec::new(),
-        };
-        let next = |unit: usize| -> f64 {
-            match spec.cell {
-                Cell::Rnn => gate(0, 0, unit, 0.0),
-                Cell::Gru { linear_before_reset } => {
-                    let product = if linear_before_reset {
-                        reset[unit] * (sum(2, unit, &old) + further(direction, unit))
-                    } else {
-                        let resets: Vec<f64> = (0..hidden).map(|k| reset[k] * old[k]).collect();
-                        sum(2, unit, &resets)
-                    };
-                    let update = gate(0, 0, unit, 0.0);
-                    let candidate = self.act(1, x(2, unit) + product, true);
-                    (1.0 - update) * candidate + update * old[unit]
-                }
-                Cell::Lstm { input_forget, .. } => {
-                    let before = f64::from(cell[unit]);
-                    let peephole = |gate: usize| further(direction * 3 + gate, unit);
-                    let input = gate(0, 0, unit, peephole(0) * before);
-                    let own = gate(0, 2, unit, peephole(2) * before);
-                    let forget = if input_forget { 1.0 - input } else { own };
-                    forget * before + input * gate(1, 3, unit, 0.0)
-                }
-            }
-        };
-        let values: Vec<f64> = (0..hidden).map(next).collect();
-        if !matches!(spec.cell, Cell::Lstm { .. }) {
-            return values.into_iter().map(|value| value as f32).collect();
-        }
-        let output = |unit: usize| {
-            let peephole = further(direction * 3 + 1, unit) * values[unit];
-            (gate(0, 1, unit, peephole) * self.act(2, values[unit], false)) as f32
-        };
-        let state = (0..hidden).map(output).collect();
-        for (cell, value) in cell.iter_mut().zip(&values) {
-            *cell = *value as f32;
-        }
-        state
     }
 }
 

@@ -27,13 +27,19 @@ fn walk(group: u32, lane: u32) {
     now.cell = now.last + slab;
     let length = u32(clamp(lengths[entry], 0i, i32(params.steps)));
     let backwards = direction + params.reverse != 0u;
+    let begins = params.first == 0u;
     for (var unit = lane; unit < hidden; unit += LANES) {
-        set_state(now.last, unit, first_state[own + unit]);
-        begin_cell(now.cell + unit, own + unit);
+        if (begins) {
+            set_state(now.last, unit, first_state[own + unit]);
+            begin_cell(now.cell + unit, own + unit);
+        } else {
+            // What the dispatch before left.
+            set_state(now.last, unit, result[now.last + unit]);
+        }
     }
     sync();
     // Every entry takes every turn, so that all invocations meet at each barrier.
-    for (var step = 0u; step < params.steps; step++) {
+    for (var step = params.first; step < params.end; step++) {
         let live = step < length;
         let time = select(step, length - 1u - step, backwards && live);
         now.x = ((time * params.batch + entry) * params.directions + direction) * hidden;
@@ -87,8 +93,14 @@ fn advance_reset(now: Now, lane: u32, live: bool) {
         var value = 0.0;
         if (live) {
             var sum = read_x(now.x + unit).z;
-            for (var k = 0u; k < params.hidden; k++) {
-                sum += get_reset(resets, k) * r[3u * (now.r + k * params.hidden + unit) + 2u];
+            let whole = params.hidden / 8u * 8u;
+            for (var k = 0u; k < whole; k += 8u) {
+                for (var i = 0u; i < 8u; i++) { // unroll
+                    sum += reset_product(now, resets, unit, k + i);
+                }
+            }
+            for (var k = whole; k < params.hidden; k++) {
+                sum += reset_product(now, resets, unit, k);
             }
             value = mixed(now, unit, result[now.cell + unit], act_g(clipped(sum)));
         }
@@ -98,9 +110,20 @@ fn advance_reset(now: Now, lane: u32, live: bool) {
     remember(now, lane, live);
 }
 
+fn reset_product(now: Now, resets: u32, unit: u32, k: u32) -> f32 {
+    return get_reset(resets, k) * r[3u * (now.r + k * params.hidden + unit) + 2u];
+}
+
+// Eight in a turn: turns are counted, and dear.
 fn product_with_state(now: Now, unit: u32) -> Gates {
     var sums = Gates();
-    for (var k = 0u; k < params.hidden; k++) {
+    let whole = params.hidden / 8u * 8u;
+    for (var k = 0u; k < whole; k += 8u) {
+        for (var i = 0u; i < 8u; i++) { // unroll
+            sums += get_state(now.last, k + i) * read_r(now.r + (k + i) * params.hidden + unit);
+        }
+    }
+    for (var k = whole; k < params.hidden; k++) {
         sums += get_state(now.last, k) * read_r(now.r + k * params.hidden + unit);
     }
     return sums;

@@ -69,11 +69,19 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         return Err(Unsupported::new(NAME, "no element has a position"));
     }
     let shareable = float && !arg && spec.op != Op::Prod;
-    Lanes::ways(caps)
+    // Parts of 32 are a loop of their own, which takes three turns more; the largest value is
+    // found first where it is needed.
+    let passes = if spec.op == Op::LogSumExp { 2 } else { 1 };
+    let turns = u64::from(spec.reduced) * passes + u64::from(spec.reduced) / 8;
+    let ways: Vec<Lanes> = Lanes::ways(NAME, turns, caps)?
         .into_iter()
         .filter(|lanes| shareable || !lanes.is_shared())
-        .map(|lanes| compose(spec, lanes, caps))
-        .collect()
+        .collect();
+    if ways.is_empty() {
+        let reason = format!("{:?} over {} elements on a software adapter", spec.op, spec.reduced);
+        return Err(Unsupported::new(NAME, reason));
+    }
+    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 
 /// The default variant.

@@ -29,7 +29,9 @@ pub struct Spec {
 /// # Errors
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
-    Lanes::ways(caps).into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
+    // The largest value, the sum, the shares.
+    let ways = Lanes::ways(NAME, 3 * u64::from(spec.len), caps)?;
+    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 
 /// The default variant.

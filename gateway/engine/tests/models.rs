@@ -29,6 +29,10 @@ mod minilm;
 mod onnx;
 #[path = "models/operators.rs"]
 mod operators;
+#[path = "models/quant.rs"]
+mod quant;
+#[path = "models/recurrent.rs"]
+mod recurrent;
 #[path = "models/run.rs"]
 mod run;
 #[path = "models/shapes.rs"]

@@ -121,6 +121,10 @@ fn encode_power(value: f32) -> u8 {
     if bits > 0x7f80_0000 {
         return 255;
     }
+    // Below the normal numbers the powers 2^-127 and 2^-126 are neighbours.
+    if bits < 0x0060_0000 {
+        return 0;
+    }
     let exponent = (bits + (1 << 22)) >> 23;
     u8::try_from(exponent).unwrap_or(254).min(254)
 }

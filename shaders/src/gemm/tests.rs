@@ -64,6 +64,9 @@ fn every_variant_is_valid() {
             Weights::Strided(Matrix::dense([1, 1], n, k).transposed()),
             Weights::PackedF32,
             Weights::PackedI8,
+            Weights::PackedU8,
+            Weights::Blocks { bits: 4, block: 32 },
+            Weights::Blocks { bits: 8, block: 16 },
         ];
         for b in weights {
             for epilogue in [Epilogue::identity(), fused(m, n)] {
@@ -72,6 +75,21 @@ fn every_variant_is_valid() {
             }
         }
     }
+}
+
+#[test]
+fn blocks_match_a_table() {
+    // Column 0: 1, 2, 3, 15, 0, 0, 0, 0 in its first block and 8 in its second, of which k = 9
+    // reaches one. Column 1: zeros.
+    let words = Data::U32(vec![0x0000_f321, 0x0000_0008, 0, 0]);
+    let blocks = Data::F32(vec![2.0, 1.0, 10.0, 3.0, 1.0, 0.0, 1.0, 0.5]);
+    let a = Data::F32(vec![1.0; 9]);
+    let b = Weights::Blocks { bits: 4, block: 8 };
+    let given = reference(&Spec { b, ..plain(1, 2, 9) }, &[a, words, blocks]);
+    // 2 * (0 + 1 + 2 + 14 - 4) + 10 * (8 - 3), and -0.5.
+    assert_eq!(given.f32(), [76.0, -0.5]);
+    let odd = Spec { b: Weights::Blocks { bits: 4, block: 12 }, ..plain(1, 2, 9) };
+    assert!(dispatch(&odd, &Caps::minimal()).is_err());
 }
 
 #[test]

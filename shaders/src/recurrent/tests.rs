@@ -1,5 +1,6 @@
 use super::*;
 use crate::check;
+use crate::data::Data;
 use crate::expr::Unary;
 
 const CELLS: [Cell; 6] = [
@@ -22,6 +23,7 @@ fn spec(cell: Cell) -> Spec {
         hidden: 1,
         clip: None,
         activations: vec![identity; cell.activations()],
+        part: [0, 2],
     }
 }
 
@@ -87,6 +89,9 @@ fn every_variant_is_valid() {
 fn what_no_buffer_holds_is_refused() {
     let huge = Spec { hidden: 1 << 17, ..spec(Cell::Rnn) };
     assert!(dispatch(&huge, &Caps::minimal()).is_err());
+    assert!(steps_at_once(Cell::Rnn, 1 << 17).is_err());
+    let long = Spec { steps: 1 << 20, part: [0, 1 << 20], ..spec(Cell::Rnn) };
+    assert!(dispatch(&long, &Caps::minimal()).is_err());
     let none = Spec { activations: Vec::new(), ..spec(Cell::Rnn) };
     assert!(dispatch(&none, &Caps::minimal()).is_err());
 }

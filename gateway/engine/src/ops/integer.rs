@@ -1,12 +1,16 @@
 //! Products of integers: exact, whatever their length.
 //!
-//! The kernels multiply floats. A sum of products of bytes is exact in `f32` while no partial sum
-//! exceeds 2^24, so longer sums are cut into parts, each exact, that are added as `i32`.
+//! The kernels multiply floats. Sums are cut into parts that are exact in `f32` ([`exact`]), which
+//! are added as `i32`.
+
+mod exact;
 
 use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce;
-use gw_tensor::{DType, Shape, Tensor};
+use gw_tensor::{DType, Shape};
+
+use exact::{Factors, size_max};
 
 use super::convert::{convert, width};
 use super::quant::{Target, centred, dynamic_scale};
@@ -25,12 +29,6 @@ pub(super) const OPS: Table = &[
     ("com.microsoft.MatMulIntegerToFloat", matmul_integer_to_float),
     ("com.microsoft.QGemm", qgemm),
 ];
-
-/// Sums up to this are exact in `f32`.
-const EXACT_MAX: u64 = 1 << 24;
-
-/// Parts of one sum, at most: the plan has a few steps for each.
-const PARTS_MAX: usize = 1 << 10;
 
 /// `MatMulInteger` (ONNX 10).
 fn matmul_integer(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
@@ -88,15 +86,14 @@ fn product(
         return Err(OpError::mismatch("input 1", expected, Shape::from(shape)));
     }
     let part = factors.part(size_max(wide_a.dtype))?;
+    // The whole first: small parts of large weights would fold, and bytes would become floats.
+    let left = convert(builder, &wide_a, DType::F32)?;
+    let right = convert(builder, &wide_b, DType::F32)?;
     let mut total: Option<Operand> = None;
     for start in (0..length.max(1)).step_by(part) {
         let count = part.min(length - start);
-        let (left, right) = (wide_a.clone(), wide_b.clone());
         let left = call.builder.slice(&left, left.shape().len() - 1, start, 1, count)?;
-        let at = right.shape().len().saturating_sub(2);
         let right = call.builder.slice(&right, at, start, 1, count)?;
-        let left = convert(call.builder, &left, DType::F32)?;
-        let right = convert(call.builder, &right, DType::F32)?;
         let sums = delegate(call, "MatMul", vec![Some(left), Some(right)])?.swap_remove(0);
         total = Some(add_part(call.builder, total, &sums)?);
     }
@@ -168,76 +165,6 @@ fn less_zeros(
     formula.sub(0, excess);
     let less = builder.pointwise(&formula.0, &[total.clone(), sums, zero.clone()], DType::I32)?;
     builder.reshape(&less, &total.shape())
-}
-
-/// The largest size of an element.
-fn size_max(dtype: DType) -> u64 {
-    match dtype {
-        DType::I8 => 128,
-        // Bytes less a zero point, too.
-        _ => 255,
-    }
-}
-
-/// The second factors of a sum: `[outer, length, inner]`.
-struct Factors<'a> {
-    dtype: DType,
-    /// Their bytes, where they are known.
-    known: Option<&'a Tensor>,
-    sizes: [usize; 3],
-    /// A sum goes over the last axis, too.
-    joins_inner: bool,
-}
-
-impl Factors<'_> {
-    /// How far along `length` sums of products with factors up to `other` stay exact.
-    fn part(&self, other: u64) -> Result<usize, OpError> {
-        let [_, length, inner] = self.sizes;
-        let taps = if self.joins_inner { inner } else { 1 };
-        let step = size_max(self.dtype).saturating_mul(other).saturating_mul(taps as u64);
-        let always = usize::try_from(EXACT_MAX / step.max(1)).unwrap_or(0);
-        if length <= always {
-            return Ok(length.max(1));
-        }
-        if let Some(known) = self.known.filter(|known| known.dtype().size() == 1) {
-            for count in [1, 2, 3, 4, 6, 8] {
-                // Packed weights lie in words.
-                let part = length.div_ceil(count).next_multiple_of(4);
-                if part > always && self.is_exact(known, other, part) {
-                    return Ok(part);
-                }
-            }
-        }
-        let part = if always >= 4 { always - always % 4 } else { always };
-        if part == 0 || length.div_ceil(part) > PARTS_MAX {
-            let what = format!("an integer sum over {length} times {taps} elements");
-            return Err(OpError::Unsupported(what));
-        }
-        Ok(part)
-    }
-
-    fn is_exact(&self, known: &Tensor, other: u64, part: usize) -> bool {
-        let [outer, length, inner] = self.sizes;
-        let is_signed = known.dtype() == DType::I8;
-        let mut bytes = known.bytes().iter();
-        for _ in 0..outer {
-            let mut sums = vec![0u64; if self.joins_inner { 1 } else { inner }];
-            for position in 0..length {
-                if position % part == 0 {
-                    sums.fill(0);
-                }
-                for (index, &byte) in bytes.by_ref().take(inner).enumerate() {
-                    let size = if is_signed { byte.cast_signed().unsigned_abs() } else { byte };
-                    let sum = &mut sums[if self.joins_inner { 0 } else { index }];
-                    *sum += u64::from(size) * other;
-                    if *sum > EXACT_MAX {
-                        return false;
-                    }
-                }
-            }
-        }
-        true
-    }
 }
 
 /// `ConvInteger` (ONNX 10).

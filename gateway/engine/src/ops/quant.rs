@@ -20,9 +20,6 @@ pub(super) const OPS: Table = &[
     ("com.microsoft.QuantizeLinear", quantize_linear),
 ];
 
-/// Quotients beyond this have no fraction that a better one could change.
-const FRACTION_MAX: f32 = 8_388_608.0;
-
 /// `QuantizeLinear` (ONNX 10 to 25).
 fn quantize_linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (x, scale, zero) = (call.input(0)?, call.input(1)?, call.optional(2));
@@ -114,17 +111,18 @@ impl Target {
     }
 }
 
-/// `a / b`, with what the quotient of a driver may lack added: WGSL lets it be off by 2.5 units,
-/// which would break ties that are exact.
+/// `a / b`, exact where `f32` has the quotient: WGSL lets a quotient be off by 2.5 units, which
+/// would break ties.
 pub(super) fn quotient(formula: &mut Formula, a: Reg, b: Reg) -> Reg {
     let first = formula.bin(Binary::Div, a, b);
     let product = formula.mul(first, b);
     let rest = formula.sub(a, product);
     let lacking = formula.bin(Binary::Div, rest, b);
     let better = formula.add(first, lacking);
-    let (size, bound) = (formula.un(Unary::Abs, first), formula.c(FRACTION_MAX));
-    let matters = formula.bin(Binary::Less, size, bound);
-    formula.select(matters, better, first)
+    // Elsewhere the correction is no better than what it corrects.
+    let product = formula.mul(better, b);
+    let exact = formula.bin(Binary::Equal, product, a);
+    formula.select(exact, better, first)
 }
 
 /// A scale or zero point as `dims` broadcast it: one for all, one per index of `axis`, or one per

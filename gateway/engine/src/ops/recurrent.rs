@@ -1,18 +1,25 @@
 //! Layers with a state: LSTM, GRU, RNN.
 
-use gw_shaders::expr::{Binary, Expr, Unary};
+mod activation;
+
+use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::recurrent::Cell;
 use gw_tensor::{DType, Shape};
 
+use super::quant::dequantize;
 use super::{Call, Table, expect_rank};
 use crate::error::OpError;
 use crate::graph::Attr;
 use crate::net::builder::Builder;
-use crate::net::formula::Formula;
 use crate::net::{Gemm, Kind, Operand, Recurrent};
 
-pub(super) const OPS: Table = &[("GRU", gru), ("LSTM", lstm), ("RNN", rnn)];
+pub(super) const OPS: Table = &[
+    ("GRU", gru),
+    ("LSTM", lstm),
+    ("RNN", rnn),
+    ("com.microsoft.DynamicQuantizeLSTM", dynamic_quantize_lstm),
+];
 
 fn rnn(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     layer(call, Cell::Rnn, &["tanh"])
@@ -27,6 +34,34 @@ fn lstm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let input_forget = call.flag("input_forget", false);
     let peepholes = call.optional(7).is_some();
     layer(call, Cell::Lstm { peepholes, input_forget }, &["sigmoid", "tanh", "tanh"])
+}
+
+/// `com.microsoft.DynamicQuantizeLSTM`: weights `[directions, input, 4 * hidden]` in bytes.
+///
+/// The states are not quantised in between, which ONNX Runtime does to multiply bytes: the result
+/// is that of an LSTM with these weights.
+fn dynamic_quantize_lstm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let input_forget = call.flag("input_forget", false);
+    let peepholes = call.optional(7);
+    let cell = Cell::Lstm { peepholes: peepholes.is_some(), input_forget };
+    let mut expanded = Vec::with_capacity(2);
+    for (index, scale) in [(1, 8), (2, 10)] {
+        let (x, factor, zero) = (call.input(index)?, call.input(scale)?, call.optional(scale + 1));
+        expect_rank(&format!("input {index}"), &x.shape(), 3)?;
+        let directions = x.shape()[0];
+        // One for all columns of a direction, or one for each.
+        let along = |builder: &mut Builder, given: &Operand| {
+            let columns = given.layout.elements() / directions.max(1);
+            builder.reshape(given, &[directions, 1, columns])
+        };
+        let factor = along(call.builder, &factor)?;
+        let zero = zero.map(|zero| along(call.builder, &zero)).transpose()?;
+        let floats = dequantize(call.builder, &x, &factor, zero.as_ref(), DType::F32)?;
+        expanded.push(Builder::transpose(&floats, &[0, 2, 1]));
+    }
+    let (r, w) = (expanded.pop(), expanded.pop());
+    let (Some(w), Some(r)) = (w, r) else { return Err(OpError::Missing("input 1".to_owned())) };
+    run(call, cell, &Weights { w, r, peepholes }, &["sigmoid", "tanh", "tanh"])
 }
 
 fn layer(call: &mut Call<'_>, cell: Cell, defaults: &[&str]) -> Result<Vec<Operand>, OpError> {
@@ -78,7 +113,7 @@ pub(super) fn run(
         other => return Err(OpError::Unsupported(format!("direction `{other}`"))),
     };
     let sizes = sizes(call, cell, &x, weights, directions)?;
-    let activations = activations(call, directions, defaults)?;
+    let activations = activation::all(call, directions, defaults)?;
     let clip = match call.node.attrs.get("clip") {
         Some(Attr::Float(bound)) if *bound > 0.0 => Some(*bound),
         Some(Attr::Float(bound)) => return Err(OpError::mismatch("clip", "more than 0", *bound)),
@@ -300,98 +335,4 @@ fn one_direction(
         _ => builder.slice(input, 0, at, 1, 1),
     };
     inputs.iter().enumerate().map(part).collect()
-}
-
-/// The activations of all directions, one direction after the other.
-fn activations(
-    call: &Call<'_>,
-    directions: usize,
-    defaults: &[&str],
-) -> Result<Vec<Expr>, OpError> {
-    let names: Vec<String> = match call.node.attrs.get("activations") {
-        Some(Attr::Strings(names)) if !names.is_empty() => {
-            names.iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect()
-        }
-        _ => defaults.repeat(directions).into_iter().map(str::to_owned).collect(),
-    };
-    let wanted = defaults.len() * directions;
-    if names.len() != wanted {
-        return Err(OpError::mismatch("activations", format!("{wanted} names"), names.len()));
-    }
-    let floats = |name: &str| match call.node.attrs.get(name) {
-        Some(Attr::Floats(values)) => values.clone(),
-        _ => Vec::new(),
-    };
-    let mut alphas = floats("activation_alpha").into_iter();
-    let mut betas = floats("activation_beta").into_iter();
-    names.iter().map(|name| activation(name, &mut alphas, &mut betas)).collect()
-}
-
-/// One activation; those with parameters take the next ones. Where ONNX and ONNX Runtime do not
-/// agree on what a parameter is by default, it must be given.
-fn activation(
-    name: &str,
-    alphas: &mut impl Iterator<Item = f32>,
-    betas: &mut impl Iterator<Item = f32>,
-) -> Result<Expr, OpError> {
-    let missing = |what: &str| OpError::Missing(format!("{what} of the activation `{name}`"));
-    let mut formula = Formula::floats(1);
-    let zero = formula.c(0.0);
-    match name {
-        "tanh" => formula.un(Unary::Tanh, 0),
-        "sigmoid" => formula.un(Unary::Sigmoid, 0),
-        "relu" => formula.un(Unary::Relu, 0),
-        "softplus" => formula.un(Unary::Softplus, 0),
-        "softsign" => {
-            let (size, one) = (formula.un(Unary::Abs, 0), formula.c(1.0));
-            let divisor = formula.add(one, size);
-            formula.bin(Binary::Div, 0, divisor)
-        }
-        "affine" => {
-            let slope = formula.c(alphas.next().ok_or_else(|| missing("activation_alpha"))?);
-            let offset = formula.c(betas.next().ok_or_else(|| missing("activation_beta"))?);
-            let scaled = formula.mul(slope, 0);
-            formula.add(scaled, offset)
-        }
-        "scaledtanh" => {
-            let scale = formula.c(alphas.next().ok_or_else(|| missing("activation_alpha"))?);
-            let inner = formula.c(betas.next().ok_or_else(|| missing("activation_beta"))?);
-            let scaled = formula.mul(inner, 0);
-            let value = formula.un(Unary::Tanh, scaled);
-            formula.mul(scale, value)
-        }
-        "hardsigmoid" => {
-            let slope = formula.c(alphas.next().unwrap_or(0.2));
-            let offset = formula.c(betas.next().unwrap_or(0.5));
-            let scaled = formula.mul(slope, 0);
-            let line = formula.add(scaled, offset);
-            let above = formula.bin(Binary::Max, line, zero);
-            let one = formula.c(1.0);
-            formula.bin(Binary::Min, above, one)
-        }
-        "leakyrelu" | "elu" | "thresholdedrelu" => {
-            let threshold = name == "thresholdedrelu";
-            let alpha = match alphas.next() {
-                Some(alpha) => alpha,
-                None if threshold => return Err(missing("activation_alpha")),
-                None if name == "elu" => 1.0,
-                None => 0.01,
-            };
-            let alpha = formula.c(alpha);
-            let below = match name {
-                "leakyrelu" => formula.mul(alpha, 0),
-                "elu" => {
-                    let (power, one) = (formula.un(Unary::Exp, 0), formula.c(1.0));
-                    let less_one = formula.sub(power, one);
-                    formula.mul(alpha, less_one)
-                }
-                _ => zero,
-            };
-            let bound = if threshold { alpha } else { zero };
-            let keeps = formula.bin(Binary::Greater, 0, bound);
-            formula.select(keeps, 0, below)
-        }
-        other => return Err(OpError::Unsupported(format!("the activation `{other}`"))),
-    };
-    Ok(formula.0)
 }

@@ -53,7 +53,7 @@ pub(super) fn encode(tensor: &Tensor, mut out: WriteOnly<'_, [u8]>) {
             widen(data, out, |b| i32::from(i8::from_le_bytes(b)).to_le_bytes());
         }
         DType::U8 | DType::U4 | DType::U2 => {
-            widen(data, out, |[byte]: [u8; 1]| i32::from(byte).to_le_bytes())
+            widen(data, out, |[byte]: [u8; 1]| i32::from(byte).to_le_bytes());
         }
         DType::Bool => widen(data, out, |[byte]: [u8; 1]| u32::from(byte != 0).to_le_bytes()),
         DType::F8E4m3

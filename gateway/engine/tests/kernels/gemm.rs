@@ -45,11 +45,21 @@ fn check(spec: &Spec, seed: u32) {
             let data = random.floats(n * k);
             inputs.push(gw_shaders::data::Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
         }
-        Weights::PackedI8 => {
+        Weights::PackedI8 | Weights::PackedU8 => {
             let bytes = random.bytes(n * k);
             inputs.push(gw_shaders::data::Data::U32(pack_i8(&bytes, spec.k, spec.n)));
             let scales = (0..n).map(|_| (1.5 + random.float()) / 128.0).collect();
             inputs.push(gw_shaders::data::Data::F32(scales));
+        }
+        Weights::Blocks { bits, block } => {
+            let blocks = n * spec.k.div_ceil(block) as usize;
+            let words = blocks * (block * bits / 32) as usize;
+            let words = (0..words).map(|_| random.below(u32::MAX)).collect();
+            inputs.push(gw_shaders::data::Data::U32(words));
+            let middle = (1u32 << (bits - 1)) as f32;
+            let pair = |random: &mut Random| [random.float() / middle, middle + random.float()];
+            let pairs = (0..blocks).flat_map(|_| pair(&mut random)).collect();
+            inputs.push(gw_shaders::data::Data::F32(pairs));
         }
     }
     for _ in &spec.epilogue.inputs {
@@ -88,7 +98,11 @@ fn empty_products_are_zero_or_nothing() {
 #[test]
 fn packed_weights_agree() {
     for (seed, (m, n, k)) in (0..).zip([(1, 3, 2), (3, 64, 8), (8, 100, 30), (40, 130, 33)]) {
-        for b in [Weights::PackedF32, Weights::PackedI8] {
+        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
+            check(&Spec { b, ..plain([1, 1], m, n, k) }, seed);
+        }
+        for (bits, block) in [(4, 16), (4, 32), (8, 16), (8, 4)] {
+            let b = Weights::Blocks { bits, block };
             check(&Spec { b, ..plain([1, 1], m, n, k) }, seed);
         }
     }

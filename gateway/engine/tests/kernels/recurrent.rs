@@ -60,8 +60,17 @@ fn recurrences_agree() {
                 let activations = [act(Unary::Sigmoid), act(Unary::Tanh), act(Unary::Tanh)];
                 let activations = activations[..cell.activations()].to_vec();
                 let clip = reverse.then_some(0.5);
-                let spec =
-                    Spec { cell, steps, batch, directions, reverse, hidden, clip, activations };
+                let spec = Spec {
+                    cell,
+                    steps,
+                    batch,
+                    directions,
+                    reverse,
+                    hidden,
+                    clip,
+                    activations,
+                    part: [0, steps],
+                };
                 agrees(&spec, &mut random);
             }
         }
@@ -75,7 +84,17 @@ fn a_state_beyond_workgroup_memory_lies_in_the_result() {
         let activations = vec![Expr::unary(Unary::Tanh, Scalar::F32); cell.activations()];
         let (steps, batch, directions) = (2, 1, 1);
         let (reverse, clip) = (false, None);
-        let spec = Spec { cell, steps, batch, directions, reverse, hidden, clip, activations };
+        let spec = Spec {
+            cell,
+            steps,
+            batch,
+            directions,
+            reverse,
+            hidden,
+            clip,
+            activations,
+            part: [0, steps],
+        };
         agrees(&spec, &mut random);
     }
 }
