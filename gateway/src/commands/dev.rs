@@ -45,11 +45,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // What can fail at once fails before the build, which takes its time.
     let app = App::open(&args.folder)?;
+    let config = Config::default();
+    gw_server::check_keys(args.listen, &config.server)?;
     let listener = node::listen(args.listen, "--listen")?;
     // From here on, so that an edit during the first build is not missed.
     let watch = if args.no_watch { None } else { Some(Watch::start(&app)?) };
     let content = app.build()?;
-    let config = Config::default();
     let mut registry = Registry::default();
     let kept = FetchConfig::from_env().cache_dir;
     let loader = node::loader(&config, &args.device, &kept, &mut registry)?;

@@ -72,6 +72,17 @@ fn a_port_in_use_is_named_with_the_fix() {
 }
 
 #[test]
+fn an_address_that_others_reach_is_refused_before_the_build() {
+    let user = User::new();
+    // Its build would fail, so a refusal of the address shows that there was none.
+    let model = "[[model]]\nname = \"gone\"\nsource = \"file:gone.onnx\"\n";
+    let folder = app(&user, &format!("{APP}\n{model}"));
+    user.gw(&["dev", &folder, "--listen", "127.0.0.1:0"]).refused(1, &["gone.onnx"]);
+    let said = user.gw(&["dev", &folder, "--listen", "0.0.0.0:0"]);
+    said.refused(2, &["0.0.0.0:0 is reachable from other machines", "127.0.0.1"]);
+}
+
+#[test]
 fn a_push_without_a_key_says_how_to_make_one() {
     let user = User::new();
     let folder = app(&user, APP);
