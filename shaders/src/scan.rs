@@ -4,7 +4,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Scalar, Unsupported};
 use crate::lanes::Lanes;
 
 const NAME: &str = "scan";
@@ -46,7 +46,17 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if spec.scalar == Scalar::U32 {
         return Err(Unsupported::new(NAME, "booleans have no sum"));
     }
-    Lanes::ways(caps).into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
+    // Sharing adds seven turns for each tile of 64.
+    let ways = Lanes::ways(NAME, u64::from(spec.len), caps)?;
+    let shared_turns = u64::from(spec.len).div_ceil(64) * 8;
+    let fits =
+        |lanes: &Lanes| !caps.software || !lanes.is_shared() || shared_turns <= LOOP_TURNS_MAX;
+    let ways: Vec<Lanes> = ways.into_iter().filter(fits).collect();
+    if ways.is_empty() {
+        let reason = format!("{} elements on a software adapter", spec.len);
+        return Err(Unsupported::new(NAME, reason));
+    }
+    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 
 /// The default variant.
