@@ -1,10 +1,11 @@
 //! The node tests of ONNX, run through the engine: what passes, what is wrong, what is refused.
 //!
 //! - [`data`]: the tests, from the `onnx` package. [`compare`]: when an output is right.
-//! - [`report`]: the counts, by family of operators.
+//! - [`report`]: the counts, by family of operators. [`page`]: the list of operators.
 
 pub mod compare;
 pub mod data;
+pub mod page;
 pub mod report;
 
 use std::panic::AssertUnwindSafe;

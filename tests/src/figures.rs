@@ -4,6 +4,10 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 mod embed;
+mod engine;
+
+/// Of the output's range; see `models-worst-error`.
+const ERROR_MAX: f64 = 1e-3;
 
 /// One measured figure.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +57,21 @@ pub const FIGURES: &[Figure] = &[
         about: "p50 of guest time outside compute, for an input of 32 tokens",
         measure: embed::guest_ms,
     },
+    Figure {
+        key: "conformance-gpu",
+        about: "ONNX's 1,765 node tests on llvmpipe, without the CPU",
+        measure: engine::conformance_gpu,
+    },
+    Figure {
+        key: "conformance-cpu",
+        about: "ONNX's 1,765 node tests, the CPU running what llvmpipe refuses",
+        measure: engine::conformance_cpu,
+    },
+    Figure {
+        key: "models-worst-error",
+        about: "largest error to ONNX Runtime over all real models, on cpu, llvmpipe, SwiftShader",
+        measure: engine::models_worst_error,
+    },
 ];
 
 /// The figures called `keys`, or all where none is given.
@@ -72,6 +91,12 @@ pub fn select(keys: &[String]) -> Result<Vec<&'static Figure>> {
             }
         })
         .collect()
+}
+
+/// A line for people who wait for a row.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The middle value, or the mean of the middle two.

@@ -3,6 +3,7 @@
 //! It tests nothing by itself: `suite/` holds the tests that need several crates, `src/bin` the
 //! commands `figures`, `conformance`, `agreement` and `models`.
 
+pub mod adapters;
 pub mod agreement;
 pub mod conformance;
 pub mod figures;
@@ -30,6 +31,19 @@ pub fn gw_binary() -> PathBuf {
     let own = std::env::current_exe().expect("a program knows its own path");
     let built = own.ancestors().skip(1).map(|folder| folder.join("gw")).find(|path| path.is_file());
     built.expect("build the binary first: cargo build --release")
+}
+
+/// A command of this package, from the same build as this program.
+///
+/// # Panics
+/// Where a program does not know its own path.
+pub fn tool(name: &str) -> std::process::Command {
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let beside = own.ancestors().skip(1).map(|folder| folder.join(name));
+    let built = beside.into_iter().find(|path| path.is_file());
+    std::process::Command::new(
+        built.expect("build the tools first: cargo build --release -p gw-tests"),
+    )
 }
 
 /// The file of `source`, from the user's cache or fetched now.

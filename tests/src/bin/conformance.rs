@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use gw_tests::conformance::report::Report;
-use gw_tests::conformance::{Ended, Options, Outcome, run};
+use gw_tests::conformance::{Ended, Options, Outcome, page, run};
+use gw_tests::repo;
 
 /// Runs the node tests of ONNX through the engine and counts what passes. Exits with 1 where an
 /// answer is wrong; a case that is refused with a clear error is counted as unsupported.
@@ -29,6 +30,9 @@ struct Args {
     /// Also list every case that did not pass, with the reason.
     #[arg(long)]
     details: bool,
+    /// Write the list of operators, `gateway/engine/OPS.md`, from this run.
+    #[arg(long, conflicts_with_all = ["cpu", "only", "every"])]
+    write_ops: bool,
     /// How to print the report.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -62,6 +66,9 @@ fn main() -> Result<ExitCode> {
     }
     if args.details {
         print_details(&ended);
+    }
+    if args.write_ops {
+        std::fs::write(repo().join("gateway/engine/OPS.md"), page::page(&ended))?;
     }
     Ok(if report.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
