@@ -89,8 +89,13 @@ fn mod_i32(a: i32, b: i32) -> i32 {
     return select(rest, rest + b, rest != 0i && (rest < 0i) != (b < 0i));
 }
 
+// What divides by infinity is all rest.
+fn rem_f32(a: f32, b: f32) -> f32 {
+    return select(a % b, a, is_inf(b) && !is_inf(a) && !is_nan(a));
+}
+
 fn mod_f32(a: f32, b: f32) -> f32 {
-    let rest = a % b;
+    let rest = rem_f32(a, b);
     return select(rest, rest + b, rest != 0.0 && (rest < 0.0) != (b < 0.0));
 }
 

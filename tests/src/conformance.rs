@@ -9,7 +9,7 @@ pub mod page;
 pub mod report;
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,7 +21,7 @@ use gw_tensor::Tensor;
 use data::{Case, Set};
 
 /// What to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// A part of the adapter's name.
     pub device: String,
@@ -31,6 +31,8 @@ pub struct Options {
     pub only: String,
     /// Every case with an index that this divides.
     pub every: usize,
+    /// Cases in this folder instead of ONNX's own.
+    pub data: Option<PathBuf>,
 }
 
 /// How one case ended.
@@ -61,7 +63,8 @@ pub struct Ended {
 /// Where there is no such adapter, or a case cannot be read.
 pub fn run(options: &Options, each: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Ended>> {
     let device = Device::open(&AdapterSelect::Named(options.device.clone()))?;
-    let cases: Vec<Case> = data::cases()?
+    let all = options.data.as_deref().map_or_else(data::cases, Case::all)?;
+    let cases: Vec<Case> = all
         .into_iter()
         .filter(|case| case.name.contains(&options.only))
         .step_by(options.every.max(1))

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod attributes;
 mod constant;
 mod control;
 mod convert;
@@ -42,10 +43,13 @@ mod training;
 mod transposed;
 mod window;
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use gw_tensor::{DType, Shape, Tensor};
+
+use attributes::KNOWN;
 
 use crate::error::{OpError, UnsupportedOp};
 use crate::graph::{Attr, Graph, Node, ValueId};
@@ -202,7 +206,8 @@ pub(crate) fn declare(
 
 fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<Operand>, OpError> {
     let name = full_name(&node.domain, &node.op);
-    let build = REGISTRY.get(name.as_str()).ok_or(OpError::Unsupported(name))?;
+    let build = REGISTRY.get(name.as_str());
+    let build = build.ok_or_else(|| OpError::Unsupported(name.clone()))?;
     let input = |id: &Option<ValueId>| {
         let Some(id) = id else { return Ok(None) };
         let name = &graph.value(*id).name;
@@ -210,7 +215,24 @@ fn build_node(graph: &Graph, node: &Node, builder: &mut Builder) -> Result<Vec<O
         operand.map(Some).ok_or_else(|| OpError::Missing(format!("value `{name}`")))
     };
     let inputs = node.inputs.iter().map(input).collect::<Result<_, _>>()?;
-    build(&mut Call { node, opset: graph.opset, inputs, builder })
+    let read = RefCell::default();
+    let mut call = Call { node, opset: graph.opset, inputs, builder, read };
+    let outputs = build(&mut call)?;
+    match unknown(&name, node, &call.read.into_inner()) {
+        Some(attribute) => Err(OpError::Unsupported(format!("attribute `{attribute}`"))),
+        None => Ok(outputs),
+    }
+}
+
+/// An attribute that nobody read and that the operator is not known to have: what it asks for
+/// would be left out without a word. Those of a form that was not asked for may stay unread.
+fn unknown<'a>(op: &str, node: &'a Node, read: &HashSet<String>) -> Option<&'a str> {
+    let known = KNOWN.binary_search_by_key(&op, |(name, _)| name);
+    let known = known.map_or("", |index| KNOWN[index].1);
+    let is_known = |name: &str| known.split(' ').any(|other| other == name);
+    let mut names = node.attrs.keys().map(String::as_str);
+    // Exporters keep notes of their own in attributes that start so.
+    names.find(|name| !read.contains(*name) && !is_known(name) && !name.starts_with("__"))
 }
 
 /// The outputs that the operator `op` of ONNX makes of other inputs, with the node's attributes.
@@ -221,7 +243,8 @@ fn delegate(
 ) -> Result<Vec<Operand>, OpError> {
     let build = REGISTRY.get(op).ok_or_else(|| OpError::Unsupported(op.to_owned()))?;
     let node = Node { op: op.to_owned(), domain: String::new(), ..call.node.clone() };
-    build(&mut Call { node: &node, opset: call.opset, inputs, builder: call.builder })
+    let read = RefCell::default();
+    build(&mut Call { node: &node, opset: call.opset, inputs, builder: call.builder, read })
 }
 
 /// One node being built.
@@ -230,9 +253,22 @@ pub(crate) struct Call<'a> {
     opset: i64,
     inputs: Vec<Option<Operand>>,
     builder: &'a mut Builder,
+    /// The names of the attributes that were asked for and are there.
+    read: RefCell<HashSet<String>>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn attr(&self, name: &str) -> Option<&'a Attr> {
+        let attr = self.node.attrs.get(name)?;
+        self.read.borrow_mut().insert(name.to_owned());
+        Some(attr)
+    }
+
+    /// Whether an attribute is there.
+    fn has(&self, name: &str) -> bool {
+        self.attr(name).is_some()
+    }
+
     fn input(&self, index: usize) -> Result<Operand, OpError> {
         self.optional(index).ok_or_else(|| OpError::Missing(format!("input {index}")))
     }
@@ -269,7 +305,7 @@ impl Call<'_> {
     }
 
     fn int(&self, name: &str, default: i64) -> i64 {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Int(value)) => *value,
             _ => default,
         }
@@ -280,35 +316,35 @@ impl Call<'_> {
     }
 
     fn float(&self, name: &str, default: f32) -> f32 {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Float(value)) => *value,
             _ => default,
         }
     }
 
     fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Ints(values)) => Some(values.clone()),
             _ => None,
         }
     }
 
     fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Floats(values)) => Some(values.clone()),
             _ => None,
         }
     }
 
     fn text(&self, name: &str, default: &str) -> String {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::String(value)) => String::from_utf8_lossy(value).into_owned(),
             _ => default.to_owned(),
         }
     }
 
     fn tensor(&self, name: &str) -> Option<&Tensor> {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Tensor(tensor)) => Some(tensor),
             _ => None,
         }
@@ -316,7 +352,7 @@ impl Call<'_> {
 
     /// An element type that an attribute names by ONNX's number.
     fn dtype(&self, name: &str) -> Result<Option<DType>, OpError> {
-        match self.node.attrs.get(name) {
+        match self.attr(name) {
             Some(Attr::Int(number)) => {
                 let number = i32::try_from(*number).unwrap_or(0);
                 crate::onnx::dtype(number).map(Some).map_err(OpError::Unsupported)

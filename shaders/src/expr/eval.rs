@@ -220,7 +220,7 @@ fn binary_signed(op: Binary, a: i32, b: i32) -> i32 {
         Binary::BitOr => a | b,
         Binary::BitXor => a ^ b,
         Binary::ShiftLeft => a.checked_shl(b.cast_unsigned()).unwrap_or(0),
-        Binary::ShiftRight => a.checked_shr(b.cast_unsigned()).unwrap_or(0),
+        Binary::ShiftRight => a >> b.cast_unsigned().min(31),
         _ => panic!("{op:?} of integers"),
     }
 }

@@ -144,10 +144,9 @@ fn binary(op: Binary, scalar: Scalar, a: Reg, b: Reg) -> String {
         Binary::Max if scalar == Scalar::F32 => format!("max_f32(r{a}, r{b})"),
         Binary::Min => format!("min(r{a}, r{b})"),
         Binary::Max => format!("max(r{a}, r{b})"),
-        Binary::Mod | Binary::Fmod if scalar == Scalar::U32 => format!("rem_u32(r{a}, r{b})"),
+        Binary::Mod if scalar == Scalar::U32 => format!("rem_u32(r{a}, r{b})"),
         Binary::Mod => format!("mod_{kind}(r{a}, r{b})"),
-        Binary::Fmod if scalar == Scalar::I32 => format!("rem_i32(r{a}, r{b})"),
-        Binary::Fmod => infix("%"),
+        Binary::Fmod => format!("rem_{kind}(r{a}, r{b})"),
         Binary::Equal => compared("=="),
         Binary::Less => compared("<"),
         Binary::LessOrEqual => compared("<="),
@@ -160,6 +159,8 @@ fn binary(op: Binary, scalar: Scalar, a: Reg, b: Reg) -> String {
         Binary::BitOr => infix("|"),
         Binary::BitXor => infix("^"),
         Binary::ShiftLeft => shift("<<", kind, a, b),
+        // The sign fills up, whatever is shifted out.
+        Binary::ShiftRight if scalar == Scalar::I32 => format!("r{a} >> min(u32(r{b}), 31u)"),
         Binary::ShiftRight => shift(">>", kind, a, b),
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the report is this command's output")]
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -27,11 +28,14 @@ struct Args {
     /// Only every Nth case, for a fast sample.
     #[arg(long, value_name = "N", default_value_t = 1)]
     every: usize,
+    /// Cases in this folder, one folder each in ONNX's layout, instead of ONNX's own.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Also list every case that did not pass, with the reason.
     #[arg(long)]
     details: bool,
     /// Write the list of operators, `gateway/engine/OPS.md`, from this run.
-    #[arg(long, conflicts_with_all = ["cpu", "only", "every"])]
+    #[arg(long, conflicts_with_all = ["cpu", "only", "every", "data"])]
     write_ops: bool,
     /// How to print the report.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -46,8 +50,13 @@ enum Output {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let options =
-        Options { device: args.device, cpu: args.cpu, only: args.only, every: args.every };
+    let options = Options {
+        device: args.device,
+        cpu: args.cpu,
+        only: args.only,
+        every: args.every,
+        data: args.data,
+    };
     // A panic is one failed case of the report.
     std::panic::set_hook(Box::new(|_| {}));
     let on_terminal = std::io::stderr().is_terminal();

@@ -11,7 +11,7 @@ use crate::{adapters, tool};
 fn counts(cpu: bool) -> Result<Counts> {
     // A panic is one failed case of the report.
     std::panic::set_hook(Box::new(|_| {}));
-    let options = Options { device: "llvmpipe".to_owned(), cpu, only: String::new(), every: 1 };
+    let options = Options { device: "llvmpipe".to_owned(), cpu, ..Options::default() };
     let ended = run(&options, &|_, _| {});
     drop(std::panic::take_hook());
     Ok(Report::of(&ended?).counts)

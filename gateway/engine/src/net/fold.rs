@@ -313,7 +313,10 @@ fn binary_int(op: Binary, x: i64, y: i64) -> Option<i64> {
         Binary::BitAnd => x & y,
         Binary::BitOr => x | y,
         Binary::BitXor => x ^ y,
-        Binary::ShiftLeft => x.checked_shl(u32::try_from(y).ok()?).unwrap_or(0),
-        Binary::ShiftRight => x.checked_shr(u32::try_from(y).ok()?).unwrap_or(0),
+        Binary::ShiftLeft => {
+            u32::try_from(y).ok().and_then(|places| x.checked_shl(places)).unwrap_or(0)
+        }
+        // The sign fills up, whatever is shifted out.
+        Binary::ShiftRight => x >> y.cast_unsigned().min(63),
     })
 }

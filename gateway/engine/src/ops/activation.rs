@@ -2,8 +2,8 @@
 
 use gw_shaders::expr::{Binary, Reg, Unary};
 
-use super::elementwise;
 use super::{Call, Table};
+use super::{convert, elementwise};
 use crate::error::OpError;
 use crate::net::Operand;
 use crate::net::formula::Formula;
@@ -19,7 +19,9 @@ pub(super) const OPS: Table = &[
     ("Mish", mish),
     ("PRelu", prelu),
     ("Selu", selu),
+    ("Shrink", shrink),
     ("Softsign", softsign),
+    ("SwiGLU", swiglu),
     ("Swish", swish),
     ("ThresholdedRelu", thresholded_relu),
     ("com.microsoft.BiasGelu", bias_gelu),
@@ -40,7 +42,7 @@ pub(super) fn one_float(call: &mut Call<'_>, formula: &Formula) -> Result<Vec<Op
 fn clip(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let mut x = call.input(0)?;
     let bound = |call: &mut Call<'_>, name: &str, index: usize| {
-        let given = call.node.attrs.contains_key(name);
+        let given = call.has(name);
         let value = call.float(name, 0.0);
         if given { Some(call.builder.float(value)) } else { call.optional(index) }
     };
@@ -163,6 +165,45 @@ fn swish(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let gate = formula.un(Unary::Sigmoid, scaled);
     formula.mul(0, gate);
     one_float(call, &formula)
+}
+
+/// `a * sigmoid(alpha * a) * b` (ONNX 28): the gate and what it lets through, of one shape.
+fn swiglu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let (gate, value) = (call.input(0)?, call.input(1)?);
+    for (what, x) in [("input 0", &gate), ("input 1", &value)] {
+        if !x.dtype.is_float() {
+            return Err(OpError::Type { what: what.to_owned(), given: x.dtype });
+        }
+    }
+    if gate.shape() != value.shape() || gate.dtype != value.dtype {
+        let given = gw_tensor::Shape::from(value.shape());
+        return Err(OpError::mismatch("input 1", gw_tensor::Shape::from(gate.shape()), given));
+    }
+    let mut formula = Formula::floats(2);
+    let alpha = formula.c(call.float("alpha", 1.0));
+    let scaled = formula.mul(alpha, 0);
+    let open = formula.un(Unary::Sigmoid, scaled);
+    let swish = formula.mul(0, open);
+    formula.mul(swish, 1);
+    let dtype = gate.dtype;
+    Ok(vec![call.builder.pointwise(&formula.0, &[gate, value], dtype)?])
+}
+
+/// `x + bias` below `-lambd`, `x - bias` above `lambd`, else 0 (ONNX 9).
+fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    let (lambd, bias) = (call.float("lambd", 0.5), call.float("bias", 0.0));
+    let mut formula = Formula::floats(1);
+    let (low, high) = (formula.c(-lambd), formula.c(lambd));
+    let (bias, zero) = (formula.c(bias), formula.c(0.0));
+    let is_below = formula.bin(Binary::Less, 0, low);
+    let is_above = formula.bin(Binary::Greater, 0, high);
+    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
+    let inside = formula.select(is_above, lowered, zero);
+    formula.select(is_below, raised, inside);
+    let float = call.builder.as_float(&x)?;
+    let result = call.builder.pointwise(&formula.0, std::slice::from_ref(&float), float.dtype)?;
+    Ok(vec![convert::convert(call.builder, &result, x.dtype)?])
 }
 
 fn mish(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {

@@ -193,7 +193,7 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// The attribute, or one over the root of a row's length.
 fn scale_or(call: &Call<'_>, q: &Operand) -> f32 {
-    match call.node.attrs.contains_key("scale") {
+    match call.has("scale") {
         true => call.float("scale", 1.0),
         false => scale_of(q),
     }

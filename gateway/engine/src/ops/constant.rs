@@ -15,8 +15,7 @@ pub(super) const OPS: Table =
     &[("Constant", constant), ("ConstantOfShape", constant_of_shape), ("Range", range)];
 
 fn constant(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let attrs = &call.node.attrs;
-    let named = |name: &str| attrs.get(name);
+    let named = |name: &str| call.attr(name);
     let scalar = Shape::default();
     let tensor = if let Some(tensor) = call.tensor("value") {
         tensor.clone()

@@ -16,7 +16,7 @@ pub(super) const OPS: Table =
 const ROUNDS_MAX: i64 = 1 << 16;
 
 fn graph<'a>(call: &Call<'a>, name: &str) -> Result<&'a Graph, OpError> {
-    match call.node.attrs.get(name) {
+    match call.attr(name) {
         Some(Attr::Graph(graph)) => Ok(graph),
         _ => Err(OpError::Missing(format!("attribute `{name}`"))),
     }

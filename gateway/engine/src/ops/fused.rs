@@ -154,7 +154,7 @@ fn conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     if let Some(other) = call.optional(3) {
         product = elementwise::apply(call.builder, Binary::Add, &product, &other)?;
     }
-    let given = match call.node.attrs.get("activation_params") {
+    let given = match call.attr("activation_params") {
         Some(Attr::Floats(values)) => values.clone(),
         _ => Vec::new(),
     };
@@ -186,7 +186,7 @@ fn matmul_activation(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 fn with_activation(call: &mut Call<'_>, product: Vec<Operand>) -> Result<Vec<Operand>, OpError> {
     let mut given = Vec::new();
     for name in ["activation_alpha", "activation_beta", "activation_gamma"] {
-        match call.node.attrs.get(name) {
+        match call.attr(name) {
             Some(Attr::Float(value)) => given.push(*value),
             _ => break,
         }

@@ -181,6 +181,11 @@ fn space_to_depth(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let b = block(call, &dims[2..], |size| size)?;
     let (n, c, h, w) = (dims[0], dims[1], dims[2] / b, dims[3] / b);
     let x = call.builder.reshape(&x, &[n, c, h, b, w, b])?;
-    let x = Builder::transpose(&x, &[0, 3, 5, 1, 2, 4]);
+    let perm = match call.text("mode", "DCR").as_str() {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return Err(OpError::Unsupported(format!("mode `{other}`"))),
+    };
+    let x = Builder::transpose(&x, &perm);
     Ok(vec![call.builder.reshape(&x, &[n, c * b * b, h, w])?])
 }

@@ -60,7 +60,7 @@ fn loss(call: &mut Call<'_>, x: &Operand, shape: &[usize]) -> Result<Operand, Op
     let [n, c, d] = x.shape()[..] else { return Err(OpError::Missing("classes".to_owned())) };
     let target = call.builder.reshape(&target, &[n, d])?;
     let class = from_front(call, &target, c)?;
-    let ignored = match call.node.attrs.get("ignore_index") {
+    let ignored = match call.attr("ignore_index") {
         Some(Attr::Int(index)) => Some(*index),
         _ => None,
     };

@@ -40,7 +40,7 @@ pub(super) const OPS: Table = &[
 
 /// The floats of an attribute; none where it is not there.
 fn floats(call: &Call<'_>, name: &str) -> Vec<f32> {
-    match call.node.attrs.get(name) {
+    match call.attr(name) {
         Some(Attr::Floats(values)) => values.clone(),
         _ => Vec::new(),
     }
@@ -233,7 +233,7 @@ fn matches(call: &mut Call<'_>, x: &Operand, keys: &Tensor) -> Result<Operand, O
 
 /// The numbers of an attribute that has one name per type.
 fn typed(call: &Call<'_>, kind: &str) -> Result<Tensor, OpError> {
-    if call.node.attrs.contains_key(&format!("{kind}_strings")) {
+    if call.has(&format!("{kind}_strings")) {
         return Err(OpError::Unsupported(format!("{kind} that are strings")));
     }
     if let Some(tensor) = call.tensor(&format!("{kind}_tensor")) {
@@ -286,7 +286,7 @@ fn label_encoder(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 /// has zeros only.
 fn one_hot_encoder(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
-    if call.node.attrs.contains_key("cats_strings") {
+    if call.has("cats_strings") {
         return Err(OpError::Unsupported("categories that are strings".to_owned()));
     }
     let categories = call.ints("cats_int64s").unwrap_or_default();

@@ -34,7 +34,7 @@ struct Source(u64);
 impl Source {
     fn of(call: &Call<'_>) -> Self {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let bytes = match call.node.attrs.get("seed") {
+        let bytes = match call.attr("seed") {
             Some(Attr::Float(seed)) => seed.to_bits().to_le_bytes().to_vec(),
             _ => call.node.name.clone().into_bytes(),
         };

@@ -114,7 +114,7 @@ pub(super) fn run(
     };
     let sizes = sizes(call, cell, &x, weights, directions)?;
     let activations = activation::all(call, directions, defaults)?;
-    let clip = match call.node.attrs.get("clip") {
+    let clip = match call.attr("clip") {
         Some(Attr::Float(bound)) if *bound > 0.0 => Some(*bound),
         Some(Attr::Float(bound)) => return Err(OpError::mismatch("clip", "more than 0", *bound)),
         _ => None,

@@ -50,7 +50,7 @@ fn lines(
 }
 
 fn given_axis(call: &Call<'_>, rank: usize) -> Result<Option<usize>, OpError> {
-    match call.node.attrs.get("axis") {
+    match call.attr("axis") {
         Some(Attr::Int(number)) => axis(*number, rank).map(Some),
         _ => Ok(None),
     }

@@ -19,7 +19,7 @@ fn top_k(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let x = call.input(0)?;
     let dims = x.shape();
     let at = axis(call.int("axis", -1), dims.len())?;
-    let wanted = match call.node.attrs.contains_key("k") {
+    let wanted = match call.has("k") {
         true => call.int("k", 0),
         false => {
             let given = call.known_ints(1)?;

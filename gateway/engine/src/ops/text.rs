@@ -67,7 +67,7 @@ fn tf_idf(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// The pool, cut where `ngram_counts` says.
 fn grams(call: &Call<'_>, columns: usize) -> Result<Vec<Grams>, OpError> {
-    if call.node.attrs.contains_key("pool_strings") {
+    if call.has("pool_strings") {
         return Err(OpError::Unsupported("a pool of strings".to_owned()));
     }
     let pool = call.ints("pool_int64s").unwrap_or_default();
@@ -165,7 +165,7 @@ fn weighted(call: &mut Call<'_>, counts: &Operand, columns: &[usize]) -> Result<
     let value = formula.0.output;
     formula.cast(Scalar::F32, value);
     let result = call.builder.pointwise(&formula.0, std::slice::from_ref(counts), DType::F32)?;
-    match call.node.attrs.get("weights") {
+    match call.attr("weights") {
         Some(Attr::Floats(weights)) if call.text("mode", "TF") != "TF" => {
             if weights.len() != columns.len() {
                 let given = weights.len();

@@ -13,7 +13,7 @@ use crate::ops::{Call, control, elementwise, matmul};
 pub(super) fn flex(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (q, k, v) = (call.input(0)?, call.input(1)?, call.input(2)?);
     let scale = scale_or(call, &q);
-    let has = |name: &str| matches!(call.node.attrs.get(name), Some(Attr::Graph(_)));
+    let has = |name: &str| matches!(call.attr(name), Some(Attr::Graph(_)));
     if !has("score_mod") && !has("prob_mod") {
         return Ok(vec![attend(call.builder, [&q, &k, &v], &Form::of_scale(scale))?.0]);
     }
@@ -29,7 +29,7 @@ pub(super) fn flex(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 
 /// What the graph of an attribute makes of `x`, where there is one.
 fn changed(call: &mut Call<'_>, name: &str, x: Operand) -> Result<Operand, OpError> {
-    let Some(Attr::Graph(graph)) = call.node.attrs.get(name) else { return Ok(x) };
+    let Some(Attr::Graph(graph)) = call.attr(name) else { return Ok(x) };
     // The graph sees the type of the softmax, which a device holds like that of the query.
     let seen = match call.dtype("softmax_precision")? {
         Some(dtype) => dtype,

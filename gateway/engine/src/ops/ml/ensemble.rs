@@ -50,7 +50,7 @@ fn column(call: &Call<'_>, name: &str, count: usize) -> Result<Vec<usize>, OpErr
 /// The form of ai.onnx.ml 1 to 4: nodes by tree and number, weights by node. `kind` is `class` or
 /// `target`.
 pub(super) fn by_numbers(call: &Call<'_>, kind: &str) -> Result<Ensemble, OpError> {
-    let modes: Vec<String> = match call.node.attrs.get("nodes_modes") {
+    let modes: Vec<String> = match call.attr("nodes_modes") {
         Some(Attr::Strings(modes)) => {
             modes.iter().map(|mode| String::from_utf8_lossy(mode).into_owned()).collect()
         }

@@ -162,7 +162,7 @@ pub(super) fn labels(call: &Call<'_>, name: &str) -> Result<(Option<Vec<i64>>, u
         let count = labels.len();
         return Ok((Some(labels), count));
     }
-    let strings = match call.node.attrs.get("classlabels_strings") {
+    let strings = match call.attr("classlabels_strings") {
         Some(crate::graph::Attr::Strings(strings)) => strings.len(),
         _ => 0,
     };

@@ -13,7 +13,7 @@ pub(super) fn all(
     directions: usize,
     defaults: &[&str],
 ) -> Result<Vec<Expr>, OpError> {
-    let names: Vec<String> = match call.node.attrs.get("activations") {
+    let names: Vec<String> = match call.attr("activations") {
         Some(Attr::Strings(names)) if !names.is_empty() => {
             names.iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect()
         }
@@ -23,7 +23,7 @@ pub(super) fn all(
     if names.len() != wanted {
         return Err(OpError::mismatch("activations", format!("{wanted} names"), names.len()));
     }
-    let floats = |name: &str| match call.node.attrs.get(name) {
+    let floats = |name: &str| match call.attr(name) {
         Some(Attr::Floats(values)) => values.clone(),
         _ => Vec::new(),
     };
