@@ -116,6 +116,11 @@ pub struct Dispatch {
 /// Immediates hold 128 bytes on DX12 and on most Vulkan drivers.
 pub const PARAM_WORDS_MAX: usize = 32;
 
+/// Turns of all loops that an invocation may take on a software adapter: llvmpipe leaves every loop
+/// of an invocation, without a word, once it has taken 65,535 turns in all
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS`). The rest is for loops that a family does not count.
+pub(crate) const LOOP_TURNS_MAX: u64 = 60_000;
+
 /// Why a kernel family cannot do what a spec asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kernel {kernel}: {reason}")]

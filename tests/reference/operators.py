@@ -278,6 +278,12 @@ def carried() -> None:
     inputs = [[2, 3, 16], [2, 3, 8], [2, 3, 12], [2, 2, 4, 6], [2, 3, 8], [2, 3, 1]]
     heads = {"q_num_heads": 4, "kv_num_heads": 2}
     case("linear attention", "LinearAttention", inputs, (0, 1), **heads)
+    # More tokens than one dispatch walks: rows of states that matter little, and a short result.
+    last = lambda *x: [node("LinearAttention", x, (0, 1), update_rule="gated", **one)[1]]
+    one = {"q_num_heads": 1, "kv_num_heads": 1}
+    long = [[1, 300, 128], [1, 300, 128], [1, 300, 1], [1, 1, 128, 1], [1, 300, 1]]
+    named = {"update_rule": "gated", **one}
+    case("long linear attention", "LinearAttention", long, (1,), due=last, **named)
     causal = [[2, 3, 4], [3, 1, 3], [3], [2, 3, 2]]
     case("causal conv", "CausalConvWithState", causal, (0, 1), activation="silu")
 
