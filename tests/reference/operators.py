@@ -304,6 +304,9 @@ def standard() -> None:
     norm = "LayerNormalization"
     case("weights of rows", norm, [[2, 3, 4], [2, 1, 4], [1, 3, 1]], axis=-1, **old)
     case("no bias", norm, [[2, 3, 4], [3, 4]], (0, 1, 2), axis=1, **old)
+    shrunk = {"domain": "", "opset": 9, "bias": 1.5, "lambd": 2.0}
+    case("shrink", "Shrink", [i32([-4, -3, -2, -1, 0, 2, 3, 5])], **shrunk)
+    case("shrink floats", "Shrink", [[2, 3]], domain="", opset=9, bias=0.25, lambd=0.3)
     case("hardmax", "Hardmax", [[2, 3, 4]], axis=1, domain="", opset=11)
     case("batch of rows", "BatchNormalization", [[2, 3], [3], [3], [3], [3]], **old, epsilon=2.0)
     target = i64([[0, -7, 2, 1], [1, 1, 0, 2]])
