@@ -5,7 +5,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 const NAME: &str = "attention";
 
@@ -103,6 +103,9 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if spec.kv_heads == 0 || !spec.heads.is_multiple_of(spec.kv_heads) {
         let (heads, kv_heads) = (spec.heads, spec.kv_heads);
         return unsupported(format!("{heads} heads over {kv_heads} key-value heads"));
+    }
+    if caps.software && u64::from(spec.keys.div_ceil(4)) > LOOP_TURNS_MAX {
+        return unsupported(format!("{} keys on a software adapter", spec.keys));
     }
     let mut found = Vec::new();
     if let Some((smallest, largest)) = caps.subgroup

@@ -5,7 +5,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 const NAME: &str = "linear_attention";
 
@@ -61,9 +61,26 @@ pub struct Spec {
     pub decay: Decay,
     /// What is written.
     pub beta: Beta,
+    /// The tokens of this dispatch, from the first to before the last. Several dispatches one after
+    /// another, each of at most [`Spec::tokens_at_once`], walk a long sequence in one output.
+    pub part: [u32; 2],
 }
 
 impl Spec {
+    /// Tokens that one dispatch may take: at least one.
+    ///
+    /// # Errors
+    /// Where the loops of a single token are too long.
+    pub fn tokens_at_once(&self) -> Result<u32, Unsupported> {
+        // On llvmpipe a loop takes one turn more than it has rounds, an innermost one two.
+        let rows = u64::from(self.key_dim) + 2;
+        let token = 3 + 2 * rows + u64::from(self.group) * (rows + 1);
+        match LOOP_TURNS_MAX.saturating_sub(rows + 2) / token {
+            0 => Err(Unsupported::new(NAME, format!("states of {} rows", self.key_dim))),
+            tokens => Ok(u32::try_from(tokens).unwrap_or(u32::MAX)),
+        }
+    }
+
     fn state(&self) -> u64 {
         u64::from(self.batch)
             * u64::from(self.kv_heads)
@@ -84,6 +101,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     // Every index is a u32 in the shader.
     if spec.state().saturating_add(results) > u64::from(u32::MAX) {
         return Err(Unsupported::new(NAME, "states and results of more than 2^32 elements"));
+    }
+    let [from, end] = spec.part;
+    if from > end || end > spec.length || end - from > spec.tokens_at_once()? {
+        return Err(Unsupported::new(NAME, format!("tokens {from} to {end} at once")));
     }
     let software = [8, 64];
     let widths = if caps.software { software } else { [64, 8] };
@@ -106,6 +127,7 @@ fn compose(spec: &Spec, width: u32, columns: u64, caps: &Caps) -> Result<Dispatc
     let fits = "the sum was checked";
     composer.u32("columns", u32::try_from(columns).expect(fits));
     composer.u32("results", u32::try_from(spec.state()).expect(fits));
+    composer.u32("begin", spec.part[0]).u32("end", spec.part[1]);
     composer.u32("length", spec.length).u32("kv_heads", spec.kv_heads).u32("group", spec.group);
     composer.u32("key_dim", spec.key_dim).u32("value_dim", spec.value_dim);
     composer.f32("scale", spec.scale);
@@ -141,7 +163,7 @@ fn compose(spec: &Spec, width: u32, columns: u64, caps: &Caps) -> Result<Dispatc
     composer.finish("attend_column", width, groups, Needs::default(), caps)
 }
 
-/// What the output holds.
+/// What the output holds after all parts.
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
@@ -215,6 +237,7 @@ mod tests {
         past: false,
         decay: Decay::None,
         beta: Beta::None,
+        part: [0, 2],
     };
 
     #[test]

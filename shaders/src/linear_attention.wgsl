@@ -10,11 +10,13 @@ fn attend_column(group: u32, lane: u32) {
     let at = column % params.value_dim;
     let first = head * params.key_dim * params.value_dim + at;
     let kv_head = head % params.kv_heads;
-    for (var d = 0u; d < params.key_dim; d++) {
-        let cell = first + d * params.value_dim;
-        result[cell] = past_state(cell);
+    if (params.begin == 0u) {
+        for (var d = 0u; d < params.key_dim; d++) {
+            let cell = first + d * params.value_dim;
+            result[cell] = past_state(cell);
+        }
     }
-    for (var t = 0u; t < params.length; t++) {
+    for (var t = params.begin; t < params.end; t++) {
         let token = head / params.kv_heads * params.length + t;
         let place = token * params.kv_heads + kv_head;
         var recalled = 0.0;

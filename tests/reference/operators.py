@@ -278,6 +278,12 @@ def carried() -> None:
     inputs = [[2, 3, 16], [2, 3, 8], [2, 3, 12], [2, 2, 4, 6], [2, 3, 8], [2, 3, 1]]
     heads = {"q_num_heads": 4, "kv_num_heads": 2}
     case("linear attention", "LinearAttention", inputs, (0, 1), **heads)
+    # More tokens than one dispatch walks: rows of states that matter little, and a short result.
+    last = lambda *x: [node("LinearAttention", x, (0, 1), update_rule="gated", **one)[1]]
+    one = {"q_num_heads": 1, "kv_num_heads": 1}
+    long = [[1, 300, 128], [1, 300, 128], [1, 300, 1], [1, 1, 128, 1], [1, 300, 1]]
+    named = {"update_rule": "gated", **one}
+    case("long linear attention", "LinearAttention", long, (1,), due=last, **named)
     causal = [[2, 3, 4], [3, 1, 3], [3], [2, 3, 2]]
     case("causal conv", "CausalConvWithState", causal, (0, 1), activation="silu")
 
@@ -298,6 +304,9 @@ def standard() -> None:
     norm = "LayerNormalization"
     case("weights of rows", norm, [[2, 3, 4], [2, 1, 4], [1, 3, 1]], axis=-1, **old)
     case("no bias", norm, [[2, 3, 4], [3, 4]], (0, 1, 2), axis=1, **old)
+    shrunk = {"domain": "", "opset": 9, "bias": 1.5, "lambd": 2.0}
+    case("shrink", "Shrink", [i32([-4, -3, -2, -1, 0, 2, 3, 5])], **shrunk)
+    case("shrink floats", "Shrink", [[2, 3]], domain="", opset=9, bias=0.25, lambd=0.3)
     case("hardmax", "Hardmax", [[2, 3, 4]], axis=1, domain="", opset=11)
     case("batch of rows", "BatchNormalization", [[2, 3], [3], [3], [3], [3]], **old, epsilon=2.0)
     target = i64([[0, -7, 2, 1], [1, 1, 0, 2]])

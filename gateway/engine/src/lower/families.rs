@@ -21,6 +21,9 @@ use crate::net::layout::Layout;
 use crate::net::{Attention, Gemm, Kind, MaskKind, Node, Operand};
 use crate::plan::BufferId;
 
+/// Dispatches of one node, at most.
+const PARTS_MAX: u32 = 1 << 12;
+
 /// A constant whose elements repeat this much is not written out to be packed.
 const PACK_REPEATS_MAX: usize = 64;
 
@@ -31,9 +34,7 @@ impl Lowering<'_> {
             Kind::Gemm(gemm) => self.gemm(gemm, node),
             Kind::Blocks(kind) => self.blocks(*kind, node),
             Kind::Attention(attention) => self.attention(attention, node),
-            Kind::LinearAttention(spec) => {
-                self.dense_step(node, linear_attention::dispatch(spec, self.caps)?)
-            }
+            Kind::LinearAttention(spec) => self.linear_attention(spec, node),
             Kind::Conv(conv) => self.conv(conv, node),
             Kind::Softmax { log } => {
                 let [outer, len, inner] = sizes(&node.inputs[0])?;
@@ -200,6 +201,32 @@ impl Lowering<'_> {
         let dispatch = gather::dispatch(&spec, self.caps)?;
         self.step(dispatch, bindings);
         Ok(())
+    }
+
+    /// The tokens in as many parts as their loops need.
+    fn linear_attention(
+        &mut self,
+        spec: &linear_attention::Spec,
+        node: &Node,
+    ) -> Result<(), OpError> {
+        let mut bindings =
+            node.inputs.iter().map(|input| self.dense(input)).collect::<Result<Vec<_>, _>>()?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        let at_once = spec.tokens_at_once()?;
+        if spec.length.div_ceil(at_once) > PARTS_MAX {
+            let tokens = format!("{} tokens of {} rows", spec.length, spec.key_dim);
+            return Err(OpError::Unsupported(tokens));
+        }
+        let mut from = 0u32;
+        loop {
+            let end = from.saturating_add(at_once).min(spec.length);
+            let part = linear_attention::Spec { part: [from, end], ..spec.clone() };
+            self.step(linear_attention::dispatch(&part, self.caps)?, bindings.clone());
+            from = end;
+            if from == spec.length {
+                return Ok(());
+            }
+        }
     }
 
     fn attention(&mut self, kind: &Attention, node: &Node) -> Result<(), OpError> {

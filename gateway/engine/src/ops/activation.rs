@@ -1,6 +1,7 @@
 //! Activations: functions of one float, with parameters.
 
 use gw_shaders::expr::{Binary, Reg, Unary};
+use gw_tensor::DType;
 
 use super::{Call, Table};
 use super::{convert, elementwise};
@@ -114,6 +115,25 @@ fn prelu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let below = formula.mul(1, 0);
     piecewise(&mut formula, below);
     Ok(vec![call.builder.pointwise(&formula.0, &[x, slope], dtype)?])
+}
+
+/// `x + bias` below `-lambd`, `x - bias` above `lambd`, else 0. Integers are reckoned as floats.
+fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    let dtype = x.dtype;
+    let x = elementwise::convert(call.builder, &x, DType::F32)?;
+    let (bias, limit) = (call.float("bias", 0.0), call.float("lambd", 0.5));
+    let mut formula = Formula::floats(1);
+    let zero = formula.c(0.0);
+    let (low, high) = (formula.c(-limit), formula.c(limit));
+    let bias = formula.c(bias);
+    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
+    let is_above = formula.bin(Binary::Greater, 0, high);
+    let above = formula.select(is_above, lowered, zero);
+    let is_below = formula.bin(Binary::Less, 0, low);
+    formula.select(is_below, raised, above);
+    let result = call.builder.pointwise(&formula.0, &[x], DType::F32)?;
+    Ok(vec![elementwise::convert(call.builder, &result, dtype)?])
 }
 
 fn thresholded_relu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {

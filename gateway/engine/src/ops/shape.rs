@@ -23,16 +23,26 @@ fn identity(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     Ok(vec![call.input(0)?])
 }
 
-/// At inference nothing is dropped; the mask, where it is asked for, is all true.
+/// At inference nothing is dropped, nor in training at a ratio of 0; the mask, where it is asked
+/// for, is all true (before ONNX 10 all one).
 fn dropout(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    if let Some(training) = call.optional_ints(2)?
-        && training.first().is_some_and(|&on| on != 0)
-    {
-        return Err(OpError::Unsupported("training mode".to_owned()));
+    let training = call.optional_ints(2)?;
+    if training.is_some_and(|training| training.first().is_some_and(|&on| on != 0)) {
+        let ratio = match call.optional(1) {
+            Some(ratio) => call.builder.numbers(&ratio, "the ratio")?,
+            None => Vec::new(),
+        };
+        // Without an input the ratio is a half.
+        if ratio.first().is_none_or(|ratio| ratio.float() != 0.0) {
+            return Err(OpError::Unsupported("dropping at random, in training,".to_owned()));
+        }
     }
     let x = call.input(0)?;
     let one = Tensor::new(DType::Bool, Shape::default(), vec![1u8])?;
-    let one = call.builder.constant(one);
+    let mut one = call.builder.constant(one);
+    if call.opset < 10 {
+        one = super::elementwise::convert(call.builder, &one, x.dtype)?;
+    }
     let mask = call.builder.expand(&one, &x.shape())?;
     Ok(vec![x, mask])
 }

@@ -191,6 +191,7 @@ fn states_agree_under_every_rule() {
                     past,
                     decay,
                     beta,
+                    part: [0, length],
                 };
                 let places = (batch * length * kv_heads) as usize;
                 let (rows, cols) = (key_dim as usize, value_dim as usize);

@@ -68,6 +68,7 @@ pub(super) fn linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
         past: past.is_some(),
         decay: decays,
         beta: betas,
+        part: [0, narrow(length)?],
     };
     let (states, results) = (state.iter().product::<usize>(), batch * length * heads * e);
     let (dtype, kept) = (q.dtype, past.as_ref().map_or(q.dtype, |past| past.dtype));
