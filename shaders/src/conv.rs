@@ -7,7 +7,7 @@
 use crate::compose::Composer;
 use crate::data::Data;
 use crate::gemm::{self, Epilogue, Weights};
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 use crate::layout::Matrix;
 
 const NAME: &str = "conv";
@@ -101,7 +101,8 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         }
         crate::operands::epilogue(composer, shape.n, &output, &spec.epilogue, false)
     })?;
-    if whole || shape.m > DIRECT_ROWS_MAX {
+    let loops = [channels, spec.kernel[0], spec.kernel[1]];
+    if whole || shape.m > DIRECT_ROWS_MAX || check_turns(NAME, &loops, caps).is_err() {
         return Ok(products);
     }
     let mut found = vec![direct(spec, shape, caps)?];

@@ -6,7 +6,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 use crate::pool::cells;
 
 const NAME: &str = "fold";
@@ -41,6 +41,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if spec.strides.contains(&0) {
         return Err(Unsupported::new(NAME, "a stride of 0"));
     }
+    check_turns(NAME, &spec.kernel, caps)?;
     let product = |factors: &[u32]| {
         let factors = factors.iter().map(|&size| u64::from(size));
         factors.fold(u64::from(spec.planes), u64::saturating_mul)

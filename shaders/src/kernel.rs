@@ -121,6 +121,21 @@ pub const PARAM_WORDS_MAX: usize = 32;
 /// (`LP_MAX_TGSI_LOOP_ITERATIONS`). The rest is for loops that a family does not count.
 pub(crate) const LOOP_TURNS_MAX: u64 = 60_000;
 
+/// The turns of loops inside each other, outermost first, on an adapter that counts them.
+pub(crate) fn check_turns(
+    kernel: &'static str,
+    loops: &[u32],
+    caps: &Caps,
+) -> Result<(), Unsupported> {
+    let around = |inside: u64, &turns: &u32| inside.saturating_add(1).saturating_mul(turns.into());
+    let turns = loops.iter().rev().fold(0, around);
+    if caps.software && turns > LOOP_TURNS_MAX {
+        let reason = format!("{turns} steps for one element on a software adapter");
+        return Err(Unsupported::new(kernel, reason));
+    }
+    Ok(())
+}
+
 /// Why a kernel family cannot do what a spec asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kernel {kernel}: {reason}")]

@@ -5,7 +5,7 @@
 use crate::compose::Composer;
 use crate::data::Data;
 use crate::expr::Value;
-use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported, check_turns};
 
 const NAME: &str = "pool";
 
@@ -127,6 +127,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if input == Scalar::U32 {
         return Err(Unsupported::new(NAME, "the largest of u32"));
     }
+    check_turns(NAME, &spec.kernel, caps)?;
     let (variant, hooks) = spec.kind.hooks();
     let is_flat = [spec.input, spec.output, spec.kernel].iter().all(|sizes| sizes[0] == 1);
     let axes = if is_flat { "2d" } else { "3d" };
@@ -306,6 +307,15 @@ mod tests {
         };
         let x = [Data::I32(vec![-1, -5, -2, -9, 7, 0, 8, 1])];
         assert_eq!(reference(&deep, &x).i32(), [-1, 8]);
+    }
+
+    #[test]
+    fn software_adapters_take_no_more_turns_than_they_count() {
+        let wide = Spec { kernel: [1, 300, 300], ..spec(Kind::MAX_F32) };
+        assert!(dispatch(&wide, &Caps::minimal()).is_ok());
+        let software = Caps { software: true, ..Caps::minimal() };
+        let error = dispatch(&wide, &software).unwrap_err().to_string();
+        assert!(error.contains("90301 steps"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 
 const NAME: &str = "resample";
 
@@ -32,6 +32,7 @@ pub struct Spec {
 /// # Errors
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+    check_turns(NAME, &[spec.taps], caps)?;
     let wide = spec.inner.is_multiple_of(4);
     let part = if wide { "vec4<f32>" } else { "f32" };
     let mut composer = Composer::new(NAME, part);

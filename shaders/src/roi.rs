@@ -4,7 +4,7 @@
 
 use crate::compose::Composer;
 use crate::data::Data;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 
 const NAME: &str = "roi";
 
@@ -51,6 +51,10 @@ pub struct Spec {
 /// Points along an axis of a bin, at most.
 const RATIO_MAX: u32 = 1 << 12;
 
+/// Where a bin has as many points as elements, at most this many more than the plane has elements
+/// along an axis lie near the plane: points are then hardly less than an element apart.
+const NEAR: u32 = 8;
+
 /// Every way that the adapter allows, the default first.
 ///
 /// # Errors
@@ -65,8 +69,14 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         Kind::Align { .. } => ("roi_align", "max of points"),
         Kind::Pool => ("roi_pool", "max of elements"),
     };
+    let turns = spec.input.map(|size| match spec.kind {
+        Kind::Align { ratio: 0, .. } => size.saturating_add(NEAR),
+        Kind::Align { ratio, .. } => ratio,
+        Kind::Pool => size,
+    });
+    check_turns(NAME, &turns, caps)?;
     let mut composer = Composer::new(NAME, variant);
-    composer.source(include_str!("roi.wgsl")).constant("WIDTH", 64);
+    composer.source(include_str!("roi.wgsl")).constant("WIDTH", 64).constant("NEAR", NEAR);
     composer.u32("count", count).u32("batch", spec.batch).u32("channels", spec.channels);
     composer.u32("in_h", spec.input[0]).u32("in_w", spec.input[1]);
     composer.u32("out_h", spec.output[0]).u32("out_w", spec.output[1]).f32("scale", spec.scale);

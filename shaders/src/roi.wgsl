@@ -36,7 +36,7 @@ fn points_of(low: f32, high: f32, at: f32, bins: u32, size: u32) -> Points {
     // Points outside of the plane are zero: only those near it are read, however large the
     // region is.
     let count = max(points.count, 0.0);
-    let most = max(params.ratio, 2u * size + 16u);
+    let most = select(params.ratio, size + NEAR, params.ratio == 0u);
     points.first = u32(clamp((-1.0 - points.start) / points.step - 2.0, 0.0, count));
     points.end = u32(clamp((f32(size) - points.start) / points.step + 2.0, 0.0, count));
     points.end = min(points.end, points.first + most);

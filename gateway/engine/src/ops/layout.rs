@@ -167,7 +167,8 @@ fn depth_to_space(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (n, c, h, w) = (dims[0], dims[1] / (b * b), dims[2], dims[3]);
     let (apart, perm) = match call.text("mode", "DCR").as_str() {
         "CRD" => ([n, c, b, b, h, w], [0, 1, 4, 2, 5, 3]),
-        _ => ([n, b, b, c, h, w], [0, 3, 4, 1, 5, 2]),
+        "DCR" => ([n, b, b, c, h, w], [0, 3, 4, 1, 5, 2]),
+        other => return Err(OpError::Unsupported(format!("mode `{other}`"))),
     };
     let x = call.builder.reshape(&x, &apart)?;
     let x = Builder::transpose(&x, &perm);

@@ -31,6 +31,10 @@ fn pooled(
     dtype: DType,
 ) -> Result<Operand, OpError> {
     let axes = pool_axes(call, x)?;
+    if let Some(op) = whole(kind, &axes) {
+        let reduced: Vec<usize> = (2..x.shape().len()).collect();
+        return super::reduce::over(call.builder, op, x, &reduced, true, dtype);
+    }
     let ceil = call.flag("ceil_mode", false);
     let dims = x.shape();
     let planes = dims[0].saturating_mul(dims[1]);
@@ -46,6 +50,22 @@ fn pooled(
     let mut shape = dims[..2].to_vec();
     shape.extend(&sizes[5 - dims.len()..]);
     call.builder.reshape(&result, &shape)
+}
+
+/// What a window that covers all of x, and nothing else, does: many invocations can share it.
+fn whole(kind: Pooling, axes: &[Axis]) -> Option<Op> {
+    let covers = |axis: &Axis| {
+        let pads = axis.pad_begin.saturating_add(axis.pad_end);
+        axis.kernel == axis.input && axis.dilation == 1 && pads == 0
+    };
+    match kind {
+        _ if !axes.iter().all(covers) => None,
+        Pooling::Max { .. } => Some(Op::Max),
+        Pooling::Average { .. } => Some(Op::Mean),
+        Pooling::Lp { p: 1 } => Some(Op::L1),
+        Pooling::Lp { p: 2 } => Some(Op::L2),
+        Pooling::Lp { .. } | Pooling::MaxPlace { .. } => None,
+    }
 }
 
 fn average(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {

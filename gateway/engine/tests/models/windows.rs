@@ -184,6 +184,15 @@ fn padding_is_below_every_byte() {
 }
 
 #[test]
+fn a_window_over_all_of_x_is_a_reduction() {
+    // By hand. Software adapters leave loops of so many turns without a word.
+    let case = Case::new("AveragePool", &[1, 1, 1, 66_000]).ints("kernel_shape", &[1, 66_000]);
+    let values = data(66_000);
+    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / 66_000.0;
+    case.due(&[1, 1, 1, 1], &[mean as f32]).check();
+}
+
+#[test]
 fn norms_of_whole_planes_take_any_power() {
     Case::new("GlobalLpPool", &[1, 2, 2, 2])
         .int("p", 3)
