@@ -40,7 +40,9 @@ fn matmul_nbits(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     if weights.dtype != DType::U8 {
         return Err(OpError::Type { what: "input 1".to_owned(), given: weights.dtype });
     }
-    let weights = call.builder.reshape(&weights, &[n, count * block * bits / 8])?;
+    let weights = call
+        .builder
+        .reshape(&weights, &[n, count.saturating_mul(block).saturating_mul(bits) / 8])?;
     let scales = call.builder.reshape(&scales, &[n, count])?;
     let scales = convert(call.builder, &scales, DType::F32)?;
     let zeros = match zeros {

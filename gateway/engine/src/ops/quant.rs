@@ -23,13 +23,13 @@ pub(super) const OPS: Table = &[
 /// `QuantizeLinear` (ONNX 10 to 25).
 fn quantize_linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (x, scale, zero) = (call.input(0)?, call.input(1)?, call.optional(2));
-    let declared = call.dtype("output_dtype").ok().flatten();
+    let declared = named_type(call, "output_dtype")?;
     let dtype = zero.as_ref().map(|zero| zero.dtype).or(declared).unwrap_or(DType::U8);
     if declared.is_some_and(|declared| declared != dtype) {
         return Err(OpError::mismatch("output_dtype", dtype, declared.unwrap_or(dtype)));
     }
     // The type in which the quotient is computed.
-    let precision = match call.dtype("precision").ok().flatten() {
+    let precision = match named_type(call, "precision")? {
         Some(precision) => precision,
         None if scale.scalar() == Scalar::F32 => scale.dtype,
         None => DType::F32,
@@ -44,6 +44,11 @@ fn quantize_linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let rounding = Rounding { saturate: call.flag("saturate", true), ..Rounding::default() };
     let target = Target { dtype, precision, rounding };
     Ok(vec![target.quantize(call.builder, &x, &scale, zero.as_ref())?])
+}
+
+/// An element type that an attribute names; zero leaves it open.
+fn named_type(call: &Call<'_>, name: &str) -> Result<Option<DType>, OpError> {
+    if call.int(name, 0) == 0 { Ok(None) } else { call.dtype(name) }
 }
 
 /// What numbers are quantised to, and how.
@@ -170,7 +175,7 @@ fn spread(
 /// `DequantizeLinear` (ONNX 10 to 25), in the form that `fuse::quantised` looks for.
 fn dequantize_linear(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let (x, scale, zero) = (call.input(0)?, call.input(1)?, call.optional(2));
-    let dtype = call.dtype("output_dtype").ok().flatten().unwrap_or(scale.dtype);
+    let dtype = named_type(call, "output_dtype")?.unwrap_or(scale.dtype);
     if !dtype.is_float() || scale.scalar() != Scalar::F32 {
         return Err(OpError::Type { what: "input 1".to_owned(), given: scale.dtype });
     }

@@ -181,7 +181,7 @@ fn sizes(
     if usize::try_from(declared) != Ok(hidden) {
         return Err(OpError::mismatch("hidden_size", hidden, declared));
     }
-    let rows = gates.checked_mul(hidden).unwrap_or(0);
+    let rows = gates.saturating_mul(hidden);
     let expected = [
         ("the weights", w, vec![directions, rows, x[2]]),
         ("the recurrence weights", r, vec![directions, rows, hidden]),
