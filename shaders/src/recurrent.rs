@@ -5,6 +5,8 @@
 //! computes the next value of some units. Sums are f32, in the order of k. Source: `LSTM`, `GRU`,
 //! `RNN` (ONNX 22).
 
+mod cell;
+mod state;
 mod walk;
 
 pub use walk::reference;
@@ -178,20 +180,14 @@ const fn has_resets(cell: Cell) -> bool {
 /// `memory`: the units for which workgroup memory is reserved, and its bytes.
 fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispatch, Unsupported> {
     let place = if memory.is_some() { "state shared" } else { "state in the result" };
-    let mut composer = Composer::new(NAME, format!("{} {place}", cell_name(spec.cell)));
-    composer.source(include_str!("recurrent.wgsl"));
+    let mut composer = Composer::new(NAME, format!("{} {place}", cell::name(spec.cell)));
+    composer.source(include_str!("recurrent.wgsl")).source(include_str!("recurrent/cell.wgsl"));
+    composer.source(include_str!("recurrent/state.wgsl"));
     composer.u32("steps", spec.steps).u32("batch", spec.batch).u32("hidden", spec.hidden);
     composer.u32("directions", spec.directions).u32("reverse", spec.reverse.into());
     composer.u32("first", spec.part[0]).u32("end", spec.part[1].min(spec.steps));
-    let (element, gates, suffix) = match spec.cell.gates() {
-        1 => ("f32", "f32", ["read_x_one", "read_r_one"]),
-        3 => ("f32", "vec3<f32>", ["read_x_three", "read_r_three"]),
-        _ => ("vec4<f32>", "vec4<f32>", ["read_x_four", "read_r_four"]),
-    };
-    composer.text(&format!("alias Gates = {gates};\n"));
-    composer.hook("read_x", suffix[0]).hook("read_r", suffix[1]);
-    composer.read("x", element).read("r", element);
-    cell(&mut composer, spec.cell);
+    state::readers(&mut composer, spec.cell);
+    cell::hooks(&mut composer, spec.cell);
     composer.read("first_state", "f32");
     if matches!(spec.cell, Cell::Lstm { .. }) {
         composer.read("first_cell", "f32").hook("begin_cell", "begin_cell_given");
@@ -212,57 +208,13 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
         }
         composer.expr(name, expr)?;
     }
-    let in_result = ["get_in_result", "set_in_result", "get_in_result", "set_in_result"];
-    let shared = ["get_state_shared", "set_state_shared", "get_reset_shared", "set_reset_shared"];
-    let (access, sync) =
-        if memory.is_some() { (shared, "sync_shared") } else { (in_result, "sync_in_result") };
-    let names = ["get_state", "set_state", "get_reset", "set_reset"];
-    for (name, with) in names.into_iter().zip(access) {
-        composer.hook(name, with);
-    }
-    composer.hook("sync", sync);
-    let (state, workgroup_bytes) = memory.unwrap_or((1, 0));
-    composer.constant("STATE", state);
+    state::keepers(&mut composer, memory.map(|(units, _)| units));
+    let workgroup_bytes = memory.map_or(0, |(_, bytes)| bytes);
     let lanes = lanes(spec.hidden);
     composer.constant("LANES", lanes);
     let groups = u64::from(spec.batch) * u64::from(spec.directions);
     let needs = Needs { workgroup_bytes, ..Needs::default() };
     composer.finish("walk", lanes, groups, needs, caps)
-}
-
-fn cell_name(cell: Cell) -> &'static str {
-    match cell {
-        Cell::Rnn => "rnn",
-        Cell::Gru { linear_before_reset: false } => "gru",
-        Cell::Gru { linear_before_reset: true } => "gru linear",
-        Cell::Lstm { peepholes: false, .. } => "lstm",
-        Cell::Lstm { peepholes: true, .. } => "lstm peepholes",
-    }
-}
-
-fn cell(composer: &mut Composer, cell: Cell) {
-    match cell {
-        Cell::Rnn => {
-            composer.hook("advance", "advance_once").hook("next_state", "next_rnn");
-        }
-        Cell::Gru { linear_before_reset: false } => {
-            composer.hook("advance", "advance_reset");
-        }
-        Cell::Gru { linear_before_reset: true } => {
-            composer.hook("advance", "advance_once").hook("next_state", "next_gru");
-            composer.read("recurrent_bias", "f32");
-        }
-        Cell::Lstm { peepholes, input_forget } => {
-            composer.hook("advance", "advance_once").hook("next_state", "next_lstm");
-            let forget = if input_forget { "forget_coupled" } else { "forget_own" };
-            composer.hook("forget_gate", forget);
-            if peepholes {
-                composer.read("peepholes", "f32").hook("peephole", "peephole_given");
-            } else {
-                composer.hook("peephole", "peephole_none");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

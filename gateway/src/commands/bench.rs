@@ -156,7 +156,7 @@ impl Random {
                 DType::F16 => bytes.extend(f16::from_f32(unit).to_le_bytes()),
                 DType::Bf16 => bytes.extend(bf16::from_f32(unit).to_le_bytes()),
                 small if small.is_small_float() => {
-                    bytes.push(gw_tensor::small::encode(small, unit))
+                    bytes.push(gw_tensor::small::encode(small, unit));
                 }
                 integer => {
                     bytes.push(bit);
