@@ -7,7 +7,7 @@
 use crate::compose::Composer;
 use crate::data::Data;
 use crate::gemm::{self, Epilogue, Weights};
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 use crate::layout::Matrix;
 
 const NAME: &str = "conv";
@@ -101,7 +101,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         }
         crate::operands::epilogue(composer, shape.n, &output, &spec.epilogue, false)
     })?;
-    if whole || shape.m > DIRECT_ROWS_MAX {
+    // Each row of a window is a loop in a loop in a loop.
+    let turns = u64::from(k) + 2 * u64::from(k.div_ceil(spec.kernel[1].max(1)));
+    let is_long = caps.software && turns > LOOP_TURNS_MAX;
+    if whole || shape.m > DIRECT_ROWS_MAX || is_long {
         return Ok(products);
     }
     let mut found = vec![direct(spec, shape, caps)?];

@@ -2,8 +2,8 @@
 
 use gw_shaders::expr::{Binary, Reg, Unary};
 
-use super::elementwise;
 use super::{Call, Table};
+use super::{convert, elementwise};
 use crate::error::OpError;
 use crate::net::Operand;
 use crate::net::formula::Formula;
@@ -19,6 +19,7 @@ pub(super) const OPS: Table = &[
     ("Mish", mish),
     ("PRelu", prelu),
     ("Selu", selu),
+    ("Shrink", shrink),
     ("Softsign", softsign),
     ("Swish", swish),
     ("ThresholdedRelu", thresholded_relu),
@@ -66,6 +67,24 @@ pub(super) fn scaled_expm1(formula: &mut Formula, x: Reg, scale: f32) -> Reg {
     let less_one = formula.sub(power, one);
     let scale = formula.c(scale);
     formula.mul(scale, less_one)
+}
+
+/// `Shrink` (ONNX 9): what is within `lambd` of zero becomes zero, the rest comes nearer by
+/// `bias`. Integers are computed as floats.
+fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    let (lambd, bias) = (call.float("lambd", 0.5), call.float("bias", 0.0));
+    let mut formula = Formula::floats(1);
+    let (low, high) = (formula.c(-lambd), formula.c(lambd));
+    let (bias, zero) = (formula.c(bias), formula.c(0.0));
+    let is_below = formula.bin(Binary::Less, 0, low);
+    let is_above = formula.bin(Binary::Greater, 0, high);
+    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
+    let inside = formula.select(is_above, lowered, zero);
+    formula.select(is_below, raised, inside);
+    let float = call.builder.as_float(&x)?;
+    let result = call.builder.pointwise(&formula.0, &[float.clone()], float.dtype)?;
+    Ok(vec![convert::convert(call.builder, &result, x.dtype)?])
 }
 
 fn elu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
