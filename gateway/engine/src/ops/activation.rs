@@ -83,7 +83,7 @@ fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let inside = formula.select(is_above, lowered, zero);
     formula.select(is_below, raised, inside);
     let float = call.builder.as_float(&x)?;
-    let result = call.builder.pointwise(&formula.0, &[float.clone()], float.dtype)?;
+    let result = call.builder.pointwise(&formula.0, std::slice::from_ref(&float), float.dtype)?;
     Ok(vec![convert::convert(call.builder, &result, x.dtype)?])
 }
 

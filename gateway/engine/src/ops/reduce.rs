@@ -186,7 +186,7 @@ fn in_chunks(
         builder.reshape(&folded, &[outer, rows, inner])
     };
     let mut parts = vec![part(0, CHUNK, chunks)?];
-    if dims[1] % CHUNK > 0 {
+    if !dims[1].is_multiple_of(CHUNK) {
         parts.push(part(chunks * CHUNK, dims[1] % CHUNK, 1)?);
     }
     let folded = builder.concat(&parts, 1)?;
