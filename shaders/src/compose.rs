@@ -9,7 +9,9 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::expr::Expr;
-use crate::kernel::{Access, Caps, Dispatch, Kernel, Needs, PARAM_WORDS_MAX, Unsupported};
+use crate::kernel::{
+    Access, Caps, Dispatch, Kernel, LOOP_TURNS_MAX, Needs, PARAM_WORDS_MAX, Unsupported,
+};
 
 /// A shader in the making.
 pub(crate) struct Composer {
@@ -21,6 +23,7 @@ pub(crate) struct Composer {
     bindings: Vec<(String, Access, String)>,
     hooks: Vec<(&'static str, &'static str)>,
     text: String,
+    turns: u64,
 }
 
 impl Composer {
@@ -34,6 +37,7 @@ impl Composer {
             bindings: Vec::new(),
             hooks: Vec::new(),
             text: String::new(),
+            turns: 0,
         }
     }
 
@@ -90,6 +94,12 @@ impl Composer {
         self
     }
 
+    /// Says how many turns the loops of one invocation take together, at most.
+    pub(crate) fn turns(&mut self, turns: u64) -> &mut Self {
+        self.turns = turns;
+        self
+    }
+
     /// Adds a generated declaration.
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
@@ -127,6 +137,12 @@ impl Composer {
         if self.bindings.len() > caps.storage_buffers as usize {
             let (count, max) = (self.bindings.len(), caps.storage_buffers);
             return unsupported(format!("{count} buffers where the adapter binds {max}"));
+        }
+        if caps.software && self.turns > LOOP_TURNS_MAX {
+            let turns = self.turns;
+            return unsupported(format!(
+                "{turns} turns of loops, where a software adapter takes {LOOP_TURNS_MAX}"
+            ));
         }
         if !caps.satisfy(&needs) {
             return unsupported(format!("the adapter lacks what it needs: {needs:?}"));

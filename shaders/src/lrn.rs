@@ -47,6 +47,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     composer.f32("alpha", spec.alpha).f32("beta", spec.beta).f32("bias", spec.bias);
     composer.read("x", "f32").write("result", "f32");
     let groups = total.div_ceil(64);
+    composer.turns(spec.size.into());
     Ok(vec![composer.finish("lrn_element", 64, groups, Needs::default(), caps)?])
 }
 

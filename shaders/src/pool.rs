@@ -171,6 +171,8 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         Kind::Average { .. } => {}
     }
     composer.read("x", input.wgsl()).write("result", output.wgsl()).constant("WIDTH", 64);
+    let [planes, rows, columns] = spec.kernel.map(u64::from);
+    composer.turns(planes * (1 + rows * (1 + columns)));
     let groups = total.div_ceil(64);
     Ok(vec![composer.finish("pool_element", 64, groups, Needs::default(), caps)?])
 }

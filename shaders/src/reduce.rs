@@ -310,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_too_many_turns_is_refused_on_software_and_shared_where_it_can_be() {
+        let software = Caps { software: true, ..Caps::minimal() };
+        let spec = Spec { op: Op::Prod, scalar: Scalar::F32, outer: 1, reduced: 100_000, inner: 1 };
+        assert!(dispatch(&spec, &software).is_err());
+        assert!(dispatch(&spec, &Caps::minimal()).is_ok());
+        let sum = Spec { op: Op::Sum, ..spec };
+        let shared = dispatch(&sum, &software).expect("a workgroup shares the row");
+        assert_eq!(shared.workgroups, [1, 1, 1]);
+        assert!(shared.kernel.variant.contains("workgroup"));
+    }
+
+    #[test]
     fn every_variant_is_valid() {
         for scalar in [Scalar::F32, Scalar::I32, Scalar::U32] {
             for op in OPS {

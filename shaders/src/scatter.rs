@@ -68,6 +68,8 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     composer.u32("size", size).u32("inner", spec.inner).u32("updates", spec.count);
     composer.read("data", scalar).read("positions", "i32").read("order", "i32");
     composer.read("updates", scalar).write("result", scalar);
+    // All updates may be of one row; two bisections take less than 64 turns.
+    composer.turns(u64::from(spec.count) / 16 + 64);
     composer.constant("WIDTH", 64);
     let groups = total.div_ceil(64);
     Ok(vec![composer.finish("scatter_element", 64, groups, Needs::default(), caps)?])

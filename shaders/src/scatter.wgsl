@@ -18,9 +18,14 @@ fn scatter_element(group: u32, lane: u32) {
         }
     }
     var value = data[index];
+    // Sixteen at a time: software adapters do not take many turns.
     while (low < params.updates && position_of(low) == row) {
-        value = merge(value, updates[update_at(low) * params.inner + column]);
-        low += 1u;
+        for (var step = 0u; step < 16u; step++) { // unroll
+            if (low < params.updates && position_of(low) == row) {
+                value = merge(value, updates[update_at(low) * params.inner + column]);
+                low += 1u;
+            }
+        }
     }
     result[index] = value;
 }

@@ -63,6 +63,8 @@ pub struct Spec {
     pub weights: u32,
     /// The results of a row.
     pub targets: u32,
+    /// At most so many nodes and weights are looked at for one result.
+    pub turns: u32,
 }
 
 /// Every way that the adapter allows, the default first.
@@ -87,6 +89,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     composer.constant("NAN_LEFT", NAN_LEFT);
     composer.read("x", "f32").read("nodes", "i32").read("roots", "i32");
     composer.read("leaf_targets", "i32").read("leaf_weights", "f32").write("result", "f32");
+    composer.turns(spec.turns.into());
     let groups = total.div_ceil(64);
     Ok(vec![composer.finish("walk_trees", 64, groups, Needs::default(), caps)?])
 }
@@ -167,6 +170,7 @@ mod tests {
             trees: 2,
             weights: 4,
             targets: 2,
+            turns: 8,
         };
         let two = 2.0f32.to_bits().cast_signed();
         // Tree 0: x[1] <= 2 (NaN too) ? node 1 : node 2. Tree 1: the leaf that is node 3.
@@ -219,7 +223,8 @@ mod tests {
     fn every_variant_is_valid() {
         for fold in [Fold::Sum, Fold::Min, Fold::Max] {
             let (rows, features, nodes, trees, weights, targets) = (3, 4, 9, 2, 5, 2);
-            let spec = Spec { fold, rows, features, nodes, trees, weights, targets };
+            let turns = 16;
+            let spec = Spec { fold, rows, features, nodes, trees, weights, targets, turns };
             check::variants(|caps| variants(&spec, caps));
         }
     }

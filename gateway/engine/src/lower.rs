@@ -99,7 +99,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Scan { .. } => "scan",
         Kind::Scatter(_) => "scatter",
         Kind::Sort { .. } => "sort",
-        Kind::Trees(_) => "trees",
+        Kind::Trees { .. } => "trees",
     }
 }
 

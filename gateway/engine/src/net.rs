@@ -132,7 +132,7 @@ pub(crate) enum Kind {
     Sort { largest: bool },
     /// x `[rows, features]`, nodes `[nodes, 6]`, roots `[trees]`, the targets and the weights of
     /// leaves `[weights]`; output `[rows, targets]`.
-    Trees(trees::Fold),
+    Trees { fold: trees::Fold, turns: u32 },
     /// `[count, n, n]` to `[count]`.
     Det,
     /// `[n, c, inner]`.

@@ -65,7 +65,7 @@ impl Lowering<'_> {
             Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
             Kind::Scatter(op) => self.scatter(*op, node),
             Kind::Sort { largest } => self.sort(*largest, node),
-            Kind::Trees(fold) => self.trees(*fold, node),
+            Kind::Trees { fold, turns } => self.trees(*fold, *turns, node),
             Kind::Gather { quantised } => self.gather(*quantised, node),
             Kind::Pool { kind, window } => self.pool(*kind, window, node),
             Kind::Fold(window) => self.fold(window, node),

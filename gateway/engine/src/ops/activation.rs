@@ -71,6 +71,24 @@ pub(super) fn scaled_expm1(formula: &mut Formula, x: Reg, scale: f32) -> Reg {
     formula.mul(scale, less_one)
 }
 
+/// `Shrink` (ONNX 9): what is within `lambd` of zero becomes zero, the rest comes nearer by
+/// `bias`. Integers are computed as floats.
+fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
+    let x = call.input(0)?;
+    let (lambd, bias) = (call.float("lambd", 0.5), call.float("bias", 0.0));
+    let mut formula = Formula::floats(1);
+    let (low, high) = (formula.c(-lambd), formula.c(lambd));
+    let (bias, zero) = (formula.c(bias), formula.c(0.0));
+    let is_below = formula.bin(Binary::Less, 0, low);
+    let is_above = formula.bin(Binary::Greater, 0, high);
+    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
+    let inside = formula.select(is_above, lowered, zero);
+    formula.select(is_below, raised, inside);
+    let float = call.builder.as_float(&x)?;
+    let result = call.builder.pointwise(&formula.0, std::slice::from_ref(&float), float.dtype)?;
+    Ok(vec![convert::convert(call.builder, &result, x.dtype)?])
+}
+
 fn elu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let mut formula = Formula::floats(1);
     let below = scaled_expm1(&mut formula, 0, call.float("alpha", 1.0));
@@ -115,25 +133,6 @@ fn prelu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let below = formula.mul(1, 0);
     piecewise(&mut formula, below);
     Ok(vec![call.builder.pointwise(&formula.0, &[x, slope], dtype)?])
-}
-
-/// `x + bias` below `-lambd`, `x - bias` above `lambd`, else 0. Integers are reckoned as floats.
-fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let x = call.input(0)?;
-    let dtype = x.dtype;
-    let x = elementwise::convert(call.builder, &x, DType::F32)?;
-    let (bias, limit) = (call.float("bias", 0.0), call.float("lambd", 0.5));
-    let mut formula = Formula::floats(1);
-    let zero = formula.c(0.0);
-    let (low, high) = (formula.c(-limit), formula.c(limit));
-    let bias = formula.c(bias);
-    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
-    let is_above = formula.bin(Binary::Greater, 0, high);
-    let above = formula.select(is_above, lowered, zero);
-    let is_below = formula.bin(Binary::Less, 0, low);
-    formula.select(is_below, raised, above);
-    let result = call.builder.pointwise(&formula.0, &[x], DType::F32)?;
-    Ok(vec![elementwise::convert(call.builder, &result, dtype)?])
 }
 
 fn thresholded_relu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
@@ -207,23 +206,6 @@ fn swiglu(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     formula.mul(swish, 1);
     let dtype = gate.dtype;
     Ok(vec![call.builder.pointwise(&formula.0, &[gate, value], dtype)?])
-}
-
-/// `x + bias` below `-lambd`, `x - bias` above `lambd`, else 0 (ONNX 9).
-fn shrink(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
-    let x = call.input(0)?;
-    let (lambd, bias) = (call.float("lambd", 0.5), call.float("bias", 0.0));
-    let mut formula = Formula::floats(1);
-    let (low, high) = (formula.c(-lambd), formula.c(lambd));
-    let (bias, zero) = (formula.c(bias), formula.c(0.0));
-    let is_below = formula.bin(Binary::Less, 0, low);
-    let is_above = formula.bin(Binary::Greater, 0, high);
-    let (raised, lowered) = (formula.add(0, bias), formula.sub(0, bias));
-    let inside = formula.select(is_above, lowered, zero);
-    formula.select(is_below, raised, inside);
-    let float = call.builder.as_float(&x)?;
-    let result = call.builder.pointwise(&formula.0, std::slice::from_ref(&float), float.dtype)?;
-    Ok(vec![convert::convert(call.builder, &result, x.dtype)?])
 }
 
 fn mish(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {

@@ -1,13 +1,15 @@
 //! Axes folded away, and softmax.
 
+use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce::Op;
 use gw_tensor::DType;
 
-use super::{Call, Table, axes, axis};
+use super::{Call, Table, axes, axis, convert};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::fold::{self, Number};
+use crate::net::formula::Formula;
 use crate::net::{Kind, Operand, scalar};
 
 pub(super) const OPS: Table = &[
@@ -49,11 +51,21 @@ fn reduce(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let rank = x.shape().len();
     let reduced = match call.ints_or_input("axes", 1)? {
         Some(numbers) if !numbers.is_empty() => axes(&numbers, rank)?,
-        _ if call.flag("noop_with_empty_axes", false) => return Ok(vec![x]),
+        // Folding no axis still squares, or takes logarithms.
+        _ if call.flag("noop_with_empty_axes", false) => Vec::new(),
         _ => (0..rank).collect(),
     };
     let keep = call.flag("keepdims", true);
     let dtype = x.dtype;
+    let is_root = matches!(op, Op::L2 | Op::LogSum | Op::LogSumExp);
+    if is_root && x.scalar() == Scalar::I32 {
+        let x = call.builder.as_float(&x)?;
+        let result = over(call.builder, op, &x, &reduced, keep, DType::F32)?;
+        return Ok(vec![convert::convert(call.builder, &result, dtype)?]);
+    }
+    if reduced.is_empty() && matches!(op, Op::Sum | Op::Mean | Op::Max | Op::Min | Op::Prod) {
+        return Ok(vec![x]);
+    }
     Ok(vec![over(call.builder, op, &x, &reduced, keep, dtype)?])
 }
 
@@ -113,9 +125,101 @@ pub(super) fn over(
     let x = builder.reshape(&x, &[outer, count, inner])?;
     let result = match fold_small(builder, op, &x, dtype, elements)? {
         Some(folded) => folded,
+        None if count > LONG => over_long(builder, op, &x, dtype)?,
         None => builder.emit(Kind::Reduce(op), vec![x], &[outer, inner], dtype)?,
     };
     builder.reshape(&result, &target)
+}
+
+/// Axes up to this length have one invocation, or one workgroup.
+const LONG: usize = 1 << 15;
+
+/// The parts of longer axes.
+const CHUNK: usize = 1 << 12;
+
+/// A long axis in two steps: so many invocations work on one row, and none takes long.
+fn over_long(builder: &mut Builder, op: Op, x: &Operand, dtype: DType) -> Result<Operand, OpError> {
+    let count = x.shape()[1];
+    let (first, second) = match op {
+        Op::ArgMax { last } | Op::ArgMin { last } => return arg_long(builder, op, x, last),
+        Op::Sum | Op::Mean | Op::LogSum => (Op::Sum, Op::Sum),
+        Op::L1 => (Op::L1, Op::Sum),
+        Op::L2 | Op::SumSquare => (Op::SumSquare, Op::Sum),
+        other => (other, other),
+    };
+    let total = in_chunks(builder, [first, second], x, dtype)?;
+    let mut finish = Formula::new(&[total.scalar()]);
+    match op {
+        Op::Mean if total.scalar() == Scalar::F32 => {
+            let count = finish.c(count as f32);
+            finish.bin(Binary::Div, 0, count);
+        }
+        Op::Mean => {
+            let count = finish.int(i32::try_from(count).unwrap_or(i32::MAX));
+            finish.bin(Binary::Div, 0, count);
+        }
+        Op::L2 => {
+            finish.un(Unary::Sqrt, 0);
+        }
+        Op::LogSum => {
+            finish.un(Unary::Log, 0);
+        }
+        _ => return Ok(total),
+    }
+    builder.pointwise(&finish.0, &[total], dtype)
+}
+
+/// The chunks of `x [outer, count, inner]` folded by the first, then their results by the second.
+fn in_chunks(
+    builder: &mut Builder,
+    [first, second]: [Op; 2],
+    x: &Operand,
+    dtype: DType,
+) -> Result<Operand, OpError> {
+    let dims = x.shape();
+    let (outer, chunks, inner) = (dims[0], dims[1] / CHUNK, dims[2]);
+    let mut part = |start: usize, count: usize, rows: usize| -> Result<Operand, OpError> {
+        let part = builder.slice(x, 1, start, 1, count * rows)?;
+        let part = builder.reshape(&part, &[outer * rows, count, inner])?;
+        let shape = [outer * rows, inner];
+        let folded = builder.emit(Kind::Reduce(first), vec![part], &shape, dtype)?;
+        builder.reshape(&folded, &[outer, rows, inner])
+    };
+    let mut parts = vec![part(0, CHUNK, chunks)?];
+    if !dims[1].is_multiple_of(CHUNK) {
+        parts.push(part(chunks * CHUNK, dims[1] % CHUNK, 1)?);
+    }
+    let folded = builder.concat(&parts, 1)?;
+    match folded.shape()[1] > LONG {
+        true => in_chunks(builder, [second, second], &folded, dtype),
+        false => builder.emit(Kind::Reduce(second), vec![folded], &[outer, inner], dtype),
+    }
+}
+
+/// The first of the sorted positions. As the kernel has it, NaN is the largest and the smallest:
+/// it stays the largest where the smallest is found as the largest of the negatives.
+fn arg_long(builder: &mut Builder, op: Op, x: &Operand, last: bool) -> Result<Operand, OpError> {
+    let dims = x.shape();
+    let mut x = x.clone();
+    let mut largest = matches!(op, Op::ArgMax { .. });
+    if !largest && x.scalar() == Scalar::F32 {
+        let mut negative = Formula::floats(1);
+        negative.un(Unary::Neg, 0);
+        x = builder.pointwise(&negative.0, &[x.clone()], x.dtype)?;
+        largest = true;
+    }
+    if last {
+        x = builder.slice(&x, 1, dims[1] - 1, -1, dims[1])?;
+    }
+    let place = super::sort::order(builder, &x, 1, largest)?;
+    let place = builder.reshape(&place, &[dims[0], dims[2]])?;
+    if !last {
+        return Ok(place);
+    }
+    let mut turned = Formula::new(&[Scalar::I32]);
+    let end = turned.int(i32::try_from(dims[1] - 1).unwrap_or(i32::MAX));
+    turned.sub(end, 0);
+    builder.pointwise(&turned.0, &[place], DType::I64)
 }
 
 /// What a fold of nothing is, as `numpy` has it; a mean is NaN, and no position exists.

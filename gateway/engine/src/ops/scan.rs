@@ -1,16 +1,24 @@
 //! Running sums and products.
 
+use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
+use gw_shaders::reduce;
 use gw_shaders::scan::Op;
 
 use super::gather::small_data;
-use super::{Call, Table, axis, convert};
+use super::{Call, Table, axis, convert, elementwise};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::fold::{self, Number};
 use crate::net::{Kind, Operand};
 
 pub(super) const OPS: Table = &[("CumProd", cumulate), ("CumSum", cumulate)];
+
+/// Rows up to this length have one invocation, or one workgroup.
+const LONG: usize = 1 << 14;
+
+/// The parts of longer rows.
+const CHUNK: usize = 1 << 10;
 
 /// `CumSum` (ONNX 14) and `CumProd` (ONNX 26).
 fn cumulate(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
@@ -44,10 +52,50 @@ pub(super) fn along(
             return Ok(builder.constant(tensor));
         }
     }
-    let kind = Kind::Scan { op, exclusive, reverse };
-    let result = builder.emit(kind, vec![flat], &rows, x.dtype)?;
+    let result = if rows[1] > LONG {
+        in_chunks(builder, op, &flat, exclusive, reverse)?
+    } else {
+        let kind = Kind::Scan { op, exclusive, reverse };
+        builder.emit(kind, vec![flat], &rows, x.dtype)?
+    };
     let result = convert::wrapped(builder, &result)?;
     builder.reshape(&result, &dims)
+}
+
+/// Chunks of a long row by themselves, then what comes before each: so many invocations work on
+/// one row, and none takes long.
+fn in_chunks(
+    builder: &mut Builder,
+    op: Op,
+    x: &Operand,
+    exclusive: bool,
+    reverse: bool,
+) -> Result<Operand, OpError> {
+    let [outer, len, inner] = x.shape()[..] else {
+        return Err(OpError::mismatch("a scan", "three axes", x.shape().len()));
+    };
+    let chunks = len.div_ceil(CHUNK);
+    let start = i64::from(op == Op::Prod);
+    let start = fold::tensor(x.dtype, &[1, 1, 1], &[Number::Int(start)])
+        .ok_or(OpError::Type { what: "input 0".to_owned(), given: x.dtype })?;
+    let start = builder.constant(start);
+    let rest = builder.expand(&start, &[outer, chunks * CHUNK - len, inner])?;
+    let whole = builder.concat(&[x.clone(), rest], 1)?;
+    let rows = builder.reshape(&whole, &[outer * chunks, CHUNK, inner])?;
+    let kind = Kind::Scan { op, exclusive, reverse };
+    let inside =
+        builder.emit(kind, vec![rows.clone()], &[outer * chunks, CHUNK, inner], x.dtype)?;
+    let (fold, join) = match op {
+        Op::Sum => (reduce::Op::Sum, Binary::Add),
+        Op::Prod => (reduce::Op::Prod, Binary::Mul),
+    };
+    let totals = super::reduce::over(builder, fold, &rows, &[1], false, x.dtype)?;
+    let totals = builder.reshape(&totals, &[outer, chunks, inner])?;
+    let before = along(builder, op, &totals, 1, true, reverse)?;
+    let before = builder.reshape(&before, &[outer * chunks, 1, inner])?;
+    let joined = elementwise::apply(builder, join, &before, &inside)?;
+    let joined = builder.reshape(&joined, &[outer, chunks * CHUNK, inner])?;
+    builder.slice(&joined, 1, 0, 1, len)
 }
 
 fn folded(

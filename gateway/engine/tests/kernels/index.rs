@@ -189,7 +189,8 @@ fn trees_agree() {
         ];
         for fold in [trees::Fold::Sum, trees::Fold::Min, trees::Fold::Max] {
             let (nodes, trees) = (next_node(&nodes).cast_unsigned(), count);
-            let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets };
+            let turns = trees * (depth + 4);
+            let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets, turns };
             let expected = trees::reference(&spec, &inputs);
             // The same order of additions.
             agree(|caps| trees::variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);

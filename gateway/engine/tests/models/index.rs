@@ -169,3 +169,59 @@ fn boxes_that_cover_a_better_one_are_left_out() {
     assert_eq!(shape(&given), [2, 3]);
     assert_eq!(given.to_vec::<i64>().unwrap(), [0, 0, 1, 0, 0, 2]);
 }
+
+#[test]
+fn rows_of_more_elements_than_a_software_adapter_takes_turns_lose_nothing() {
+    let (count, wide) = (200_001, 200_001i64);
+    let last = [("select_last_index", Value::Int(1)), ("keepdims", Value::Int(0))];
+    let backwards = [("reverse", Value::Int(1)), ("exclusive", Value::Int(1))];
+    let file = Onnx::new(18)
+        .input("x", INT64, &[2, wide])
+        .ints("axis", &[1])
+        .node("ReduceSum", &["x", "axis"], "sum")
+        .node("ReduceMax", &["x", "axis"], "most")
+        .node_with("ArgMin", &["x"], "first", &[("axis", Value::Int(1))])
+        .node_with("Transpose", &["x"], "turned", &[("perm", Value::Ints(vec![1, 0]))])
+        .node_with("ArgMax", &["turned"], "last", &last)
+        .node_with("CumSum", &["x", "axis"], "sums", &backwards)
+        .output("sum")
+        .output("most")
+        .output("first")
+        .output("last")
+        .output("sums");
+    // Row 0 is 1 but for a 0 at its end and a 5 near it, row 1 is its negative.
+    let row = |at: usize| match at {
+        200_000 => 0,
+        150_000 => 5,
+        _ => 1,
+    };
+    let data: Vec<i64> =
+        (0..2 * count).map(|at| if at < count { row(at) } else { -row(at - count) }).collect();
+    let Some(given) = outputs(&file, &[int("x", &[2, count], &data)]) else { return };
+    let numbers = |at: usize| given[at].to_vec::<i64>().unwrap();
+    assert_eq!(numbers(0), [200_004, -200_004]);
+    assert_eq!(numbers(1), [5, 0]);
+    assert_eq!(numbers(2), [200_000, 150_000]);
+    assert_eq!(numbers(3), [150_000, 200_000]);
+    let sums = numbers(4);
+    assert_eq!((sums[0], sums[150_000], sums[199_999]), (200_003, 49_999, 0));
+    assert_eq!((sums[count], sums[2 * count - 1]), (-200_003, 0));
+}
+
+#[test]
+fn a_mean_over_a_large_image_is_that_of_all_its_pixels() {
+    let file = Onnx::new(18)
+        .input("x", FLOAT, &[1, 1, 400, 400])
+        .node("GlobalAveragePool", &["x"], "mean")
+        .node_with("Softmax", &["flat"], "shares", &[("axis", Value::Int(0))])
+        .ints("all", &[-1])
+        .node("Reshape", &["x", "all"], "flat")
+        .node("ReduceSum", &["shares"], "one")
+        .output("mean")
+        .output("one");
+    let data: Vec<f32> = (0..160_000).map(|at| if at < 80_000 { 0.0 } else { 1.0 }).collect();
+    let Some(given) = outputs(&file, &[float("x", &[1, 1, 400, 400], &data)]) else { return };
+    let number = |at: usize| given[at].to_vec::<f32>().unwrap()[0];
+    assert!((number(0) - 0.5).abs() < 1e-5, "{}", number(0));
+    assert!((number(1) - 1.0).abs() < 1e-4, "{}", number(1));
+}

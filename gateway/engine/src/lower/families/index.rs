@@ -35,13 +35,18 @@ impl Lowering<'_> {
         self.dense_step(node, det::dispatch(&spec, self.caps)?)
     }
 
-    pub(super) fn trees(&mut self, fold: trees::Fold, node: &Node) -> Result<(), OpError> {
+    pub(super) fn trees(
+        &mut self,
+        fold: trees::Fold,
+        turns: u32,
+        node: &Node,
+    ) -> Result<(), OpError> {
         let [rows, features] = sizes(&node.inputs[0])?;
         let [nodes, _] = sizes(&node.inputs[1])?;
         let [trees] = sizes(&node.inputs[2])?;
         let [weights] = sizes(&node.inputs[3])?;
         let [_, targets] = sizes(&node.output)?;
-        let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets };
+        let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets, turns };
         self.dense_step(node, trees::dispatch(&spec, self.caps)?)
     }
 

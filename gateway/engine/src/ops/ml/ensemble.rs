@@ -236,6 +236,30 @@ impl Ensemble {
         }
     }
 
+    /// The nodes on the longest way through each tree and the weights of its largest leaf, over
+    /// all trees. [`Ensemble::check`] has shown that every way ends.
+    fn turns(&self) -> u32 {
+        let mut turns = 0usize;
+        for &root in &self.roots {
+            let (mut level, mut most) = (vec![root], 0);
+            while !level.is_empty() {
+                turns = turns.saturating_add(1);
+                let mut next = Vec::new();
+                for place in level {
+                    match &self.nodes[place] {
+                        Node::Leaf(weights) => most = weights.len().max(most),
+                        Node::Branch { left, right, .. } => next.extend([*left, *right]),
+                    }
+                }
+                next.sort_unstable();
+                next.dedup();
+                level = next;
+            }
+            turns = turns.saturating_add(most + 1);
+        }
+        u32::try_from(turns).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn weights(&self) -> impl Iterator<Item = &Weight> {
         self.nodes.iter().flat_map(|node| match node {
             Node::Leaf(weights) => weights.as_slice(),
@@ -289,7 +313,8 @@ impl Ensemble {
             builder.constant(Tensor::from_slice([to.len()], &to)?),
             builder.constant(Tensor::from_slice([weights.len()], &weights)?),
         ];
-        builder.emit(Kind::Trees(fold), inputs, &[x.shape()[0], targets], DType::F32)
+        let turns = self.turns();
+        builder.emit(Kind::Trees { fold, turns }, inputs, &[x.shape()[0], targets], DType::F32)
     }
 }
 
