@@ -140,7 +140,7 @@ impl Model {
         caps: &Caps,
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
-        match self.stage(shapes, &[], caps, options)? {
+        match self.stage(shapes, &[], caps, *options)? {
             Stage::Whole(plan) => Ok(plan),
             Stage::Input(_, error) | Stage::Value(_, error) => Err(error),
         }
@@ -152,7 +152,7 @@ impl Model {
         shapes: &BTreeMap<String, Shape>,
         answers: &[Answer],
         caps: &Caps,
-        options: &PlanOptions,
+        options: PlanOptions,
     ) -> Result<Stage, PlanError> {
         let shapes = self.signature.input_shapes(&self.name, shapes)?;
         let mut builder = self.declared(&shapes, answers)?;
@@ -200,9 +200,9 @@ impl Model {
         Ok(builder)
     }
 
-    fn lowered(&self, mut net: Net, caps: &Caps, options: &PlanOptions) -> Result<Plan, PlanError> {
+    fn lowered(&self, mut net: Net, caps: &Caps, options: PlanOptions) -> Result<Plan, PlanError> {
         net.drop_unread();
-        let rules = Rules { caps, options: *options, constants: &self.constants };
+        let rules = Rules { caps, options, constants: &self.constants };
         fuse::fuse(&mut net, &rules).map_err(|reason| PlanError::Graph {
             model: self.name.clone(),
             reason: Box::new(reason),

@@ -120,7 +120,7 @@ impl Session {
     pub fn new(model: Arc<Model>, device: Arc<Device>, options: SessionOptions) -> Self {
         let signature = model.signature().clone();
         let planner = move |shapes: &Shapes, answers: &[Answer], caps: &Caps| {
-            model.stage(shapes, answers, caps, &options.plan)
+            model.stage(shapes, answers, caps, options.plan)
         };
         Self::staged(signature, planner, device, options)
     }

@@ -8,6 +8,7 @@
     clippy::print_stderr,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
 

@@ -198,8 +198,8 @@ impl<'a> Importer<'a> {
         }
         let attrs = match self.called(&proto, &place)? {
             Some(body) => {
-                proto.op_type = CALL.1.to_owned();
-                proto.domain = CALL.0.to_owned();
+                CALL.1.clone_into(&mut proto.op_type);
+                CALL.0.clone_into(&mut proto.domain);
                 HashMap::from([("body".to_owned(), Attr::Graph(Box::new(body)))])
             }
             None => self.attrs(std::mem::take(&mut proto.attribute), &place)?,

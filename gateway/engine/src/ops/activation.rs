@@ -1,7 +1,6 @@
 //! Activations: functions of one float, with parameters.
 
 use gw_shaders::expr::{Binary, Reg, Unary};
-use gw_tensor::DType;
 
 use super::{Call, Table};
 use super::{convert, elementwise};

@@ -176,7 +176,7 @@ fn with_functions(file: &Onnx, functions: Vec<FunctionProto>) -> Result<Model, S
     let mut proto = file.proto();
     let graph: &mut GraphProto = proto.graph.as_mut().unwrap();
     for node in graph.node.iter_mut().filter(|node| node.op_type == "Scaled") {
-        node.domain = "custom".to_owned();
+        "custom".clone_into(&mut node.domain);
     }
     proto.functions = functions;
     Model::parse(proto.encode_to_vec().into(), "test").map_err(|error| error.to_string())
@@ -199,8 +199,8 @@ fn a_function_of_the_model_is_called_with_its_attributes() {
 #[test]
 fn functions_that_call_themselves_are_refused() {
     let mut endless = scaled();
-    endless.node[1].op_type = "Scaled".to_owned();
-    endless.node[1].domain = "custom".to_owned();
+    "Scaled".clone_into(&mut endless.node[1].op_type);
+    "custom".clone_into(&mut endless.node[1].domain);
     endless.node[1].input.truncate(1);
     let file = Onnx::new(17).input("x", FLOAT, &[2]).node("Scaled", &["x"], "y").output("y");
     let error = with_functions(&file, vec![endless]).unwrap_err();
