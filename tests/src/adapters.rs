@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 /// What Debian's `chromium-common` installs.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-/// The environment in which Vulkan has SwiftShader and nothing else; `GW_SWIFTSHADER_ICD` names
+/// The environment in which Vulkan has `SwiftShader` and nothing else; `GW_SWIFTSHADER_ICD` names
 /// its driver file where it lies elsewhere.
 ///
 /// # Errors

@@ -59,7 +59,7 @@ impl Place {
             Self::Device(device, plan) => {
                 let model = Arc::new(Model::open(&case.model())?);
                 let options = SessionOptions { plan: *plan, ..SessionOptions::default() };
-                Loaded::Engine(Session::new(model, Arc::clone(device), options))
+                Loaded::Engine(Box::new(Session::new(model, Arc::clone(device), options)))
             }
         })
     }
@@ -67,7 +67,7 @@ impl Place {
 
 enum Loaded {
     Cpu(Box<dyn LoadedModel>),
-    Engine(Session),
+    Engine(Box<Session>),
 }
 
 impl Loaded {

@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod attributes;
+mod call;
 mod constant;
 mod control;
 mod convert;
@@ -50,6 +51,7 @@ use std::sync::LazyLock;
 use gw_tensor::{DType, Shape, Tensor};
 
 use attributes::KNOWN;
+use call::Call;
 
 use crate::error::{OpError, UnsupportedOp};
 use crate::graph::{Attr, Graph, Node, ValueId};
@@ -245,121 +247,6 @@ fn delegate(
     let node = Node { op: op.to_owned(), domain: String::new(), ..call.node.clone() };
     let read = RefCell::default();
     build(&mut Call { node: &node, opset: call.opset, inputs, builder: call.builder, read })
-}
-
-/// One node being built.
-pub(crate) struct Call<'a> {
-    node: &'a Node,
-    opset: i64,
-    inputs: Vec<Option<Operand>>,
-    builder: &'a mut Builder,
-    /// The names of the attributes that were asked for and are there.
-    read: RefCell<HashSet<String>>,
-}
-
-impl<'a> Call<'a> {
-    fn attr(&self, name: &str) -> Option<&'a Attr> {
-        let attr = self.node.attrs.get(name)?;
-        self.read.borrow_mut().insert(name.to_owned());
-        Some(attr)
-    }
-
-    /// Whether an attribute is there.
-    fn has(&self, name: &str) -> bool {
-        self.attr(name).is_some()
-    }
-
-    fn input(&self, index: usize) -> Result<Operand, OpError> {
-        self.optional(index).ok_or_else(|| OpError::Missing(format!("input {index}")))
-    }
-
-    fn optional(&self, index: usize) -> Option<Operand> {
-        self.inputs.get(index).cloned().flatten()
-    }
-
-    /// All inputs that are there.
-    fn given(&self) -> Vec<Operand> {
-        self.inputs.iter().flatten().cloned().collect()
-    }
-
-    /// The integers of an input that must be known before the run.
-    fn known_ints(&mut self, index: usize) -> Result<Vec<i64>, OpError> {
-        let input = self.input(index)?;
-        self.builder.int_data(&input, &format!("input {index}"))
-    }
-
-    /// As [`Call::known_ints`], of an input that may be left out.
-    fn optional_ints(&mut self, index: usize) -> Result<Option<Vec<i64>>, OpError> {
-        match self.optional(index) {
-            Some(_) => self.known_ints(index).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Integers that older operator sets give as an attribute and newer ones as an input.
-    fn ints_or_input(&mut self, name: &str, index: usize) -> Result<Option<Vec<i64>>, OpError> {
-        match self.ints(name) {
-            Some(given) => Ok(Some(given)),
-            None => self.optional_ints(index),
-        }
-    }
-
-    fn int(&self, name: &str, default: i64) -> i64 {
-        match self.attr(name) {
-            Some(Attr::Int(value)) => *value,
-            _ => default,
-        }
-    }
-
-    fn flag(&self, name: &str, default: bool) -> bool {
-        self.int(name, default.into()) != 0
-    }
-
-    fn float(&self, name: &str, default: f32) -> f32 {
-        match self.attr(name) {
-            Some(Attr::Float(value)) => *value,
-            _ => default,
-        }
-    }
-
-    fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        match self.attr(name) {
-            Some(Attr::Ints(values)) => Some(values.clone()),
-            _ => None,
-        }
-    }
-
-    fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        match self.attr(name) {
-            Some(Attr::Floats(values)) => Some(values.clone()),
-            _ => None,
-        }
-    }
-
-    fn text(&self, name: &str, default: &str) -> String {
-        match self.attr(name) {
-            Some(Attr::String(value)) => String::from_utf8_lossy(value).into_owned(),
-            _ => default.to_owned(),
-        }
-    }
-
-    fn tensor(&self, name: &str) -> Option<&Tensor> {
-        match self.attr(name) {
-            Some(Attr::Tensor(tensor)) => Some(tensor),
-            _ => None,
-        }
-    }
-
-    /// An element type that an attribute names by ONNX's number.
-    fn dtype(&self, name: &str) -> Result<Option<DType>, OpError> {
-        match self.attr(name) {
-            Some(Attr::Int(number)) => {
-                let number = i32::try_from(*number).unwrap_or(0);
-                crate::onnx::dtype(number).map(Some).map_err(OpError::Unsupported)
-            }
-            _ => Ok(None),
-        }
-    }
 }
 
 /// Whether the file asks for this output.
