@@ -1,6 +1,7 @@
 //! What needs several crates at once: whole gateways on real sockets, and the rules of the house.
 //!
 //! - `embed`, `input`, `push`, `crash`, `reload`, `tools`: what a user does, one file per theme.
+//! - `engine`: ONNX's node tests and real models.
 //! - `tidy`: layers, homes, names and sizes.
 
 #![allow(
@@ -12,6 +13,7 @@
 
 mod crash;
 mod embed;
+mod engine;
 mod input;
 mod push;
 mod reload;

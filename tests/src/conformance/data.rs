@@ -17,6 +17,7 @@ pub struct Case {
     /// The name of its folder.
     pub name: String,
     folder: PathBuf,
+    sets_max: usize,
 }
 
 /// One set of a [`Case`], in the model's order.
@@ -39,11 +40,17 @@ impl Case {
             let folder = entry?.path();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if folder.is_dir() && !name.starts_with('.') {
-                cases.push(Self { name, folder });
+                cases.push(Self { name, folder, sets_max: usize::MAX });
             }
         }
         cases.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(cases)
+    }
+
+    /// The same with its first set alone.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self { sets_max: 1, ..self.clone() }
     }
 
     /// The model file.
@@ -71,7 +78,7 @@ impl Case {
         let mut sets = Vec::new();
         loop {
             let folder = self.folder.join(format!("test_data_set_{}", sets.len()));
-            if !folder.is_dir() {
+            if !folder.is_dir() || sets.len() >= self.sets_max {
                 return Ok(sets);
             }
             sets.push(Set {
