@@ -1,7 +1,7 @@
 //! A folder of files that appear whole and go when the folder grows over its bound.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -97,7 +97,13 @@ impl Folder {
     /// Writes a file under another name, and gives it its own once it is whole.
     pub(super) fn write(&self, name: &str, data: &[u8]) -> io::Result<()> {
         let part = self.dir.join(part_name(name));
-        let written = fs::write(&part, data).and_then(|()| fs::rename(&part, self.dir.join(name)));
+        let write = |mut file: File| {
+            file.write_all(data)?;
+            // The system's own time of a write is up to a tick behind, and older than a touch.
+            file.set_modified(SystemTime::now())
+        };
+        let written = File::create_new(&part).and_then(write);
+        let written = written.and_then(|()| fs::rename(&part, self.dir.join(name)));
         if written.is_err() {
             let _ = fs::remove_file(&part);
         }

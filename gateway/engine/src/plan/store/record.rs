@@ -302,15 +302,20 @@ impl Shelf {
     }
 }
 
-/// What [`encode`] was given. `read` gives the bytes of a file of weights.
+/// What [`encode`] was given. `read` gives the bytes of a file of weights, and `used` is told of
+/// every one that the plan names, also where its bytes are known already.
 pub(super) fn decode(
     body: &[u8],
     constants: &Constants,
     read: impl FnMut(&Blob) -> Option<Bytes>,
+    used: impl FnMut(&Blob),
 ) -> Option<Stored> {
     let (record, rest): (StageRecord<'_>, _) = postcard::take_from_bytes(body).ok()?;
     if !rest.is_empty() {
         return None;
+    }
+    if let StageRecord::Whole(record) | StageRecord::Value(record) = &record {
+        record.blobs.iter().for_each(used);
     }
     Some(match record {
         StageRecord::Whole(record) => Stored::Whole(plan(record, constants, read)?),
