@@ -16,7 +16,7 @@ everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage or configuratio
 
 Environment:
   GW_LOG              log filter on stderr, such as debug or gw_host=trace
-  GW_CACHE_DIR        where models and compiled plugins are kept
+  GW_CACHE_DIR        where models, plans and compiled plugins are kept
   GW_FETCH_BYTES_MAX  the largest file that is fetched or unpacked, such as 16GiB
   HF_ENDPOINT         the hub that hf: sources are fetched from
   PIP_INDEX_URL       the index that pypi: sources are fetched from

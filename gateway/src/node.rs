@@ -31,10 +31,13 @@ pub(crate) fn loader(
     let mut plugins = config.plugins.clone();
     plugins.compiled_dir.get_or_insert_with(|| folder.join("compiled"));
     plugins.seal_key.get_or_insert_with(|| folder.join("seal.key"));
+    let fetch = FetchConfig::from_env();
+    let mut inference = config.inference.clone();
+    inference.plan_cache_dir.get_or_insert_with(|| fetch.cache_dir.join("plans"));
     Ok(Loader {
         host: Host::new(plugins, registry).context("starting the plugin host")?,
-        models: Arc::new(Models::new(config.inference.clone(), registry)),
-        fetcher: Arc::new(Fetcher::new(FetchConfig::from_env())),
+        models: Arc::new(Models::new(inference, registry)),
+        fetcher: Arc::new(Fetcher::new(fetch)),
         device: device.clone(),
         progress: Arc::new(Shown::fetching()),
     })

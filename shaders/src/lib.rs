@@ -61,3 +61,48 @@ pub mod scatter;
 pub mod softmax;
 pub mod sort;
 pub mod trees;
+
+/// The name of every family, as [`kernel::Kernel::name`] has it.
+pub const FAMILIES: [&str; 21] = [
+    "attention",
+    "conv",
+    "det",
+    "fold",
+    "gather",
+    "gemm",
+    "linear_attention",
+    "lrn",
+    "norm",
+    "pointwise",
+    "pool",
+    "recurrent",
+    "reduce",
+    "resample",
+    "roi",
+    "sample",
+    "scan",
+    "scatter",
+    "softmax",
+    "sort",
+    "trees",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_listed() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut named: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+            .filter_map(|text| {
+                let (_, rest) = text.split_once("\nconst NAME: &str = \"")?;
+                Some(rest.split('"').next()?.to_owned())
+            })
+            .collect();
+        named.sort();
+        assert_eq!(named, FAMILIES);
+    }
+}

@@ -1,8 +1,13 @@
 //! The graph of a model, as imported: typed values, nodes in topological order.
 
+mod digest;
+
 use std::collections::HashMap;
 
 use gw_tensor::{DType, Shape, Tensor};
+
+pub use digest::Digest;
+pub(crate) use digest::Digester;
 
 /// The domain and type of a node that calls a function of its model: its attribute `body` is the
 /// function's graph.
@@ -84,6 +89,9 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// The model's `metadata_props`.
     pub metadata: HashMap<String, String>,
+    /// What the graph was imported from: the file, then the external data in the order in which
+    /// it was read. Zero in a graph inside a node, and in one that was made by hand.
+    pub digest: Digest,
 }
 
 impl Graph {

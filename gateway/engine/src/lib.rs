@@ -41,4 +41,5 @@ pub mod session;
 pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, adapters};
 pub use error::{ModelError, OpError, PlanError, UnsupportedOp};
 pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
+pub use plan::store::PlanCache;
 pub use session::{RunError, Session, SessionOptions, SessionStats};

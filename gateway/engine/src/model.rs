@@ -174,6 +174,11 @@ impl Model {
         Ok(Stage::Value(self.lowered(net, caps, options)?, error))
     }
 
+    /// The weights that plans have made.
+    pub(crate) fn constants(&self) -> &Constants {
+        &self.constants
+    }
+
     fn node_error(&self, stopped: ops::Stopped) -> PlanError {
         PlanError::Node {
             model: self.name.clone(),

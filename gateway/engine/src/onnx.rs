@@ -13,6 +13,7 @@ mod tensor;
 
 pub(crate) use tensor::dtype;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use gw_tensor::Tensor;
 use prost::Message;
 
 use crate::error::ModelError;
-use crate::graph::Graph;
+use crate::graph::{Digester, Graph};
+use external::Beside;
 use proto::ModelProto;
 
 /// Protobuf cannot hold more in one message.
@@ -65,7 +67,7 @@ pub(crate) fn model_name(path: &Path) -> String {
 /// What is wrong with the bytes, in words.
 pub fn tensor(bytes: Bytes) -> Result<Tensor, String> {
     let proto = proto::TensorProto::decode(bytes).map_err(|error| error.to_string())?;
-    tensor::tensor(proto, None)
+    tensor::tensor(proto, &Beside::default())
 }
 
 fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, ModelError> {
@@ -76,7 +78,12 @@ fn decode(bytes: Bytes, name: &str, folder: Option<&Path>) -> Result<Graph, Mode
             reason: "there are more nodes, values and attributes than any model has".to_owned(),
         });
     }
+    let mut digest = Digester::default();
+    digest.add(&bytes);
+    let beside = Beside { folder, digest: RefCell::new(digest) };
     let model = ModelProto::decode(bytes)
         .map_err(|source| ModelError::NotOnnx { model: name.to_owned(), source })?;
-    import::import(model, name, folder)
+    let mut graph = import::import(model, name, &beside)?;
+    graph.digest = beside.digest.into_inner().finish();
+    Ok(graph)
 }

@@ -2,9 +2,11 @@
 //!
 //! - [`verify`]: what must hold of a plan before a device sees it.
 //! - [`memory`]: where every buffer lies.
+//! - [`store`]: plans on disk.
 //! - [`summary`]: a plan as text and as JSON.
 
 pub mod memory;
+pub mod store;
 pub mod summary;
 pub mod verify;
 
@@ -16,7 +18,7 @@ use gw_tensor::{DType, Shape};
 pub struct BufferId(pub u32);
 
 /// What a buffer holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum BufferKind {
     /// The caller's tensor, uploaded before the first step.
     Input,
@@ -36,7 +38,7 @@ pub enum BufferKind {
 }
 
 /// One virtual buffer. The memory planner gives it a place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
     /// The value's name, for listings.
     pub name: String,
@@ -47,7 +49,7 @@ pub struct Buffer {
 }
 
 /// A named tensor that goes in or comes out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     /// The name in the model.
     pub name: String,
@@ -62,7 +64,7 @@ pub struct Port {
 }
 
 /// Where the data of a [`Port`] lies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PortSource {
     /// In a buffer of the plan.
     Buffer(BufferId),
@@ -73,7 +75,7 @@ pub enum PortSource {
 }
 
 /// One dispatch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// The node or nodes that it computes, for listings and errors.
     pub label: String,
@@ -84,7 +86,7 @@ pub struct Step {
 }
 
 /// Ordered steps with their buffers, for one bucket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Every buffer; [`BufferId`] indexes it.
     pub buffers: Vec<Buffer>,

@@ -5,6 +5,7 @@
 //! the outputs back.
 //!
 //! - [`error`]: why a run failed, and whose fault it is.
+//! - `planning`: where plans come from: the model, or the disk.
 //! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
 //! - `prepared`: a plan with its pipelines, bind groups and arenas.
 //! - `weights`: constants on the device, shared by all plans.
@@ -15,6 +16,7 @@
 mod convert;
 pub mod error;
 mod ledger;
+mod planning;
 mod plans;
 mod prepared;
 mod staging;
@@ -34,15 +36,17 @@ use crate::graph::Dim;
 use crate::model::{Model, PlanOptions, PortSignature, Signature, Stage};
 use crate::net::oracle::Answer;
 use crate::plan::Plan;
+use crate::plan::store::{PlanCache, Stored};
 use crate::plan::summary::PlanSummary;
 pub use error::RunError;
 use ledger::Ledger;
+use planning::{Planning, Shapes};
 use plans::Plans;
 use prepared::Prepared;
 use weights::Weights;
 
 /// How a [`Session`] plans and what it keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// What plans may do.
     pub plan: PlanOptions,
@@ -57,11 +61,14 @@ pub struct SessionOptions {
     /// Runs of one plan that may be between upload and readback at once; each has its own
     /// mapped memory, they share the arenas. Default 2: one on the device, one on its way.
     pub in_flight: usize,
+    /// Where plans are kept between processes. Default: nowhere, so that every session plans.
+    pub cache: Option<Arc<PlanCache>>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { plan: PlanOptions::default(), plans_max: 32, memory_max: 4 << 30, in_flight: 2 }
+        let plan = PlanOptions::default();
+        Self { plan, plans_max: 32, memory_max: 4 << 30, in_flight: 2, cache: None }
     }
 }
 
@@ -80,10 +87,12 @@ pub struct SessionStats {
     pub plans: usize,
     /// Dispatches of the plan that was prepared last.
     pub dispatches: usize,
+    /// Plans that were made, over the session's life; of a run that its own values decide, each
+    /// part is one.
+    pub planned: usize,
+    /// Those that came from [`SessionOptions::cache`] instead.
+    pub loaded: usize,
 }
-
-type Shapes = BTreeMap<String, Shape>;
-type Planner = dyn Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync;
 
 /// What decides a plan: the shape of every input, then what is known of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +116,7 @@ enum Ready {
 pub struct Session {
     device: Arc<Device>,
     signature: Signature,
-    planner: Box<Planner>,
+    planning: Planning,
     options: SessionOptions,
     plans: Plans<Part, Ready>,
     weights: Weights,
@@ -119,10 +128,8 @@ impl Session {
     /// A session of `model` on `device`. Nothing is planned yet; see [`Session::warm_up`].
     pub fn new(model: Arc<Model>, device: Arc<Device>, options: SessionOptions) -> Self {
         let signature = model.signature().clone();
-        let planner = move |shapes: &Shapes, answers: &[Answer], caps: &Caps| {
-            model.stage(shapes, answers, caps, options.plan)
-        };
-        Self::staged(signature, planner, device, options)
+        let planning = Planning::of(model, options.plan, options.cache.clone());
+        Self::staged(signature, planning, device, options)
     }
 
     /// A session of one plan, which runs with the shapes that it was made for.
@@ -149,7 +156,8 @@ impl Session {
         Self::with_planner(signature, planner, device, options)
     }
 
-    /// A session whose plans come from `planner`, which gets one shape per input.
+    /// A session whose plans come from `planner`, which gets one shape per input. They are not
+    /// kept: nothing names them.
     pub fn with_planner(
         signature: Signature,
         planner: impl Fn(&BTreeMap<String, Shape>, &Caps) -> Result<Plan, PlanError>
@@ -162,19 +170,19 @@ impl Session {
         let planner = move |shapes: &Shapes, _: &[Answer], caps: &Caps| {
             planner(shapes, caps).map(Stage::Whole)
         };
-        Self::staged(signature, planner, device, options)
+        Self::staged(signature, Planning::new(planner), device, options)
     }
 
     fn staged(
         signature: Signature,
-        planner: impl Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync + 'static,
+        planning: Planning,
         device: Arc<Device>,
         options: SessionOptions,
     ) -> Self {
         let ledger = Arc::new(Ledger::default());
         Self {
             signature,
-            planner: Box::new(planner),
+            planning,
             plans: Plans::new(options.plans_max),
             weights: Weights::new(Arc::clone(&ledger)),
             dispatches: AtomicUsize::new(0),
@@ -251,6 +259,8 @@ impl Session {
             staging_bytes: self.ledger.staging.bytes(),
             plans: self.plans.len(),
             dispatches: self.dispatches.load(Ordering::Relaxed),
+            planned: self.planning.planned(),
+            loaded: self.planning.loaded(),
         }
     }
 
@@ -278,10 +288,11 @@ impl Session {
                     Part::Known(answer) => answers.push(answer.clone()),
                 }
             }
-            Ok(match (self.planner)(&shapes, &answers, &self.device.caps())? {
-                Stage::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
-                Stage::Value(plan, _) => Ready::Value(self.prepare(key, &plan)?),
-                Stage::Input(index, _) => Ready::Input(index),
+            let caps = self.device.caps();
+            Ok(match self.planning.stage(&self.signature, &shapes, &answers, &caps)? {
+                Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
+                Stored::Value(plan) => Ready::Value(self.prepare(key, &plan)?),
+                Stored::Input(index) => Ready::Input(index),
             })
         })
     }

@@ -12,6 +12,8 @@
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
 
+#[path = "models/cache.rs"]
+mod cache;
 #[path = "support/device.rs"]
 mod device;
 #[path = "models/dynamic.rs"]

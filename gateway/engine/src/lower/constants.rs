@@ -9,6 +9,7 @@ use gw_tensor::{DType, Tensor};
 
 use super::Lowering;
 use crate::error::OpError;
+use crate::graph::Digest;
 use crate::net::{Operand, fold};
 use crate::plan::{BufferId, BufferKind};
 
@@ -20,6 +21,7 @@ pub(super) const REPEATS_MAX: usize = 1 << 27;
 pub(crate) struct Constants {
     made: Mutex<HashMap<String, Bytes>>,
     folded: Mutex<HashMap<String, Tensor>>,
+    digests: Mutex<HashMap<String, Digest>>,
 }
 
 impl Constants {
@@ -36,6 +38,28 @@ impl Constants {
         let bytes = make()?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(made.entry(key.to_owned()).or_insert(bytes).clone())
+    }
+
+    /// The bytes under `key`, where some plan has them already.
+    pub(crate) fn known(&self, key: &str) -> Option<Bytes> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Takes bytes that an earlier process made.
+    pub(crate) fn keep(&self, key: &str, bytes: Bytes) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(key.to_owned()).or_insert(bytes);
+    }
+
+    /// The digest of the bytes under `key`, computed once.
+    pub(crate) fn digest(&self, key: &str, bytes: &[u8]) -> Digest {
+        let known = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        known.unwrap_or_else(|| {
+            let digest = Digest::of(bytes);
+            let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+            digests.insert(key.to_owned(), digest);
+            digest
+        })
     }
 
     /// A constant that was computed from initialisers alone, which is the same in every plan.

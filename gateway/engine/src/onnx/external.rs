@@ -1,5 +1,6 @@
 //! Tensor data in files beside the model.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,19 +9,29 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use super::proto::StringStringEntryProto;
+use crate::graph::Digester;
 
-/// Reads the range that `entries` name, from a file below `folder`.
+/// Where external data lies, and the digest of what was read of it.
+#[derive(Debug, Default)]
+pub(super) struct Beside<'a> {
+    /// The model's folder; `None` for a model from memory.
+    pub(super) folder: Option<&'a Path>,
+    /// Takes in everything that is read.
+    pub(super) digest: RefCell<Digester>,
+}
+
+/// Reads the range that `entries` name, from a file beside the model.
 ///
 /// The path must be relative and stay below the model's folder, also through links. `expected`
 /// is what the tensor's type and shape need: nothing is allocated for a file that has less.
 pub(super) fn read(
     entries: &[StringStringEntryProto],
-    folder: Option<&Path>,
+    beside: &Beside<'_>,
     expected: usize,
 ) -> Result<Bytes, String> {
     let entries: HashMap<&str, &str> =
         entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
-    let folder = folder.ok_or("external data needs a model that is opened from a file")?;
+    let folder = beside.folder.ok_or("external data needs a model that is opened from a file")?;
     let location = *entries.get("location").ok_or("external data has no `location`")?;
     let path = checked_path(folder, location)?;
     let number = |key: &str| -> Result<Option<u64>, String> {
@@ -44,6 +55,7 @@ pub(super) fn read(
     let mut bytes = vec![0; expected];
     file.seek(SeekFrom::Start(offset)).map_err(cause)?;
     file.read_exact(&mut bytes).map_err(cause)?;
+    beside.digest.borrow_mut().add(&bytes);
     Ok(bytes.into())
 }
 

@@ -1,8 +1,8 @@
 //! `ModelProto` to [`Graph`]: names become indices, nodes are put in order.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 
+use super::external::Beside;
 use super::functions::{self, Functions};
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
@@ -18,7 +18,7 @@ const OPSET_MIN: i64 = 7;
 /// What every error, every external path and every call of a function needs.
 struct Context<'a> {
     model: &'a str,
-    folder: Option<&'a Path>,
+    beside: &'a Beside<'a>,
     functions: Functions,
 }
 
@@ -32,14 +32,14 @@ impl Context<'_> {
     }
 }
 
-/// The graph of `model`, which errors call `name`; external data lies in `folder`.
+/// The graph of `model`, which errors call `name`; external data lies `beside` it.
 pub(super) fn import(
     model: ModelProto,
     name: &str,
-    folder: Option<&Path>,
+    beside: &Beside<'_>,
 ) -> Result<Graph, ModelError> {
     let functions = Functions::new(model.functions);
-    let ctx = &Context { model: name, folder, functions };
+    let ctx = &Context { model: name, beside, functions };
     let proto = model.graph.ok_or_else(|| ctx.invalid("file", "there is no graph"))?;
     let opset = default_opset(&model.opset_import).unwrap_or(OPSET_MIN);
     if opset < OPSET_MIN {
@@ -125,7 +125,7 @@ impl<'a> Importer<'a> {
     fn initialiser(&mut self, mut proto: TensorProto) -> Result<(), ModelError> {
         let name = std::mem::take(&mut proto.name);
         let place = format!("initialiser `{name}`");
-        let tensor = tensor::tensor(proto, self.ctx.folder)
+        let tensor = tensor::tensor(proto, self.ctx.beside)
             .map_err(|reason| self.ctx.invalid(place, reason))?;
         let id = self.give(&name)?;
         let value = &mut self.graph.values[id.0 as usize];
@@ -254,7 +254,7 @@ impl<'a> Importer<'a> {
             AttributeProto::INTS => Attr::Ints(proto.ints),
             AttributeProto::STRINGS => Attr::Strings(proto.strings),
             AttributeProto::TENSOR => {
-                let tensor = tensor::tensor(proto.t.unwrap_or_default(), self.ctx.folder);
+                let tensor = tensor::tensor(proto.t.unwrap_or_default(), self.ctx.beside);
                 let place = format!("{place}: attribute `{}`", proto.name);
                 Attr::Tensor(tensor.map_err(|reason| self.ctx.invalid(place, reason))?)
             }

@@ -1,11 +1,9 @@
 //! `TensorProto` to [`Tensor`].
 
-use std::path::Path;
-
 use bytes::Bytes;
 use gw_tensor::{DType, Shape, Tensor};
 
-use super::external;
+use super::external::{self, Beside};
 use super::proto::TensorProto;
 
 /// More axes than any operator has a use for.
@@ -44,7 +42,7 @@ pub(crate) fn dtype(number: i32) -> Result<DType, String> {
 }
 
 /// The tensor, whose raw bytes are shared with the file.
-pub(super) fn tensor(proto: TensorProto, folder: Option<&Path>) -> Result<Tensor, String> {
+pub(super) fn tensor(proto: TensorProto, beside: &Beside<'_>) -> Result<Tensor, String> {
     let dtype = dtype(proto.data_type)?;
     let shape = shape(&proto.dims)?;
     let elements = shape.len_checked().map_err(|error| error.to_string())?;
@@ -52,7 +50,7 @@ pub(super) fn tensor(proto: TensorProto, folder: Option<&Path>) -> Result<Tensor
         elements.checked_mul(dtype.bits()).ok_or_else(|| format!("shape {shape} is too large"))?;
     let expected = expected.div_ceil(8);
     let bytes = if proto.data_location == 1 {
-        external::read(&proto.external_data, folder, expected)?
+        external::read(&proto.external_data, beside, expected)?
     } else if proto.raw_data.is_empty() {
         typed_bytes(&proto, dtype)
     } else {

@@ -13,17 +13,20 @@ use crate::run::{plan, run};
 /// Of the largest value; measured 1e-6.
 const TOLERANCE: f32 = 1e-5;
 
-fn model() -> Option<Arc<Model>> {
+pub fn path() -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("GW_TEST_MODELS") else {
         eprintln!("skipped: GW_TEST_MODELS is not set");
         return None;
     };
-    let path = PathBuf::from(folder).join("minilm-int8.onnx");
-    Some(Arc::new(Model::open(&path).unwrap()))
+    Some(PathBuf::from(folder).join("minilm-int8.onnx"))
+}
+
+fn model() -> Option<Arc<Model>> {
+    Some(Arc::new(Model::open(&path()?).unwrap()))
 }
 
 /// The inputs of `tests/reference/minilm.py`: row `b` has `3 b mod seq` positions of padding.
-fn inputs(batch: usize, seq: usize) -> Vec<(String, Tensor)> {
+pub fn inputs(batch: usize, seq: usize) -> Vec<(String, Tensor)> {
     let place = |at: usize| (at / seq, at % seq);
     let tensor = |name: &str, value: &dyn Fn(usize) -> i64| {
         let values: Vec<i64> = (0..batch * seq).map(value).collect();

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gw_engine::{
-    Device, OpError, PlanError, PlanOptions, RunError, Session, SessionOptions, WeightMode,
+    Device, OpError, PlanCache, PlanError, PlanOptions, RunError, Session, SessionOptions,
+    WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -27,7 +28,10 @@ impl Gpu {
         let name = device.info().name.as_str().into();
         let weights = if config.gpu_expand_weights { WeightMode::F32 } else { WeightMode::Int8 };
         let plan = PlanOptions { weights, fuse: config.gpu_fuse };
-        Self { device, name, options: SessionOptions { plan, ..SessionOptions::default() } }
+        let bytes_max = config.plan_cache_bytes_max;
+        let dir = config.plan_cache_dir.as_ref().filter(|_| bytes_max > 0);
+        let cache = dir.map(|dir| Arc::new(PlanCache::new(dir, bytes_max)));
+        Self { device, name, options: SessionOptions { plan, cache, ..SessionOptions::default() } }
     }
 }
 
@@ -46,7 +50,8 @@ impl Backend for Gpu {
                 .map_err(|error| import_error(name, &self.name, &error))?;
             let signature = signature(model.graph());
             let rows_are_independent = rows_are_independent(model.graph());
-            let session = Session::new(Arc::new(model), Arc::clone(&self.device), self.options);
+            let (device, options) = (Arc::clone(&self.device), self.options.clone());
+            let session = Session::new(Arc::new(model), device, options);
             let (name, device) = (name.to_owned(), Arc::clone(&self.name));
             let model = GpuModel { name, device, session, signature, rows_are_independent };
             model.warm_up()?;
@@ -75,7 +80,11 @@ impl GpuModel {
                 tracing::debug!(model = %self.name, %error, "not warmed up");
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let SessionStats { planned, loaded, .. } = self.session.stats();
+                tracing::debug!(model = %self.name, planned, loaded, "warmed up");
+                Ok(())
+            }
         }
     }
 

@@ -1,0 +1,173 @@
+//! Plans on disk, so that a second start of a model plans nothing.
+//!
+//! A folder holds one file per plan, named by everything that decides the plan, and one per
+//! large weight, named by its bytes, so that plans and models share them. Several processes may
+//! use one folder: files appear whole or not at all, and whatever is damaged or gone is a miss.
+//! The folder is the node's own, as its other caches are: what is damaged by accident is found
+//! by its digest, but who may write there decides what models answer.
+//!
+//! - `key`: what decides a plan.
+//! - `record`: a plan as bytes.
+//! - `folder`: files that come and go within a bound.
+
+mod folder;
+mod key;
+mod record;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use gw_shaders::kernel::Caps;
+
+use super::Plan;
+use crate::graph::Digest;
+use crate::lower::Constants;
+use crate::model::Stage;
+use folder::Folder;
+pub(crate) use key::Key;
+use record::{Blob, Encoded};
+
+/// The beginning of a plan's file; the last four bytes are the version of the form.
+const MAGIC: &[u8; 12] = b"gw plan\n\x01\0\0\0";
+
+/// No plan comes near: the 47 steps of MiniLM take 130 KB, most of it the text of 12 kernels.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// A folder of plans.
+#[derive(Debug)]
+pub struct PlanCache {
+    folder: Folder,
+}
+
+/// A stage of planning, as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stored {
+    /// All that is left of a run.
+    Whole(Plan),
+    /// The part of a run whose one output decides the rest.
+    Value(Plan),
+    /// The input with this index decides the rest.
+    Input(usize),
+}
+
+impl From<Stage> for Stored {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Whole(plan) => Self::Whole(plan),
+            Stage::Value(plan, _) => Self::Value(plan),
+            Stage::Input(index, _) => Self::Input(index),
+        }
+    }
+}
+
+impl Stored {
+    /// The plan, where there is one.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Whole(plan) | Self::Value(plan) => Some(plan),
+            Self::Input(_) => None,
+        }
+    }
+}
+
+impl PlanCache {
+    /// Plans in `dir`, which is made when the first one is kept. All files together take at most
+    /// `bytes_max`, and while one is written, that much more per writer; the file that was used
+    /// longest ago goes first.
+    pub fn new(dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
+        Self { folder: Folder::new(dir.into(), bytes_max) }
+    }
+
+    /// Where the plans lie.
+    pub fn dir(&self) -> &Path {
+        self.folder.dir()
+    }
+
+    /// What was kept under `key`, sound and fit for `caps`; `None` where it must be made anew.
+    pub(crate) fn load(&self, key: &Key, constants: &Constants, caps: &Caps) -> Option<Stored> {
+        let name = key.name();
+        let file = self.folder.read(&name, RECORD_BYTES_MAX)?;
+        let Some(body) = opened(&file, key) else {
+            self.folder.remove(&name);
+            return None;
+        };
+        let stored = record::decode(
+            body,
+            constants,
+            |blob| self.blob(blob),
+            |blob| self.folder.touch(&blob.name()),
+        )?;
+        if let Some(plan) = stored.plan() {
+            plan.verify().ok()?;
+            plan.verify_for(caps).ok()?;
+        }
+        self.folder.touch(&name);
+        Some(stored)
+    }
+
+    /// Keeps `stored` under `key`, unless it alone is larger than the bound.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub(crate) fn store(
+        &self,
+        key: &Key,
+        stored: &Stored,
+        constants: &Constants,
+    ) -> io::Result<()> {
+        let Some(Encoded { body, blobs }) = record::encode(stored, constants) else {
+            return Ok(());
+        };
+        let file = closed(&body, key);
+        let bytes = |blobs: &[&(Blob, Bytes)]| -> u64 {
+            file.len() as u64 + blobs.iter().map(|(blob, _)| blob.bytes).sum::<u64>()
+        };
+        let all: Vec<&(Blob, Bytes)> = blobs.iter().filter(|(blob, _)| blob.bytes > 0).collect();
+        if file.len() as u64 > RECORD_BYTES_MAX || bytes(&all) > self.folder.bytes_max() {
+            return Ok(());
+        }
+        let is_new = |(blob, _): &&&(Blob, Bytes)| !self.folder.holds(&blob.name(), blob.bytes);
+        let new: Vec<&(Blob, Bytes)> = all.iter().filter(is_new).copied().collect();
+        self.folder.make_room(bytes(&new))?;
+        // The plan comes last: it names only what is there.
+        for (blob, data) in new {
+            self.folder.write(&blob.name(), data)?;
+        }
+        self.folder.write(&key.name(), &file)
+    }
+
+    /// The bytes of a file of weights; a damaged one is removed, so that it is written anew.
+    fn blob(&self, blob: &Blob) -> Option<Bytes> {
+        let name = blob.name();
+        if !self.folder.holds(&name, blob.bytes) {
+            return None;
+        }
+        let data = self.folder.read(&name, blob.bytes)?;
+        if Digest::of(&data) == blob.digest {
+            return Some(data.into());
+        }
+        self.folder.remove(&name);
+        None
+    }
+}
+
+/// The whole file: what it is, for which key, the plan, and a digest over all of that.
+fn closed(body: &[u8], key: &Key) -> Vec<u8> {
+    let mut file = [MAGIC.as_slice(), &key.0.0, body].concat();
+    let digest = Digest::of(&file);
+    file.extend(digest.0);
+    file
+}
+
+/// What [`closed`] was given, where not one bit is wrong.
+fn opened<'a>(file: &'a [u8], key: &Key) -> Option<&'a [u8]> {
+    let (rest, digest) = file.split_last_chunk::<{ Digest::BYTES }>()?;
+    if Digest::of(rest).0 != *digest {
+        return None;
+    }
+    rest.strip_prefix(MAGIC)?.strip_prefix(&key.0.0)
+}
+
+#[cfg(test)]
+mod tests;

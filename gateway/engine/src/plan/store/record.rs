@@ -1,0 +1,421 @@
+//! A plan as bytes: postcard of the structs below, kernels once each, weights by where they lie.
+//!
+//! What is decoded is input: an index or a range that is not there makes it `None`.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use gw_shaders::FAMILIES;
+use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs, Scalar};
+use gw_tensor::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::Stored;
+use crate::graph::Digest;
+use crate::lower::Constants;
+use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
+
+/// Weights of fewer bytes lie together in one file per plan.
+const PACKED_BYTES: usize = 64 << 10;
+
+/// What a file of weights is called, and its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Blob {
+    pub(super) digest: Digest,
+    pub(super) bytes: u64,
+}
+
+impl Blob {
+    fn of(digest: Digest, data: &[u8]) -> Self {
+        Self { digest, bytes: data.len() as u64 }
+    }
+
+    /// The file's name.
+    pub(super) fn name(&self) -> String {
+        format!("{}.weights", self.digest)
+    }
+}
+
+/// A stage of planning as bytes.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) body: Vec<u8>,
+    pub(super) blobs: Vec<(Blob, Bytes)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StageRecord<'a> {
+    #[serde(borrow)]
+    Whole(PlanRecord<'a>),
+    #[serde(borrow)]
+    Value(PlanRecord<'a>),
+    Input(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlanRecord<'a> {
+    blobs: Vec<Blob>,
+    #[serde(borrow)]
+    kernels: Vec<KernelRecord<'a>>,
+    #[serde(borrow)]
+    buffers: Vec<BufferRecord<'a>>,
+    #[serde(borrow)]
+    inputs: Vec<PortRecord<'a>>,
+    #[serde(borrow)]
+    outputs: Vec<PortRecord<'a>>,
+    #[serde(borrow)]
+    steps: Vec<StepRecord<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KernelRecord<'a> {
+    family: &'a str,
+    variant: &'a str,
+    source: &'a str,
+    /// Whether each binding is written.
+    bindings: Vec<bool>,
+    subgroup: Option<u32>,
+    f16: bool,
+    workgroup_invocations: u32,
+    workgroup_bytes: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BufferRecord<'a> {
+    name: &'a str,
+    bytes: u64,
+    #[serde(borrow)]
+    kind: KindRecord<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum KindRecord<'a> {
+    Input,
+    Weight { key: &'a str, shared: bool, span: Span },
+    Temporary,
+    Output,
+}
+
+/// A part of a file of weights.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Span {
+    blob: u32,
+    offset: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PortRecord<'a> {
+    name: &'a str,
+    #[serde(with = "ElementRecord")]
+    dtype: DType,
+    #[serde(with = "ScalarRecord")]
+    scalar: Scalar,
+    shape: Vec<usize>,
+    source: SourceRecord,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SourceRecord {
+    Buffer(u32),
+    Constant {
+        #[serde(with = "ElementRecord")]
+        dtype: DType,
+        shape: Vec<usize>,
+        span: Span,
+    },
+    Unused,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StepRecord<'a> {
+    label: &'a str,
+    kernel: u32,
+    params: Vec<u32>,
+    workgroups: [u32; 3],
+    bindings: Vec<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Scalar")]
+enum ScalarRecord {
+    F32,
+    I32,
+    U32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DType")]
+enum ElementRecord {
+    F32,
+    F16,
+    Bf16,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bool,
+    F8E4m3,
+    F8E4m3Fnuz,
+    F8E5m2,
+    F8E5m2Fnuz,
+    F8E8m0,
+    F4E2m1,
+    I4,
+    U4,
+    I2,
+    U2,
+}
+
+/// `None` for a plan with kernels of no known family, which only tests make.
+pub(super) fn encode(stored: &Stored, constants: &Constants) -> Option<Encoded> {
+    let mut shelf = Shelf::new();
+    let record = match stored {
+        Stored::Whole(plan) => StageRecord::Whole(plan_record(plan, &mut shelf, constants)?),
+        Stored::Value(plan) => StageRecord::Value(plan_record(plan, &mut shelf, constants)?),
+        Stored::Input(index) => StageRecord::Input(*index as u64),
+    };
+    let body = postcard::to_stdvec(&record).ok()?;
+    Some(Encoded { body, blobs: shelf.blobs })
+}
+
+fn plan_record<'a>(
+    plan: &'a Plan,
+    shelf: &mut Shelf,
+    constants: &Constants,
+) -> Option<PlanRecord<'a>> {
+    let Plan { buffers, inputs, outputs, steps } = plan;
+    let mut table = HashMap::new();
+    let mut kernels = Vec::new();
+    let steps = steps.iter().map(|step| {
+        let Step { label, dispatch: Dispatch { kernel, params, workgroups }, bindings } = step;
+        let index = *table.entry(kernel).or_insert_with(|| {
+            kernels.push(kernel_record(kernel));
+            kernels.len() - 1
+        });
+        StepRecord {
+            label,
+            kernel: index as u32,
+            params: params.clone(),
+            workgroups: *workgroups,
+            bindings: bindings.iter().map(|id| id.0).collect(),
+        }
+    });
+    let steps = steps.collect();
+    if kernels.iter().any(|kernel: &KernelRecord<'_>| !FAMILIES.contains(&kernel.family)) {
+        return None;
+    }
+    let buffers = buffers.iter().map(|buffer| {
+        let Buffer { name, kind, bytes } = buffer;
+        let kind = match kind {
+            BufferKind::Input => KindRecord::Input,
+            BufferKind::Weight { key, data, shared } => {
+                let digest = || match shared {
+                    true => constants.digest(key, data),
+                    false => Digest::of(data),
+                };
+                KindRecord::Weight { key, shared: *shared, span: shelf.put(data, *shared, digest) }
+            }
+            BufferKind::Temporary => KindRecord::Temporary,
+            BufferKind::Output => KindRecord::Output,
+        };
+        BufferRecord { name, bytes: *bytes, kind }
+    });
+    let buffers = buffers.collect();
+    let mut ports = |ports: &'a [Port]| ports.iter().map(|port| port_record(port, shelf)).collect();
+    let (inputs, outputs) = (ports(inputs), ports(outputs));
+    shelf.close();
+    let blobs = shelf.blobs.iter().map(|(blob, _)| *blob).collect();
+    Some(PlanRecord { blobs, kernels, buffers, inputs, outputs, steps })
+}
+
+fn kernel_record(kernel: &Kernel) -> KernelRecord<'_> {
+    let Kernel { name, variant, source, bindings, needs } = kernel;
+    let Needs { subgroup, f16, workgroup_invocations, workgroup_bytes } = *needs;
+    let bindings = bindings.iter().map(|access| *access == Access::ReadWrite).collect();
+    KernelRecord {
+        family: name,
+        variant,
+        source,
+        bindings,
+        subgroup,
+        f16,
+        workgroup_invocations,
+        workgroup_bytes,
+    }
+}
+
+fn port_record<'a>(port: &'a Port, shelf: &mut Shelf) -> PortRecord<'a> {
+    let Port { name, dtype, scalar, shape, source } = port;
+    let source = match source {
+        PortSource::Buffer(id) => SourceRecord::Buffer(id.0),
+        PortSource::Constant(tensor) => SourceRecord::Constant {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            span: shelf.put(tensor.bytes(), false, || Digest::of(tensor.bytes())),
+        },
+        PortSource::Unused => SourceRecord::Unused,
+    };
+    PortRecord { name, dtype: *dtype, scalar: *scalar, shape: shape.to_vec(), source }
+}
+
+/// The weights of a plan, spread over files. The first two are packs of small ones: those that
+/// all plans of the model have in common, and those of this plan.
+struct Shelf {
+    blobs: Vec<(Blob, Bytes)>,
+    packs: [Vec<u8>; 2],
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self { blobs: vec![Default::default(); 2], packs: Default::default() }
+    }
+
+    fn put(&mut self, data: &Bytes, shared: bool, digest: impl FnOnce() -> Digest) -> Span {
+        let bytes = data.len() as u64;
+        if data.len() < PACKED_BYTES {
+            let blob = u32::from(!shared);
+            let pack = &mut self.packs[blob as usize];
+            let offset = pack.len() as u64;
+            pack.extend_from_slice(data);
+            return Span { blob, offset, bytes };
+        }
+        let blob = Blob::of(digest(), data);
+        let known = self.blobs.iter().position(|(known, _)| *known == blob);
+        let index = known.unwrap_or_else(|| {
+            self.blobs.push((blob, data.clone()));
+            self.blobs.len() - 1
+        });
+        Span { blob: index as u32, offset: 0, bytes }
+    }
+
+    fn close(&mut self) {
+        for (blob, pack) in self.blobs.iter_mut().zip(&mut self.packs) {
+            let pack = Bytes::from(std::mem::take(pack));
+            *blob = (Blob::of(Digest::of(&pack), &pack), pack);
+        }
+    }
+}
+
+/// What [`encode`] was given. `read` gives the bytes of a file of weights, and `used` is told of
+/// every one that the plan names, also where its bytes are known already.
+pub(super) fn decode(
+    body: &[u8],
+    constants: &Constants,
+    read: impl FnMut(&Blob) -> Option<Bytes>,
+    used: impl FnMut(&Blob),
+) -> Option<Stored> {
+    let (record, rest): (StageRecord<'_>, _) = postcard::take_from_bytes(body).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    if let StageRecord::Whole(record) | StageRecord::Value(record) = &record {
+        record.blobs.iter().for_each(used);
+    }
+    Some(match record {
+        StageRecord::Whole(record) => Stored::Whole(plan(record, constants, read)?),
+        StageRecord::Value(record) => Stored::Value(plan(record, constants, read)?),
+        StageRecord::Input(index) => Stored::Input(usize::try_from(index).ok()?),
+    })
+}
+
+fn plan(
+    record: PlanRecord<'_>,
+    constants: &Constants,
+    read: impl FnMut(&Blob) -> Option<Bytes>,
+) -> Option<Plan> {
+    let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps } = record;
+    let mut weights = Opened { data: vec![None; blobs.len()], blobs, read };
+    let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
+    let step = |StepRecord { label, kernel, params, workgroups, bindings }: StepRecord<'_>| {
+        let kernel = kernels.get(kernel as usize)?.clone();
+        let dispatch = Dispatch { kernel, params, workgroups };
+        let bindings = bindings.into_iter().map(BufferId).collect();
+        Some(Step { label: label.to_owned(), dispatch, bindings })
+    };
+    let buffer = |BufferRecord { name, bytes, kind }: BufferRecord<'_>| {
+        let kind = match kind {
+            KindRecord::Input => BufferKind::Input,
+            KindRecord::Weight { key, shared, span } => {
+                let known = constants.known(key).filter(|_| shared);
+                let data = known.filter(|data| data.len() as u64 == span.bytes);
+                let data = match data {
+                    Some(data) => data,
+                    None => weights.get(span)?,
+                };
+                if shared {
+                    constants.keep(key, data.clone());
+                }
+                BufferKind::Weight { key: key.to_owned(), data, shared }
+            }
+            KindRecord::Temporary => BufferKind::Temporary,
+            KindRecord::Output => BufferKind::Output,
+        };
+        Some(Buffer { name: name.to_owned(), kind, bytes })
+    };
+    let buffers = buffers.into_iter().map(buffer).collect::<Option<_>>()?;
+    let mut port = |record: PortRecord<'_>| port(record, &mut weights);
+    Some(Plan {
+        buffers,
+        inputs: inputs.into_iter().map(&mut port).collect::<Option<_>>()?,
+        outputs: outputs.into_iter().map(&mut port).collect::<Option<_>>()?,
+        steps: steps.into_iter().map(step).collect::<Option<_>>()?,
+    })
+}
+
+fn kernel(record: KernelRecord<'_>) -> Option<Kernel> {
+    let KernelRecord { family, variant, source, bindings, .. } = record;
+    let KernelRecord { subgroup, f16, workgroup_invocations, workgroup_bytes, .. } = record;
+    let access = |written| if written { Access::ReadWrite } else { Access::Read };
+    Some(Kernel {
+        name: FAMILIES.into_iter().find(|name| *name == family)?,
+        variant: variant.to_owned(),
+        source: source.to_owned(),
+        bindings: bindings.into_iter().map(access).collect(),
+        needs: Needs { subgroup, f16, workgroup_invocations, workgroup_bytes },
+    })
+}
+
+fn port<R: FnMut(&Blob) -> Option<Bytes>>(
+    record: PortRecord<'_>,
+    weights: &mut Opened<R>,
+) -> Option<Port> {
+    let PortRecord { name, dtype, scalar, shape, source } = record;
+    let source = match source {
+        SourceRecord::Buffer(id) => PortSource::Buffer(BufferId(id)),
+        SourceRecord::Constant { dtype, shape, span } => {
+            PortSource::Constant(Tensor::new(dtype, shape, weights.get(span)?).ok()?)
+        }
+        SourceRecord::Unused => PortSource::Unused,
+    };
+    Some(Port { name: name.to_owned(), dtype, scalar, shape: shape.into(), source })
+}
+
+/// The files of weights that a plan names, each read when it is first needed.
+struct Opened<R> {
+    blobs: Vec<Blob>,
+    data: Vec<Option<Bytes>>,
+    read: R,
+}
+
+impl<R: FnMut(&Blob) -> Option<Bytes>> Opened<R> {
+    fn get(&mut self, Span { blob, offset, bytes }: Span) -> Option<Bytes> {
+        let place = self.data.get_mut(blob as usize)?;
+        let data = match place {
+            Some(data) => data.clone(),
+            None => {
+                let blob = &self.blobs[blob as usize];
+                let read = if blob.bytes == 0 { Bytes::new() } else { (self.read)(blob)? };
+                place.insert(read).clone()
+            }
+        };
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(bytes).ok()?)?;
+        (end <= data.len()).then(|| data.slice(start..end))
+    }
+}
