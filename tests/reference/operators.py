@@ -1,8 +1,8 @@
-"""Outputs of single operators by ONNX Runtime, for gateway/engine/tests/models/operators.rs.
+"""Outputs of single operators by ONNX Runtime, for gateway/engine/tests/models/ops/operators.rs.
 
 Where its CPU kernels lack a form, the outputs are those of the same by other operators or by NumPy.
 
-usage: operators.py > gateway/engine/tests/models/operators.json
+usage: operators.py > gateway/engine/tests/models/ops/operators.json
 
 Floats are made from their names by a formula that the test repeats. Needs the PyPI packages
 `onnx` and `onnxruntime`.

@@ -16,7 +16,8 @@ pub fn swiftshader() -> Result<[(&'static str, PathBuf); 1]> {
     let file = std::env::var_os("GW_SWIFTSHADER_ICD").map_or(SWIFTSHADER.into(), PathBuf::from);
     ensure!(
         file.is_file(),
-        "there is no SwiftShader at {}: install Debian's chromium-common, or set GW_SWIFTSHADER_ICD",
+        "there is no SwiftShader at {}: install Debian's chromium-common, or set \
+         GW_SWIFTSHADER_ICD",
         file.display()
     );
     Ok([("VK_ICD_FILENAMES", file)])

@@ -33,7 +33,7 @@ mod lower;
 pub mod model;
 mod net;
 pub mod onnx;
-pub mod operators;
+
 mod ops;
 pub mod plan;
 pub mod session;
@@ -41,5 +41,6 @@ pub mod session;
 pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, adapters};
 pub use error::{ModelError, OpError, PlanError, UnsupportedOp};
 pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
+pub use ops::operators;
 pub use plan::store::PlanCache;
 pub use session::{RunError, Session, SessionOptions, SessionStats};

@@ -1,6 +1,7 @@
 //! From a [`Net`] to a [`Plan`]: every node becomes a dispatch of its kernel family.
 //!
-//! - [`families`]: one function per kind of node; [`windows`]: those of spatial axes. [`constants`]: weights in device form.
+//! - [`families`]: one function per kind of node; [`windows`]: those of spatial axes.
+//! - [`constants`]: weights in device form.
 
 mod constants;
 mod families;

@@ -24,6 +24,7 @@ mod matmul;
 mod ml;
 mod nbits;
 mod norm;
+pub mod operators;
 mod pad;
 mod pool;
 mod qlinear;

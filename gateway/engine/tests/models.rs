@@ -22,7 +22,7 @@ mod dynamic;
 mod folding;
 #[path = "models/fusions.rs"]
 mod fusions;
-#[path = "models/index.rs"]
+#[path = "models/ops/index.rs"]
 mod index;
 #[path = "models/learned.rs"]
 mod learned;
@@ -30,17 +30,17 @@ mod learned;
 mod minilm;
 #[path = "models/onnx.rs"]
 mod onnx;
-#[path = "models/operators.rs"]
+#[path = "models/ops/operators.rs"]
 mod operators;
-#[path = "models/quant.rs"]
+#[path = "models/ops/quant.rs"]
 mod quant;
-#[path = "models/recurrent.rs"]
+#[path = "models/ops/recurrent.rs"]
 mod recurrent;
 #[path = "models/run.rs"]
 mod run;
 #[path = "models/shapes.rs"]
 mod shapes;
-#[path = "models/signal.rs"]
+#[path = "models/ops/signal.rs"]
 mod signal;
-#[path = "models/windows.rs"]
+#[path = "models/ops/windows.rs"]
 mod windows;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gw_engine::{
     Device, OpError, PlanCache, PlanError, PlanOptions, RunError, Session, SessionOptions,
-    WeightMode,
+    SessionStats, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 

@@ -1,6 +1,6 @@
 //! Which operators there are, by family.
 
-use crate::ops::{FAMILIES, full_name};
+use super::{FAMILIES, full_name};
 
 /// The operators of every family, in alphabetical order; those of other domains than `ai.onnx`
 /// have the domain before the name.
@@ -15,6 +15,6 @@ pub fn families() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
 /// The family of an operator, where there is one.
 pub fn family(domain: &str, op: &str) -> Option<&'static str> {
     let name = full_name(domain, op);
-    let has = |(_, table): &&(&str, crate::ops::Table)| table.iter().any(|(op, _)| *op == name);
+    let has = |(_, table): &&(&str, super::Table)| table.iter().any(|(op, _)| *op == name);
     FAMILIES.iter().find(has).map(|(family, _)| *family)
 }

@@ -1,0 +1,132 @@
+//! From bytes to a plan.
+
+use bytes::Bytes;
+use gw_shaders::FAMILIES;
+use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs};
+use gw_tensor::Tensor;
+
+use super::{
+    Blob, BufferRecord, KernelRecord, KindRecord, PlanRecord, PortRecord, SourceRecord, Span,
+    StageRecord, StepRecord,
+};
+use crate::lower::Constants;
+use crate::plan::store::Stored;
+use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
+
+/// What [`super::encode`] was given. `read` gives the bytes of a file of weights, and `used` is told of
+/// every one that the plan names, also where its bytes are known already.
+pub(in crate::plan::store) fn decode(
+    body: &[u8],
+    constants: &Constants,
+    read: impl FnMut(&Blob) -> Option<Bytes>,
+    used: impl FnMut(&Blob),
+) -> Option<Stored> {
+    let (record, rest): (StageRecord<'_>, _) = postcard::take_from_bytes(body).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    if let StageRecord::Whole(record) | StageRecord::Value(record) = &record {
+        record.blobs.iter().for_each(used);
+    }
+    Some(match record {
+        StageRecord::Whole(record) => Stored::Whole(plan(record, constants, read)?),
+        StageRecord::Value(record) => Stored::Value(plan(record, constants, read)?),
+        StageRecord::Input(index) => Stored::Input(usize::try_from(index).ok()?),
+    })
+}
+
+fn plan(
+    record: PlanRecord<'_>,
+    constants: &Constants,
+    read: impl FnMut(&Blob) -> Option<Bytes>,
+) -> Option<Plan> {
+    let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps } = record;
+    let mut weights = Opened { data: vec![None; blobs.len()], blobs, read };
+    let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
+    let step = |StepRecord { label, kernel, params, workgroups, bindings }: StepRecord<'_>| {
+        let kernel = kernels.get(kernel as usize)?.clone();
+        let dispatch = Dispatch { kernel, params, workgroups };
+        let bindings = bindings.into_iter().map(BufferId).collect();
+        Some(Step { label: label.to_owned(), dispatch, bindings })
+    };
+    let buffer = |BufferRecord { name, bytes, kind }: BufferRecord<'_>| {
+        let kind = match kind {
+            KindRecord::Input => BufferKind::Input,
+            KindRecord::Weight { key, shared, span } => {
+                let known = constants.known(key).filter(|_| shared);
+                let data = known.filter(|data| data.len() as u64 == span.bytes);
+                let data = match data {
+                    Some(data) => data,
+                    None => weights.get(span)?,
+                };
+                if shared {
+                    constants.keep(key, data.clone());
+                }
+                BufferKind::Weight { key: key.to_owned(), data, shared }
+            }
+            KindRecord::Temporary => BufferKind::Temporary,
+            KindRecord::Output => BufferKind::Output,
+        };
+        Some(Buffer { name: name.to_owned(), kind, bytes })
+    };
+    let buffers = buffers.into_iter().map(buffer).collect::<Option<_>>()?;
+    let mut port = |record: PortRecord<'_>| port(record, &mut weights);
+    Some(Plan {
+        buffers,
+        inputs: inputs.into_iter().map(&mut port).collect::<Option<_>>()?,
+        outputs: outputs.into_iter().map(&mut port).collect::<Option<_>>()?,
+        steps: steps.into_iter().map(step).collect::<Option<_>>()?,
+    })
+}
+
+fn kernel(record: KernelRecord<'_>) -> Option<Kernel> {
+    let KernelRecord { family, variant, source, bindings, .. } = record;
+    let KernelRecord { subgroup, f16, workgroup_invocations, workgroup_bytes, .. } = record;
+    let access = |written| if written { Access::ReadWrite } else { Access::Read };
+    Some(Kernel {
+        name: FAMILIES.into_iter().find(|name| *name == family)?,
+        variant: variant.to_owned(),
+        source: source.to_owned(),
+        bindings: bindings.into_iter().map(access).collect(),
+        needs: Needs { subgroup, f16, workgroup_invocations, workgroup_bytes },
+    })
+}
+
+fn port<R: FnMut(&Blob) -> Option<Bytes>>(
+    record: PortRecord<'_>,
+    weights: &mut Opened<R>,
+) -> Option<Port> {
+    let PortRecord { name, dtype, scalar, shape, source } = record;
+    let source = match source {
+        SourceRecord::Buffer(id) => PortSource::Buffer(BufferId(id)),
+        SourceRecord::Constant { dtype, shape, span } => {
+            PortSource::Constant(Tensor::new(dtype, shape, weights.get(span)?).ok()?)
+        }
+        SourceRecord::Unused => PortSource::Unused,
+    };
+    Some(Port { name: name.to_owned(), dtype, scalar, shape: shape.into(), source })
+}
+
+/// The files of weights that a plan names, each read when it is first needed.
+struct Opened<R> {
+    blobs: Vec<Blob>,
+    data: Vec<Option<Bytes>>,
+    read: R,
+}
+
+impl<R: FnMut(&Blob) -> Option<Bytes>> Opened<R> {
+    fn get(&mut self, Span { blob, offset, bytes }: Span) -> Option<Bytes> {
+        let place = self.data.get_mut(blob as usize)?;
+        let data = match place {
+            Some(data) => data.clone(),
+            None => {
+                let blob = &self.blobs[blob as usize];
+                let read = if blob.bytes == 0 { Bytes::new() } else { (self.read)(blob)? };
+                place.insert(read).clone()
+            }
+        };
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(bytes).ok()?)?;
+        (end <= data.len()).then(|| data.slice(start..end))
+    }
+}
