@@ -32,6 +32,8 @@ mod minilm;
 mod onnx;
 #[path = "models/operators.rs"]
 mod operators;
+#[path = "models/parts.rs"]
+mod parts;
 #[path = "models/quant.rs"]
 mod quant;
 #[path = "models/recurrent.rs"]
@@ -42,5 +44,7 @@ mod run;
 mod shapes;
 #[path = "models/signal.rs"]
 mod signal;
+#[path = "models/turns.rs"]
+mod turns;
 #[path = "models/windows.rs"]
 mod windows;
