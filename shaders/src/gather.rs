@@ -1,6 +1,7 @@
 //! `out[o, j, i] = data[o, indices[j], i]`.
 //!
-//! Source: `Gather` (ONNX 13).
+//! A table that no binding holds is gathered from in parts: each is some rows of the axis, and
+//! writes only what names one of them. Source: `Gather` (ONNX 13).
 
 use crate::compose::Composer;
 use crate::data::Data;
@@ -21,9 +22,10 @@ pub enum Table {
 
 /// What to compute.
 ///
-/// Bindings: data `[outer, axis, inner]`, the scales `[outer * axis]` (only with
-/// [`Table::PackedI8`]), indices `[count]` (`I32`; negative ones count from the end, an index
-/// outside gives zeros), the output `[outer, count, inner]`.
+/// Bindings: data `[outer, held, inner]`, where `held` is how many rows `part` has, the scales
+/// `[outer * held]` (only with [`Table::PackedI8`]), indices `[count]` (`I32`; negative ones count
+/// from the end of the whole axis, an index outside gives zeros), the output
+/// `[outer, count, inner]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// What rows are made of.
@@ -32,6 +34,9 @@ pub struct Spec {
     pub outer: u32,
     /// The axis that the indices name.
     pub axis: u32,
+    /// The rows of the axis that the data are, from the first to before the last. The part that
+    /// begins at 0 writes zeros for all that the others write, so it comes first.
+    pub part: [u32; 2],
     /// The axes after: the length of a row.
     pub inner: u32,
     /// The number of indices.
@@ -74,7 +79,12 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     let count = u32::try_from(total)
         .map_err(|_| Unsupported::new(NAME, format!("{total} elements are too many")))?;
     composer.u32("count", count).u32("parts", parts);
+    let [first, end] = spec.part;
+    if first > end || end > spec.axis {
+        return Err(Unsupported::new(NAME, format!("rows {first}..{end} of {}", spec.axis)));
+    }
     composer.u32("axis", spec.axis).u32("indices", spec.count);
+    composer.u32("first", first).u32("held", end - first);
     if spec.table == Table::PackedI8 {
         composer.read("data", "u32").read("scales", "f32");
     } else {
@@ -94,12 +104,13 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
     Ok(variants(spec, caps)?.swap_remove(0))
 }
 
-/// What the output holds.
+/// What the output holds; of a part that is not the first, zeros where it writes nothing.
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
 pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
-    let (axis, inner) = (spec.axis as usize, spec.inner as usize);
+    let (axis, inner) = (i64::from(spec.axis), spec.inner as usize);
+    let [first, end] = spec.part.map(|row| row as usize);
     let scalar = if let Table::Plain(scalar) = spec.table { scalar } else { Scalar::F32 };
     let indices = inputs[inputs.len() - 1].i32();
     let read = |row: usize, column: usize| match spec.table {
@@ -113,10 +124,10 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     let mut out = Vec::new();
     for outer in 0..spec.outer as usize {
         for &index in indices {
-            let place = if index < 0 { i64::from(index) + axis as i64 } else { i64::from(index) };
-            let row = usize::try_from(place).ok().filter(|&place| place < axis);
+            let place = if index < 0 { i64::from(index) + axis } else { i64::from(index) };
+            let row = usize::try_from(place).ok().filter(|place| (first..end).contains(place));
             out.extend((0..inner).map(|column| match row {
-                Some(place) => read(outer * axis + place, column),
+                Some(place) => read(outer * (end - first) + place - first, column),
                 None => Value::new(scalar, 0.0),
             }));
         }
@@ -131,11 +142,16 @@ mod tests {
 
     #[test]
     fn reference_matches_a_table() {
-        let spec = Spec { table: Table::Plain(Scalar::I32), outer: 1, axis: 3, inner: 2, count: 3 };
+        let table = Table::Plain(Scalar::I32);
+        let spec = Spec { table, outer: 1, axis: 3, part: [0, 3], inner: 2, count: 3 };
         let data = Data::I32(vec![1, 2, 3, 4, 5, 6]);
         let given = reference(&spec, &[data, Data::I32(vec![2, -3, 3])]);
         assert_eq!(given.i32(), [5, 6, 1, 2, 0, 0]);
-        let spec = Spec { table: Table::PackedI8, count: 1, axis: 2, inner: 5, ..spec };
+        let rows = Data::I32(vec![3, 4, 5, 6]);
+        let given = reference(&Spec { part: [1, 3], ..spec }, &[rows, Data::I32(vec![2, -3, -2])]);
+        assert_eq!(given.i32(), [5, 6, 0, 0, 3, 4]);
+        let spec =
+            Spec { table: Table::PackedI8, count: 1, axis: 2, part: [0, 2], inner: 5, ..spec };
         let bytes: Vec<i8> = vec![0, 0, 0, 0, 0, 1, -2, 127, -128, 5];
         let words = pack_i8(&bytes, 5);
         assert_eq!(words.len(), 4);
@@ -149,8 +165,10 @@ mod tests {
         let scalars = [Scalar::F32, Scalar::I32, Scalar::U32];
         for table in scalars.map(Table::Plain).into_iter().chain([Table::PackedI8]) {
             for inner in [1, 4, 7, 384] {
-                let spec = Spec { table, outer: 2, axis: 5, inner, count: 3 };
+                let spec = Spec { table, outer: 2, axis: 5, part: [2, 5], inner, count: 3 };
                 check::variants(|caps| variants(&spec, caps));
+                let outside = Spec { part: [2, 6], ..spec };
+                assert!(dispatch(&outside, &Caps::minimal()).is_err());
             }
         }
     }

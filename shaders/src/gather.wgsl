@@ -9,12 +9,15 @@ fn gather_part(group: u32, lane: u32) {
     let row = index / params.parts;
     let named = indices[row % params.indices];
     let axis = i32(params.axis);
-    let place = select(named, named + axis, named < 0i);
+    let place = select(named, named + axis, named < 0i) - i32(params.first);
     var value = Part();
-    if (place >= 0i && place < axis) {
-        value = read_part(row / params.indices * params.axis + u32(place), column);
+    let here = place >= 0i && place < i32(params.held);
+    if (here) {
+        value = read_part(row / params.indices * params.held + u32(place), column);
     }
-    result[index] = value;
+    if (here || params.first == 0u) {
+        result[index] = value;
+    }
 }
 
 fn read_plain(row: u32, column: u32) -> Part {

@@ -179,12 +179,15 @@ pub(crate) fn variants_with(
     caps: &Caps,
     operands: &dyn Fn(&mut Composer) -> Result<(), Unsupported>,
 ) -> Result<Vec<Dispatch>, Unsupported> {
-    // Every variant for software adapters takes four of k in a turn.
-    if caps.software && u64::from(shape.k) > 4 * LOOP_TURNS_MAX {
-        return Err(Unsupported::new(name, format!("sums over {} on a software adapter", shape.k)));
+    let mut ways = ways(shape.m, gathers, caps);
+    ways.retain(|way| !caps.software || way.turns(shape.k) <= LOOP_TURNS_MAX);
+    if ways.is_empty() {
+        let (k, most) = (shape.k, k_at_once(caps));
+        let reason = format!("sums over {k}, where a software adapter takes {most} at once");
+        return Err(Unsupported::new(name, reason));
     }
     let mut found = Vec::new();
-    for way in ways(shape.m, gathers, caps) {
+    for way in ways {
         let mut composer = Composer::new(name, way.name());
         composer.source(include_str!("gemm.wgsl"));
         composer.u32("m", shape.m).u32("n", shape.n).u32("k", shape.k);
@@ -193,6 +196,12 @@ pub(crate) fn variants_with(
         found.push(way.finish(composer, shape, caps)?);
     }
     Ok(found)
+}
+
+/// The longest sum of one dispatch; longer ones are added up in parts. Four of k in a turn are the
+/// least that a variant takes of those that are open to any product.
+pub fn k_at_once(caps: &Caps) -> u32 {
+    if caps.software { 4 * LOOP_TURNS_MAX as u32 } else { u32::MAX }
 }
 
 /// The ways open on an adapter, best first.
@@ -235,6 +244,17 @@ fn ways(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
 const SHARED_BYTES: u32 = 8 << 10;
 
 impl Way {
+    /// Turns of the loops of one invocation, the tests at their ends with them.
+    fn turns(self, k: u32) -> u64 {
+        let k = u64::from(k);
+        match self {
+            Self::Subgroup { lanes, rows, .. } => k.div_ceil(4 * u64::from(lanes.div_ceil(rows))),
+            Self::Plain { .. } => k.div_ceil(4),
+            Self::Shared => k.div_ceil(16) * (16 + 3),
+            Self::Split { .. } => k.div_ceil(32),
+        }
+    }
+
     fn name(self) -> String {
         match self {
             Self::Subgroup { lanes, rows, quads } => format!("subgroup{lanes} {rows}x{quads}"),

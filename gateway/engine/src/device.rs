@@ -209,6 +209,8 @@ fn caps(info: &AdapterInfo, limits: &wgpu::Limits) -> Caps {
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        // A part of a weight has a buffer of its own at most.
+        binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         software: info.software,
     }
 }

@@ -1,10 +1,11 @@
 //! From a [`Net`] to a [`Plan`]: every node becomes a dispatch of its kernel family.
 //!
 //! - [`families`]: one function per kind of node; [`windows`]: those of spatial axes.
-//! - [`constants`]: weights in device form.
+//! - [`constants`]: weights in device form. [`parts`]: those that no binding holds.
 
 mod constants;
 mod families;
+mod parts;
 mod windows;
 
 use gw_shaders::expr::Expr;
@@ -39,6 +40,8 @@ pub(crate) struct Lowering<'a> {
     label: String,
     /// Repeated elements of constants that may still be written out.
     budget: usize,
+    /// Steps beyond the first of nodes that are split: any plan needs them.
+    split: usize,
 }
 
 /// Lowers `net` for adapters that offer `caps`.
@@ -64,8 +67,9 @@ pub(crate) fn fits(net: &Net, node: &Node, caps: &Caps, constants: &Constants) -
     let mut trial = Lowering::new(net, caps, constants);
     let fits = trial.node(node).is_ok();
     // A copy that comes before it, or a buffer too many, costs what the fusion saves.
-    fits && trial.plan.steps.len() == 1
-        && trial.plan.steps[0].bindings.len() <= caps.storage_buffers as usize
+    let buffers = trial.plan.steps.iter().map(|step| step.bindings.len()).max();
+    fits && trial.plan.steps.len() == 1 + trial.split
+        && buffers.is_some_and(|buffers| buffers <= caps.storage_buffers as usize)
 }
 
 /// The names of the nodes that one step computes, the first and the last where they are many.
@@ -114,6 +118,7 @@ impl<'a> Lowering<'a> {
             buffers: vec![None; net.tensors.len()],
             label: String::new(),
             budget: constants::REPEATS_MAX,
+            split: 0,
         }
     }
 
@@ -160,7 +165,7 @@ impl<'a> Lowering<'a> {
 
     /// A buffer that holds exactly what the operand sees, in row-major order.
     fn dense(&mut self, operand: &Operand) -> Result<BufferId, OpError> {
-        if operand.layout.is_dense() {
+        if operand.layout.is_dense() && self.binds_whole(operand) {
             return self.buffer(operand.tensor);
         }
         if self.net.is_constant(operand) {
@@ -208,7 +213,7 @@ impl<'a> Lowering<'a> {
             node.inputs.iter().map(|input| input.layout.clone()).collect();
         let mut bindings = Vec::with_capacity(layouts.len() + 1);
         for (input, layout) in node.inputs.iter().zip(&mut layouts) {
-            let fits = common(&[layout, output]).is_some();
+            let fits = common(&[layout, output]).is_some() && self.binds_whole(input);
             bindings.push(if fits { self.buffer(input.tensor)? } else { self.dense(input)? });
             if !fits {
                 *layout = Layout::dense(&input.shape());

@@ -27,5 +27,7 @@ mod recurrent;
 mod resample;
 #[path = "kernels/rows.rs"]
 mod rows;
+#[path = "kernels/turns.rs"]
+mod turns;
 #[path = "kernels/window.rs"]
 mod window;

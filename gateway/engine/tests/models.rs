@@ -32,6 +32,8 @@ mod minilm;
 mod onnx;
 #[path = "models/ops/operators.rs"]
 mod operators;
+#[path = "models/parts.rs"]
+mod parts;
 #[path = "models/ops/quant.rs"]
 mod quant;
 #[path = "models/ops/recurrent.rs"]
@@ -42,5 +44,7 @@ mod run;
 mod shapes;
 #[path = "models/ops/signal.rs"]
 mod signal;
+#[path = "models/turns.rs"]
+mod turns;
 #[path = "models/ops/windows.rs"]
 mod windows;

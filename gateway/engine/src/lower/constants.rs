@@ -81,10 +81,7 @@ impl Constants {
 impl Lowering<'_> {
     /// A buffer with what a constant operand sees, one word per element.
     pub(super) fn weight(&mut self, operand: &Operand) -> Result<BufferId, OpError> {
-        self.converted(operand, "", |data| {
-            fold::device_bytes(data)
-                .map_err(|value| OpError::mismatch("a constant", "integers of 32 bits", value))
-        })
+        self.converted(operand, "", on_device)
     }
 
     /// Takes elements that repeat stored ones off what a plan may write out.
@@ -132,6 +129,12 @@ impl Lowering<'_> {
             elements,
         ))
     }
+}
+
+/// One word per element.
+pub(super) fn on_device(data: &Tensor) -> Result<Bytes, OpError> {
+    fold::device_bytes(data)
+        .map_err(|value| OpError::mismatch("a constant", "integers of 32 bits", value))
 }
 
 /// What names the data that a constant operand sees, in every plan of a model alike.

@@ -1,31 +1,31 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`index`]: scans, sorting, scattering, trees and determinants.
-
-mod index;
+//! - [`gemm`], [`blocks`]: products. [`gather`]: rows that indices name.
+//! - [`index`]: scans, sorting, scattering, trees and determinants. [`recurrent`]: layers with a
+//!   state.
 
 mod blocks;
+mod gather;
+mod gemm;
+mod index;
 mod recurrent;
 
 use bytes::Bytes;
 use gw_shaders::expr::Expr;
-use gw_shaders::gemm::{Epilogue, Weights};
+use gw_shaders::gemm::Epilogue;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
-use gw_shaders::{attention, gather, gemm, linear_attention, lrn, norm, reduce, softmax};
-use gw_tensor::{DType, Tensor};
+use gw_shaders::{attention, linear_attention, lrn, norm, reduce, softmax};
+use gw_tensor::Tensor;
 
 use super::{Lowering, offset, size, stride};
 use crate::error::OpError;
 use crate::net::layout::Layout;
-use crate::net::{Attention, Gemm, Kind, MaskKind, Node, Operand};
+use crate::net::{Attention, Kind, MaskKind, Node, Operand};
 use crate::plan::BufferId;
 
 /// Dispatches of one node, at most.
 const PARTS_MAX: u32 = 1 << 12;
-
-/// A constant whose elements repeat this much is not written out to be packed.
-const PACK_REPEATS_MAX: usize = 64;
 
 impl Lowering<'_> {
     pub(super) fn node(&mut self, node: &Node) -> Result<(), OpError> {
@@ -97,71 +97,14 @@ impl Lowering<'_> {
 
     /// An operand as matrices; it is copied where an axis has not one stride.
     fn matrix(&mut self, operand: &Operand) -> Result<(Matrix, BufferId), OpError> {
-        if let Some(matrix) = matrix(&operand.layout)? {
+        if let Some(matrix) = matrix(&operand.layout)?
+            && self.binds_whole(operand)
+        {
             return Ok((matrix, self.buffer(operand.tensor)?));
         }
         let buffer = self.dense(operand)?;
         let dense = matrix(&Layout::dense(&operand.shape()))?;
         Ok((dense.expect("a dense layout has one stride per axis"), buffer))
-    }
-
-    fn gemm(&mut self, kind: &Gemm, node: &Node) -> Result<(), OpError> {
-        let [outer, inner, m, k] = sizes(&node.inputs[0])?;
-        let [_, _, _, n] = sizes(&node.inputs[1])?;
-        let (a, a_buffer) = self.matrix(&node.inputs[0])?;
-        let mut bindings = vec![a_buffer];
-        let b = self.right_side(kind, node, k, n, &mut bindings)?;
-        let further = &node.inputs[kind.operands()..];
-        let epilogue = self.epilogue(&kind.epilogue, further, &mut bindings)?;
-        let output = matrix(&node.output.layout)?
-            .ok_or_else(|| OpError::Unsupported("the layout of this output".to_owned()))?;
-        bindings.push(self.buffer(node.output.tensor)?);
-        let spec = gemm::Spec { batch: [outer, inner], m, n, k, a, b, output, epilogue };
-        let dispatch = gemm::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
-        Ok(())
-    }
-
-    /// The right-hand matrix: packed where it is a weight.
-    fn right_side(
-        &mut self,
-        kind: &Gemm,
-        node: &Node,
-        k: u32,
-        n: u32,
-        bindings: &mut Vec<BufferId>,
-    ) -> Result<Weights, OpError> {
-        let b = &node.inputs[1];
-        let shape = [k as usize, n as usize];
-        let one = b.layout.one_matrix().map(|layout| b.with_layout(layout));
-        if kind.quantised {
-            let weights =
-                one.ok_or_else(|| OpError::Unsupported("a batch of weights".to_owned()))?;
-            bindings.push(self.converted(&weights, " packed", |data| {
-                let bytes = data.reshaped(shape)?;
-                let bytes = bytemuck::cast_slice::<u8, i8>(bytes.bytes());
-                Ok(words(gemm::pack_i8(bytes, k, n)))
-            })?);
-            bindings.push(self.dense(&node.inputs[2])?);
-            let signed = b.dtype == DType::I8;
-            return Ok(if signed { Weights::PackedI8 } else { Weights::PackedU8 });
-        }
-        let stored = self.net.tensor(b.tensor).shape.elements();
-        let repeats = b.layout.elements() / stored.max(1);
-        match one {
-            Some(weights) if self.net.is_constant(b) && repeats <= PACK_REPEATS_MAX => {
-                bindings.push(self.converted(&weights, " packed", |data| {
-                    let floats = floats(&data.reshaped(shape)?)?;
-                    Ok(words(gemm::pack_f32(&floats.as_slice::<f32>()?, k, n)))
-                })?);
-                Ok(Weights::PackedF32)
-            }
-            _ => {
-                let (matrix, buffer) = self.matrix(b)?;
-                bindings.push(buffer);
-                Ok(Weights::Strided(matrix))
-            }
-        }
     }
 
     pub(super) fn epilogue(
@@ -177,30 +120,6 @@ impl Lowering<'_> {
             bindings.push(buffer);
         }
         Ok(Epilogue { expr: expr.clone(), inputs })
-    }
-
-    fn gather(&mut self, quantised: bool, node: &Node) -> Result<(), OpError> {
-        let data = &node.inputs[0];
-        let [outer, axis, inner] = sizes(data)?;
-        let indices = node.inputs.last().ok_or_else(|| OpError::Missing("indices".to_owned()))?;
-        let [count] = sizes(indices)?;
-        let mut bindings = Vec::with_capacity(4);
-        let table = if quantised {
-            bindings.push(self.converted(data, " rows", |data| {
-                Ok(words(gather::pack_i8(&data.as_slice::<i8>()?, inner)))
-            })?);
-            bindings.push(self.dense(&node.inputs[1])?);
-            gather::Table::PackedI8
-        } else {
-            bindings.push(self.dense(data)?);
-            gather::Table::Plain(data.scalar())
-        };
-        bindings.push(self.dense(indices)?);
-        bindings.push(self.buffer(node.output.tensor)?);
-        let spec = gather::Spec { table, outer, axis, inner, count };
-        let dispatch = gather::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
-        Ok(())
     }
 
     /// The tokens in as many parts as their loops need.
@@ -236,7 +155,9 @@ impl Lowering<'_> {
         let mut bindings = Vec::with_capacity(5);
         let mut rows = [attention::Rows::default(); 3];
         for (rows, operand) in rows.iter_mut().zip(&node.inputs) {
-            let (found, buffer) = match head_rows(&operand.layout)? {
+            let in_place =
+                if self.binds_whole(operand) { head_rows(&operand.layout)? } else { None };
+            let (found, buffer) = match in_place {
                 Some(found) => (found, self.buffer(operand.tensor)?),
                 None => {
                     let dense = head_rows(&Layout::dense(&operand.shape()))?;

@@ -145,6 +145,10 @@ pub(crate) fn materialise(data: &Tensor, layout: &Layout) -> Tensor {
         return data.reshaped(shape).expect("the count is the same");
     }
     let source = data.bytes();
+    if let Some(start) = layout.run() {
+        let bytes = source.slice(start * size..(start + layout.elements()) * size);
+        return Tensor::new(data.dtype(), shape, bytes).expect("one element per position");
+    }
     let mut bytes = Vec::with_capacity(layout.elements() * size);
     for position in layout.positions() {
         bytes.extend_from_slice(&source[position * size..(position + 1) * size]);

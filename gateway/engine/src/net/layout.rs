@@ -58,11 +58,16 @@ impl Layout {
 
     /// Whether the elements lie one after another from the first element of the tensor on.
     pub(crate) fn is_dense(&self) -> bool {
-        let merged = merge(self.factors());
-        self.offset == 0
-            && (self.elements() == 0
-                || merged.is_empty()
-                || merged.len() == 1 && merged[0].stride == 1)
+        self.offset == 0 && (self.elements() == 0 || self.run().is_some())
+    }
+
+    /// Where the elements begin, if they are some and lie one after another.
+    pub(crate) fn run(&self) -> Option<usize> {
+        match merge(self.factors()).as_slice() {
+            [] => Some(self.offset),
+            [Factor { stride: 1, size: 1.. }] => Some(self.offset),
+            _ => None,
+        }
     }
 
     /// Whether all elements are one, repeated.

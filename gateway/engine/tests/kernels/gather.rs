@@ -19,17 +19,39 @@ fn gathered_rows_agree() {
         let bits: Vec<u32> = integers.iter().map(|value| value.cast_unsigned() % 2).collect();
         for data in [random.floats(size), Data::I32(integers), Data::U32(bits)] {
             let table = Table::Plain(data.scalar());
-            let spec = Spec { table, outer, axis, inner, count };
+            let spec = Spec { table, outer, axis, part: [0, axis], inner, count };
             let inputs = [data, indices.clone()];
             let expected = reference(&spec, &inputs);
             agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
         }
         let bytes = random.bytes(size);
-        let spec = Spec { table: Table::PackedI8, outer, axis, inner, count };
+        let spec = Spec { table: Table::PackedI8, outer, axis, part: [0, axis], inner, count };
         let scales = random.floats((outer * axis) as usize);
         let inputs = [Data::U32(pack_i8(&bytes, inner)), scales, indices];
         let expected = reference(&spec, &inputs);
         assert_eq!(expected.scalar(), Scalar::F32);
+        agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+    }
+}
+
+#[test]
+fn a_part_writes_what_its_rows_are() {
+    let mut random = Random::new(2);
+    let (outer, axis, inner, count) = (2, 9, 8, 40u32);
+    let indices =
+        Data::I32(random.integers(count as usize, 20).iter().map(|index| index - 10).collect());
+    for part in [[0, 4], [4, 9], [3, 4], [0, 0]] {
+        let held = part[1] - part[0];
+        let table = Table::Plain(Scalar::F32);
+        let spec = Spec { table, outer, axis, part, inner, count };
+        let inputs = [random.floats((outer * held * inner) as usize), indices.clone()];
+        let expected = reference(&spec, &inputs);
+        agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+        let bytes = random.bytes((outer * held * inner) as usize);
+        let spec = Spec { table: Table::PackedI8, ..spec };
+        let scales = random.floats((outer * held) as usize);
+        let inputs = [Data::U32(pack_i8(&bytes, inner)), scales, indices.clone()];
+        let expected = reference(&spec, &inputs);
         agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
     }
 }

@@ -44,6 +44,21 @@ pub(crate) fn agree(
     }
 }
 
+/// Runs every variant that the adapter allows as what it is, where that decides whether a variant
+/// is right; `None` where there is no adapter.
+pub(crate) fn agree_here(
+    variants: impl Fn(&Caps) -> Result<Vec<Dispatch>, Unsupported>,
+    inputs: &[Data],
+    outputs: &[Data],
+    tolerance: Tolerance,
+) -> Option<()> {
+    let device = crate::device::shared()?;
+    for dispatch in variants(&device.caps()).expect("the spec is supported") {
+        compare(&device, &dispatch, inputs, outputs, tolerance);
+    }
+    Some(())
+}
+
 fn compare(
     device: &Device,
     dispatch: &Dispatch,

@@ -86,6 +86,7 @@ impl Fields {
             workgroup_bytes,
             workgroups_per_dimension,
             storage_buffers,
+            binding_bytes,
             software,
         } = *caps;
         // No subgroup has size 0.
@@ -102,7 +103,7 @@ impl Fields {
         ] {
             self.number(number.into());
         }
-        self
+        self.number(binding_bytes)
     }
 
     fn options(&mut self, PlanOptions { weights, fuse }: PlanOptions) -> &mut Self {
