@@ -13,7 +13,7 @@ mod device;
 mod gather;
 #[path = "kernels/gemm.rs"]
 mod gemm;
-#[path = "kernels/harness.rs"]
+#[path = "support/harness.rs"]
 mod harness;
 #[path = "kernels/index.rs"]
 mod index;

@@ -39,9 +39,10 @@ struct Disk {
 
 impl Planning {
     /// Plans from `planner` alone.
-    pub(super) fn new(
-        planner: impl Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new<P>(planner: P) -> Self
+    where
+        P: Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync + 'static,
+    {
         let counts = (AtomicUsize::default(), AtomicUsize::default());
         Self { planner: Box::new(planner), disk: None, planned: counts.0, loaded: counts.1 }
     }
@@ -79,7 +80,7 @@ impl Planning {
         caps: &Caps,
     ) -> Result<Stored, PlanError> {
         let Some(disk) = &self.disk else { return self.plan(shapes, answers, caps) };
-        let key = Key::new(&disk.model.graph().digest, shapes, answers, caps, &disk.options);
+        let key = Key::new(&disk.model.graph().digest, shapes, answers, caps, disk.options);
         let found = disk.cache.load(&key, disk.model.constants(), caps);
         if let Some(stored) = found.filter(|found| fits(found, signature, shapes, answers)) {
             self.loaded.fetch_add(1, Ordering::Relaxed);

@@ -179,7 +179,7 @@ fn updates_of_one_row() {
         inner: 1,
         count,
     };
-    let count = 16 * (60_000 - 64);
+    let count: u32 = 16 * (60_000 - 64);
     let inputs = [
         Data::I32(vec![7, 9]),
         Data::I32(vec![1; count as usize]),

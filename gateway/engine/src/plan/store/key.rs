@@ -25,7 +25,7 @@ impl Key {
         shapes: &BTreeMap<String, Shape>,
         answers: &[Answer],
         caps: &Caps,
-        options: &PlanOptions,
+        options: PlanOptions,
     ) -> Self {
         let mut fields = Fields::default();
         fields.bytes(env!("CARGO_PKG_VERSION").as_bytes()).bytes(SOURCES.as_bytes());
@@ -43,7 +43,7 @@ impl Key {
                 Answer::Value(value) => fields.number(2).tensor(value),
             };
         }
-        fields.caps(caps).options(*options);
+        fields.caps(caps).options(options);
         Self(fields.0.finish())
     }
 

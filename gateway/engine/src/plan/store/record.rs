@@ -204,7 +204,7 @@ fn plan_record<'a>(
         });
         StepRecord {
             label,
-            kernel: index as u32,
+            kernel: counted(index),
             params: params.clone(),
             workgroups: *workgroups,
             bindings: bindings.iter().map(|id| id.0).collect(),
@@ -295,7 +295,7 @@ impl Shelf {
             self.blobs.push((blob, data.clone()));
             self.blobs.len() - 1
         });
-        Span { blob: index as u32, offset: 0, bytes }
+        Span { blob: counted(index), offset: 0, bytes }
     }
 
     fn close(&mut self) {
@@ -304,4 +304,9 @@ impl Shelf {
             *blob = (Blob::of(Digest::of(&pack), &pack), pack);
         }
     }
+}
+
+/// A place in a list of a plan, which is bounded.
+fn counted(index: usize) -> u32 {
+    u32::try_from(index).expect("plans are bounded")
 }

@@ -108,7 +108,7 @@ fn stage(model: &Model, shapes: &BTreeMap<String, Shape>) -> Stored {
 /// The key without answers.
 fn key(model: &Model, shapes: &BTreeMap<String, Shape>) -> Key {
     let digest = &model.graph().digest;
-    Key::new(digest, shapes, &[], &Caps::minimal(), &PlanOptions::default())
+    Key::new(digest, shapes, &[], &Caps::minimal(), PlanOptions::default())
 }
 
 /// A folder of plans that is gone with the test.
@@ -209,18 +209,18 @@ fn everything_that_decides_a_plan_is_in_its_key() {
         PlanOptions { weights: WeightMode::F32, ..options },
     ];
     let mut keys = vec![
-        Key::new(&digest, &shapes(1), &[], &caps, &options),
-        Key::new(&other, &shapes(1), &[], &caps, &options),
-        Key::new(&digest, &shapes(2), &[], &caps, &options),
-        Key::new(&digest, &BTreeMap::new(), &[], &caps, &options),
-        Key::new(&digest, &renamed, &[], &caps, &options),
+        Key::new(&digest, &shapes(1), &[], &caps, options),
+        Key::new(&other, &shapes(1), &[], &caps, options),
+        Key::new(&digest, &shapes(2), &[], &caps, options),
+        Key::new(&digest, &BTreeMap::new(), &[], &caps, options),
+        Key::new(&digest, &renamed, &[], &caps, options),
     ];
-    keys.extend(answers.iter().map(|a| Key::new(&digest, &shapes(1), a, &caps, &options)));
-    keys.extend(some_caps.iter().map(|c| Key::new(&digest, &shapes(1), &[], c, &options)));
-    keys.extend(some_options.iter().map(|o| Key::new(&digest, &shapes(1), &[], &caps, o)));
+    keys.extend(answers.iter().map(|a| Key::new(&digest, &shapes(1), a, &caps, options)));
+    keys.extend(some_caps.iter().map(|c| Key::new(&digest, &shapes(1), &[], c, options)));
+    keys.extend(some_options.iter().map(|o| Key::new(&digest, &shapes(1), &[], &caps, *o)));
     let names: std::collections::HashSet<_> = keys.iter().map(Key::name).collect();
     assert_eq!(names.len(), keys.len());
-    assert_eq!(keys[0], Key::new(&digest, &shapes(1), &[], &caps, &options));
+    assert_eq!(keys[0], Key::new(&digest, &shapes(1), &[], &caps, options));
 }
 
 #[test]
