@@ -139,12 +139,14 @@ fn adapter_text(adapter: &AdapterInfo) -> String {
     };
     format!(
         "{} ({}, {}{software})\n             driver: {}\n             features: {}\n             \
+         lacks: {}\n             \
          limits: buffer {}, binding {}, workgroup {} invocations and {}, {subgroups}",
         adapter.name,
         adapter.backend,
         adapter.device_type,
         adapter.driver,
         adapter.features.join(" "),
+        if adapter.lacks.is_empty() { "nothing".to_owned() } else { adapter.lacks.join(" ") },
         report::bytes(limits.buffer_bytes),
         report::bytes(limits.binding_bytes),
         limits.workgroup_invocations,

@@ -8,43 +8,34 @@ use crate::conformance::report::{Counts, Report};
 use crate::conformance::{Options, run};
 use crate::{adapters, tool};
 
-fn counts(cpu: bool) -> Result<Counts> {
+fn conformance(
+    key: &'static str,
+    cpu: bool,
+    peer: f64,
+    bar: &'static str,
+    holds: fn(Counts) -> bool,
+) -> Result<Row> {
     // A panic is one failed case of the report.
     std::panic::set_hook(Box::new(|_| {}));
     let options = Options { device: "llvmpipe".to_owned(), cpu, ..Options::default() };
     let ended = run(&options, &|_, _| {});
     drop(std::panic::take_hook());
-    Ok(Report::of(&ended?).counts)
+    let counts = Report::of(&ended?).counts;
+    let (ours, ratio) = (counts.passed as f64, Some(counts.passed as f64 / peer));
+    let holds = holds(counts);
+    Ok(Row { key, ours, peer: Some(peer), ratio, unit: "node tests", runs: 1, bar, holds })
 }
 
+/// The peer, measured once on the same tests: ONNX Runtime 1.27's WebGPU provider, 4 wrong.
 pub(super) fn conformance_gpu() -> Result<Row> {
-    let counts = counts(false)?;
-    Ok(Row {
-        key: "conformance-gpu",
-        ours: counts.passed as f64,
-        // ONNX Runtime 1.27's WebGPU provider on the same tests, measured once, with 4 wrong.
-        peer: Some(642.0),
-        ratio: Some(counts.passed as f64 / 642.0),
-        unit: "node tests",
-        runs: 1,
-        bar: ">= 1300, 0 wrong",
-        holds: counts.passed >= 1300 && counts.failed == 0,
+    conformance("conformance-gpu", false, 642.0, ">= 1300, 0 wrong", |counts| {
+        counts.passed >= 1300 && counts.failed == 0
     })
 }
 
+/// The peer, measured once on the same tests: ONNX Runtime 1.27's CPU provider.
 pub(super) fn conformance_cpu() -> Result<Row> {
-    let counts = counts(true)?;
-    Ok(Row {
-        key: "conformance-cpu",
-        ours: counts.passed as f64,
-        // ONNX Runtime 1.27's CPU provider on the same tests, measured once.
-        peer: Some(1420.0),
-        ratio: Some(counts.passed as f64 / 1420.0),
-        unit: "node tests",
-        runs: 1,
-        bar: ">= 1420",
-        holds: counts.passed >= 1420,
-    })
+    conformance("conformance-cpu", true, 1420.0, ">= 1420", |counts| counts.passed >= 1420)
 }
 
 /// Each device in a process of its own, as its driver is chosen by the environment.

@@ -43,6 +43,8 @@ pub struct AdapterInfo {
     pub software: bool,
     /// The features that gw uses and that this adapter offers.
     pub features: Vec<String>,
+    /// The features that gw uses and that this adapter lacks: kernels do without them.
+    pub lacks: Vec<String>,
     /// The limits that bound a plan.
     pub limits: AdapterLimits,
 }
@@ -83,16 +85,20 @@ impl AdapterInfo {
         features: wgpu::Features,
     ) -> Self {
         let driver = [info.driver.as_str(), info.driver_info.as_str()];
-        let mut names: Vec<String> =
-            (features & WANTED).iter_names().map(|(name, _)| name.to_owned()).collect();
-        names.sort_unstable();
+        let names = |features: wgpu::Features| {
+            let mut names: Vec<String> =
+                features.iter_names().map(|(name, _)| name.to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
         Self {
             software: is_software(&info),
             backend: info.backend.to_str().to_owned(),
             driver: driver.join(" ").trim().to_owned(),
             device_type: device_type(info.device_type).to_owned(),
-            features: names,
+            features: names(features & WANTED),
+            lacks: names(WANTED - features),
             limits: AdapterLimits {
                 buffer_bytes: limits.max_buffer_size,
                 binding_bytes: limits.max_storage_buffer_binding_size,
@@ -219,6 +225,7 @@ mod tests {
             device_type: device_type.into(),
             software,
             features: vec![],
+            lacks: vec![],
             limits: AdapterLimits {
                 buffer_bytes: 1 << 30,
                 binding_bytes: 1 << 27,
