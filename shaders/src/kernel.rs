@@ -124,8 +124,9 @@ pub const PARAM_WORDS_MAX: usize = 32;
 /// (`LP_MAX_TGSI_LOOP_ITERATIONS`). The rest is for loops that a family does not count.
 pub(crate) const LOOP_TURNS_MAX: u64 = 60_000;
 
-/// The turns of loops inside each other, outermost first, on an adapter that counts them. Measured
-/// on llvmpipe: a loop takes one turn more than it has rounds, an innermost one two.
+/// The turns of loops inside each other, outermost first, on an adapter that counts them. A loop
+/// takes one or two more than it has rounds: on llvmpipe 22,000 rounds around a loop of one end
+/// after 21,845, a third of 65,535, and 9,999 around one around two end after 9,350, a seventh.
 pub(crate) fn check_turns(
     kernel: &'static str,
     loops: &[u32],
