@@ -31,7 +31,7 @@ use record::{Blob, Encoded};
 /// The beginning of a plan's file; the last four bytes are the version of the form.
 const MAGIC: &[u8; 12] = b"gw plan\n\x01\0\0\0";
 
-/// No plan comes near: the 47 steps of `MiniLM` take 130 KB, most of it the text of 12 kernels.
+/// No plan comes near: 47 steps of a text model take 130 KB, most of it the text of kernels.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 
 /// A folder of plans.

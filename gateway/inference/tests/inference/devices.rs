@@ -1,6 +1,6 @@
 //! One model on one device, without a queue.
 
-use gw_inference::{DeviceChoice, Fault, InferenceError, LoadedModel};
+use gw_inference::{DeviceChoice, Fault, InferenceConfig, InferenceError, LoadedModel};
 use gw_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 
@@ -25,6 +25,22 @@ fn a_linear_layer_answers_on_every_device() {
         let y = only_output(&*model, &[input("x", tensor(&[2, 3], &x))]);
         assert_eq!(y.shape().dims(), [2, 2]);
         assert_close(&y.to_vec().unwrap(), &linear_of(&x), 1e-5);
+    }
+}
+
+#[test]
+fn plans_are_kept_where_the_configuration_says() {
+    let file = ModelFile::new(linear().bytes());
+    for device in devices() {
+        for plan_cache_bytes_max in [1 << 20, 0] {
+            let kept = tempfile::tempdir().unwrap();
+            let plan_cache_dir = Some(kept.path().join("plans"));
+            let config =
+                InferenceConfig { plan_cache_dir, plan_cache_bytes_max, ..Default::default() };
+            file.open_with(&device, &config).unwrap();
+            let wanted = device != DeviceChoice::Cpu && plan_cache_bytes_max > 0;
+            assert_eq!(kept.path().join("plans").exists(), wanted, "{device:?} {config:?}");
+        }
     }
 }
 

@@ -30,7 +30,15 @@ impl ModelFile {
     }
 
     fn open_on(&self, device: &DeviceChoice) -> Result<Box<dyn LoadedModel>, InferenceError> {
-        open_model(&self.dir.path().join("model.onnx"), device, &InferenceConfig::default())
+        self.open_with(device, &InferenceConfig::default())
+    }
+
+    fn open_with(
+        &self,
+        device: &DeviceChoice,
+        config: &InferenceConfig,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError> {
+        open_model(&self.dir.path().join("model.onnx"), device, config)
     }
 
     fn spec(&self, name: &str, device: &DeviceChoice) -> ModelSpec {

@@ -202,6 +202,7 @@ fn everything_that_decides_a_plan_is_in_its_key() {
         Caps { workgroup_bytes: 32 << 10, ..caps },
         Caps { workgroups_per_dimension: 1 << 20, ..caps },
         Caps { storage_buffers: 16, ..caps },
+        Caps { binding_bytes: 1 << 31, ..caps },
         Caps { software: true, ..caps },
     ];
     let some_options = [
