@@ -155,8 +155,9 @@ pub fn error(given: &Tensor, due: &Tensor) -> f64 {
     let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    // A single number has no range: its size stands for it.
-    let range = if high > low { high - low } else { high.abs() };
+    // A single number has no range, and the rounding of equal ones is none: their size stands for it.
+    let size = high.abs().max(low.abs());
+    let range = if high - low > 1e-6 * size { high - low } else { size };
     let range = if range > 0.0 { range } else { 1.0 };
     given.iter().zip(&due).fold(0f64, |worst, (given, due)| {
         let same = given.total_cmp(due).is_eq() || given.is_nan() && due.is_nan();
@@ -177,6 +178,9 @@ mod tests {
         assert!((error(&given, &due) - 0.001).abs() < 1e-6);
         let odd = Tensor::from_slice([3], &[1f32, f32::NAN, 5.0]).unwrap();
         assert!(error(&odd, &due).is_infinite());
+        let equal = Tensor::from_slice([2], &[0.001f32, 0.001]).unwrap();
+        let rounded = Tensor::from_slice([2], &[0.001f32, 0.001_000_000_1]).unwrap();
+        assert!(error(&rounded, &equal) < 1e-6 && error(&equal, &rounded) < 1e-6);
         let labels = Tensor::from_slice([1], &[3i64]).unwrap();
         assert!(error(&Tensor::from_slice([1], &[4i64]).unwrap(), &labels).is_infinite());
         assert!(error(&labels, &labels) == 0.0);
