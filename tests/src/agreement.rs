@@ -155,7 +155,7 @@ pub fn error(given: &Tensor, due: &Tensor) -> f64 {
     let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    // A single number has no range, and the rounding of equal ones is none: their size stands for it.
+    // A single number has no range, and the rounding of equal ones is none: their size stands in.
     let size = high.abs().max(low.abs());
     let range = if high - low > 1e-6 * size { high - low } else { size };
     let range = if range > 0.0 { range } else { 1.0 };
