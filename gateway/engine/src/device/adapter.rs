@@ -1,5 +1,7 @@
 //! Which adapters this machine has, and which one to take.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::Serialize;
 
 use super::DeviceError;
@@ -183,18 +185,31 @@ fn enumerate(backends: wgpu::Backends) -> Vec<(AdapterInfo, wgpu::Adapter)> {
     if backends.is_empty() {
         return Vec::new();
     }
-    // Checks that are on by default in a debug build cost time in the driver; ours are in tests.
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends,
-        flags: wgpu::InstanceFlags::empty(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
+    let instance = instance(backends);
     let mut found: Vec<_> = super::block_on(instance.enumerate_adapters(backends))
         .into_iter()
         .map(|adapter| (AdapterInfo::of(&adapter), adapter))
         .collect();
     found.sort_by_key(|(info, _)| info.rank());
     found
+}
+
+/// One instance for each choice of APIs, kept for as long as the process lives: closing it unloads
+/// drivers, which crashes where another thread is on the way out of the process.
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    static INSTANCES: Mutex<Vec<(wgpu::Backends, wgpu::Instance)>> = Mutex::new(Vec::new());
+    let mut instances = INSTANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, instance)) = instances.iter().find(|(made_for, _)| *made_for == backends) {
+        return instance.clone();
+    }
+    // Checks that are on by default in a debug build cost time in the driver; ours are in tests.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    instances.push((backends, instance.clone()));
+    instance
 }
 
 fn is_software(info: &wgpu::AdapterInfo) -> bool {

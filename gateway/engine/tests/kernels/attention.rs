@@ -151,6 +151,10 @@ fn a_query_without_keys_gives_nan_or_zeros() {
 
 #[test]
 fn a_query_that_is_nan_gives_nan() {
+    // Compilers of OpenGL take it that no number is NaN.
+    if crate::device::shared().is_none_or(|device| device.info().backend == "gl") {
+        return;
+    }
     let spec = plain(1, 1, 3, 9, 4);
     let mut inputs = operands(&spec, 12);
     if let Data::F32(q) = &mut inputs[0] {
