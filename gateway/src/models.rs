@@ -29,6 +29,7 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<PathBuf> {
     };
     let shown = ShownUrl::from(model).to_string();
     let source: Source = match model.parse() {
+        Ok(Source::File { path }) if path.is_file() => return Ok(path),
         Ok(Source::File { .. }) => {
             return Err(advice(format!("there is no file {model}")).into());
         }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: u32,
     /// Run every node by itself on a GPU: slow and simple, to compare with
-    #[arg(long, env = "GW_NO_FUSE")]
+    #[arg(long, env = "GW_NO_FUSE", value_parser = clap::builder::FalseyValueParser::new())]
     no_fuse: bool,
     #[command(flatten)]
     output: Output,

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
     /// Run every node by itself on a GPU: slow and simple, to compare with
-    #[arg(long, env = "GW_NO_FUSE")]
+    #[arg(long, env = "GW_NO_FUSE", value_parser = clap::builder::FalseyValueParser::new())]
     no_fuse: bool,
     #[command(flatten)]
     output: Output,
