@@ -179,7 +179,7 @@ mod tests {
         let odd = Tensor::from_slice([3], &[1f32, f32::NAN, 5.0]).unwrap();
         assert!(error(&odd, &due).is_infinite());
         let equal = Tensor::from_slice([2], &[0.001f32, 0.001]).unwrap();
-        let rounded = Tensor::from_slice([2], &[0.001f32, 0.001_000_000_1]).unwrap();
+        let rounded = Tensor::from_slice([2], &[0.001f32, 0.001f32.next_up()]).unwrap();
         assert!(error(&rounded, &equal) < 1e-6 && error(&equal, &rounded) < 1e-6);
         let labels = Tensor::from_slice([1], &[3i64]).unwrap();
         assert!(error(&Tensor::from_slice([1], &[4i64]).unwrap(), &labels).is_infinite());
