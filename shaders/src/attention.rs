@@ -3,8 +3,10 @@
 //! A workgroup takes some queries of one head; all lanes walk the keys together. Scores, weights
 //! and sums are f32 and stay in registers. Source: `Attention` (ONNX 23), `FlashAttention` 2.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 const NAME: &str = "attention";
@@ -258,7 +260,8 @@ fn output(composer: &mut Composer, spec: &Spec) {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let at = |rows: &Rows, b: u32, h: u32, row: u32, d: u32| {
         let moved = i64::from(rows.batch) * i64::from(b)
             + i64::from(rows.head) * i64::from(h)
@@ -279,7 +282,7 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
                         })
                         .sum();
                     let score = product * f64::from(spec.scale);
-                    masked(spec, inputs.get(3), score, [b, h, query, key])
+                    masked(spec, inputs.get(3).copied(), score, [b, h, query, key])
                 })
                 .collect();
             let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -4,8 +4,10 @@
 //! columns pixels. A window of 1 x 1 reads x as the matrix that it is; a depthwise convolution has
 //! a variant of its own, one invocation per four pixels. Source: `Conv` (ONNX 22).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::gemm::{self, Epilogue, Weights};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 use crate::layout::Matrix;
@@ -191,7 +193,8 @@ fn filter_operand(composer: &mut Composer, shape: gemm::Shape) {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (x, weights) = (inputs[0].f32(), inputs[1].f32());
     let (channels_in, channels_out) =
         (spec.channels_in / spec.groups, spec.channels_out / spec.groups);

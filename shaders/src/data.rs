@@ -1,7 +1,14 @@
 //! Typed numbers: what a reference reads and gives.
 
+use std::borrow::Borrow;
+
 use crate::expr::Value;
 use crate::kernel::Scalar;
+
+/// What a reference reads, whether its caller owns it or not.
+pub(crate) fn borrowed<D: Borrow<Data>>(inputs: &[D]) -> Vec<&Data> {
+    inputs.iter().map(Borrow::borrow).collect()
+}
 
 /// The contents of one device buffer.
 #[derive(Clone, Debug, PartialEq)]

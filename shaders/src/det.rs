@@ -2,8 +2,10 @@
 //!
 //! Source: `Det` (ONNX 22). A workgroup holds one matrix in its memory.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 
 const NAME: &str = "det";
@@ -54,7 +56,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let n = spec.n as usize;
     let matrices = inputs[0].f32();
     let det = |index: usize| {

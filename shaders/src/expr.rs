@@ -5,6 +5,7 @@
 
 use crate::kernel::Scalar;
 
+mod columns;
 mod eval;
 mod narrow;
 mod print;

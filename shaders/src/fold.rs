@@ -4,8 +4,10 @@
 //! The opposite of taking windows: what they hold is added where they lie. Source: `Col2Im`
 //! (ONNX 18); with a matrix product before it, `ConvTranspose` (ONNX 22).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 use crate::pool::cells;
 
@@ -83,7 +85,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let mut values = inputs[0].f32().iter();
     let size: u32 = spec.output.iter().product();
     let mut out = vec![0.0; (spec.planes * size) as usize];

@@ -3,8 +3,10 @@
 //! A table that no binding holds is gathered from in parts: each is some rows of the axis, and
 //! writes only what names one of them. Source: `Gather` (ONNX 13).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::Value;
 use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
 
@@ -108,7 +110,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (axis, inner) = (i64::from(spec.axis), spec.inner as usize);
     let [first, end] = spec.part.map(|row| row as usize);
     let scalar = if let Table::Plain(scalar) = spec.table { scalar } else { Scalar::F32 };

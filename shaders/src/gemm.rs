@@ -6,8 +6,10 @@
 //! Every variant adds in the order of k, so that a row's result does not depend on its batch;
 //! only `split` adds partial sums. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::Expr;
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 use crate::layout::Matrix;
@@ -312,7 +314,8 @@ fn registers(
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let a = inputs[0].f32();
     let scaled = is_scaled(&spec.b);
     let blocks = matches!(spec.b, Weights::Blocks { .. });
@@ -328,8 +331,18 @@ pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
     })
 }
 
-fn weight(spec: &Spec, inputs: &[Data], z: [u32; 2], k: u32, col: u32) -> f32 {
-    let b = &inputs[0];
+/// The right-hand matrix `[k, n]` of packed weights, before the scales of whole columns; `inputs`
+/// begin with it.
+///
+/// # Panics
+/// Where the inputs are not those of the spec.
+pub fn dense_weights(spec: &Spec, inputs: &[&Data]) -> Vec<f32> {
+    let columns = |k| (0..spec.n).map(move |col| weight(spec, inputs, [0, 0], k, col));
+    (0..spec.k).flat_map(columns).collect()
+}
+
+fn weight(spec: &Spec, inputs: &[&Data], z: [u32; 2], k: u32, col: u32) -> f32 {
+    let b = inputs[0];
     let (row, column) = (k as usize, col as usize);
     let (tile, inside) = (column / PACK, column % PACK);
     match spec.b {
@@ -358,7 +371,7 @@ pub(crate) fn product(
     size: [u32; 2],
     output: &Matrix,
     epilogue: &Epilogue,
-    further: &[Data],
+    further: &[&Data],
     sum: impl Fn([u32; 2], u32, u32) -> f64,
 ) -> Data {
     use crate::expr::Value;

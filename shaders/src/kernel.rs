@@ -105,6 +105,18 @@ pub struct Kernel {
     pub needs: Needs,
 }
 
+impl Kernel {
+    /// The element type of every binding, as the source declares it; vectors are of these.
+    pub fn scalars(&self) -> Vec<Scalar> {
+        let element = |line: &str| {
+            let (_, element) = line.strip_prefix("@group(0) @binding(")?.split_once("array<")?;
+            let all = [Scalar::F32, Scalar::I32, Scalar::U32];
+            all.into_iter().find(|scalar| element.contains(scalar.wgsl()))
+        };
+        self.source.lines().filter_map(element).collect()
+    }
+}
+
 /// A kernel with the numbers of one step: everything but the buffers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {

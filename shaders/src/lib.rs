@@ -61,6 +61,7 @@ pub mod scatter;
 pub mod softmax;
 pub mod sort;
 pub mod trees;
+pub mod work;
 
 /// The name of every family, as [`kernel::Kernel::name`] has it.
 pub const FAMILIES: [&str; 21] = [

@@ -3,8 +3,10 @@
 //! Each invocation takes one column of one head's state over all tokens. Sums are f32. Source:
 //! `LinearAttention` (ONNX 27) in its four update rules.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 const NAME: &str = "linear_attention";
@@ -167,8 +169,9 @@ fn compose(spec: &Spec, width: u32, columns: u64, caps: &Caps) -> Result<Dispatc
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
-    let mut rest = inputs.iter().map(Data::f32);
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
+    let mut rest = inputs.iter().map(|data| data.f32());
     let mut next = |is: bool| if is { rest.next() } else { None };
     let need = "the operand is bound";
     let (q, k) = (next(true).expect(need), next(true).expect(need));

@@ -1,6 +1,8 @@
 //! `out = x / (bias + alpha / size * sum over near channels of x²) ^ beta`.
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 
 const NAME: &str = "lrn";
@@ -63,7 +65,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let x = inputs[0].f32();
     let (channels, inner, size) = (spec.channels as usize, spec.inner as usize, spec.size as usize);
     let value = |index: usize| {

@@ -2,8 +2,10 @@
 //!
 //! Two passes in f32: the mean first, so that the variance does not cancel.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::lanes::Lanes;
 
@@ -102,8 +104,9 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> [Data; 2] {
-    let mut rest = inputs.iter().map(Data::f32);
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> [Data; 2] {
+    let inputs = &borrowed(inputs);
+    let mut rest = inputs.iter().map(|data| data.f32());
     let mut next = |is: bool| if is { rest.next() } else { None };
     let (x, residual) = (next(true).expect("x is bound"), next(spec.residual));
     let (scale, bias) = (next(spec.scale), next(spec.bias));

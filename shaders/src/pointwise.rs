@@ -3,10 +3,11 @@
 //! An invocation computes one element, or four that are neighbours on the innermost axis.
 //! Transposing, slicing, expanding, joining and padding are this with a copy as expression.
 
+use std::borrow::Borrow;
 use std::fmt::Write as _;
 
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::{Expr, Value};
 use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
 use crate::layout::View;
@@ -210,7 +211,8 @@ fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let mut out: Vec<Option<Value>> = Vec::new();
     let count: u64 = spec.shape.iter().map(|&size| u64::from(size)).product();
     for index in 0..count {

@@ -2,8 +2,10 @@
 //!
 //! Source: `MaxPool`, `AveragePool`, `LpPool` (ONNX 22).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::Value;
 use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported, check_turns};
 
@@ -193,8 +195,9 @@ pub(crate) fn cells(sizes: [u32; 3]) -> impl Iterator<Item = [u32; 3]> {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
-    let x = &inputs[0];
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
+    let x = inputs[0];
     let size: u32 = spec.input.iter().product();
     let mut out = Vec::new();
     for plane in 0..spec.planes {

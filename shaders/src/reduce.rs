@@ -2,8 +2,10 @@
 //!
 //! Source: `ReduceSum` and its family (ONNX 18), `ArgMax`, `ArgMin` (ONNX 13).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::Value;
 use crate::kernel::{Caps, Dispatch, Scalar, Unsupported};
 use crate::lanes::Lanes;
@@ -183,7 +185,8 @@ fn fold_hooks(composer: &mut Composer, spec: &Spec, lanes: Lanes) {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (reduced, inner) = (spec.reduced as usize, spec.inner as usize);
     let rows = 0..spec.outer as usize * inner;
     let row = |row: usize| -> Vec<Value> {

@@ -3,8 +3,10 @@
 //! One axis of a separable interpolation. What lies in the tables decides the mode: linear, cubic,
 //! antialiased, cropped. Source: `Resize` (ONNX 19), `Upsample` (ONNX 9).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 
 const NAME: &str = "resample";
@@ -60,7 +62,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (x, places, weights) = (inputs[0].f32(), inputs[1].i32(), inputs[2].f32());
     let [outer, axis, inner] = [spec.outer, spec.axis, spec.inner].map(|size| size as usize);
     let [count, taps] = [spec.count, spec.taps].map(|size| size as usize);

@@ -2,8 +2,10 @@
 //!
 //! Source: `RoiAlign` (ONNX 10, 16, 22), `MaxRoiPool` (ONNX 1, 22).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 
 const NAME: &str = "roi";
@@ -108,7 +110,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (data, rois) = (inputs[0].f32(), inputs[1].f32());
     let size = (spec.input[0] * spec.input[1]) as usize;
     let mut out = Vec::new();

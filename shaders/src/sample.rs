@@ -3,8 +3,10 @@
 //! Planes read at points that data name. Source: `GridSample` (ONNX 16, 20, 22); with a matrix
 //! product after it, `DeformConv` (ONNX 19, 22).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 use crate::pool::cells;
 
@@ -140,7 +142,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (data, points) = (inputs[0].f32(), inputs[1].f32());
     let size: u32 = spec.input.iter().product();
     let mut out = Vec::new();

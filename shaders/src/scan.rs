@@ -2,8 +2,10 @@
 //!
 //! Source: `CumSum` (ONNX 14), `CumProd` (ONNX 26).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Scalar, Unsupported};
 use crate::lanes::Lanes;
 
@@ -92,8 +94,9 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
-    match &inputs[0] {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
+    match inputs[0] {
         Data::F32(x) => Data::F32(run(spec, x, f64::from, |total| total as f32)),
         Data::I32(x) => Data::I32(run(spec, x, i64::from, |total| total as i32)),
         Data::U32(_) => panic!("booleans have no sum"),

@@ -4,8 +4,10 @@
 //! its updates by bisection in their sorted order and takes them in that order: the answer is the
 //! same in every run, whatever repeats.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
 
 const NAME: &str = "scatter";
@@ -87,9 +89,10 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let positions = inputs[1].i32();
-    match (&inputs[0], &inputs[3]) {
+    match (inputs[0], inputs[3]) {
         (Data::F32(data), Data::F32(updates)) => {
             let merge = |a: f32, b: f32| match spec.op {
                 Op::Replace => b,

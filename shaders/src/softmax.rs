@@ -2,8 +2,10 @@
 //!
 //! Source: `Softmax`, `LogSoftmax` (ONNX 13).
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::lanes::Lanes;
 
@@ -58,7 +60,8 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let x = inputs[0].f32();
     let (len, inner) = (spec.len as usize, spec.inner as usize);
     let mut out = vec![0.0; x.len()];

@@ -7,8 +7,10 @@
 //! before whom, each further one merges neighbouring runs, where every element finds its place in
 //! the other run by bisection. Of each run only the first `keep` are looked at.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
 
 const NAME: &str = "sort";
@@ -107,11 +109,12 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the input is not that of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (len, inner, keep) = (spec.len as usize, spec.inner as usize, spec.keep as usize);
     let out_len = if spec.is_last() { keep } else { len };
     let mut out = vec![0; spec.outer as usize * out_len * inner];
-    let key = |at: usize| match &inputs[0] {
+    let key = |at: usize| match inputs[0] {
         Data::F32(x) if x[at].is_nan() => f64::NAN,
         Data::F32(x) => f64::from(x[at]),
         Data::I32(x) => f64::from(x[at]),

@@ -5,8 +5,10 @@
 //! (ai.onnx.ml 3). One invocation walks all trees for one row and one target, in their order, so
 //! that a sum is the same in every run.
 
+use std::borrow::Borrow;
+
 use crate::compose::Composer;
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 
 const NAME: &str = "trees";
@@ -106,7 +108,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let (x, nodes, roots) = (inputs[0].f32(), inputs[1].i32(), inputs[2].i32());
     let (targets, weights) = (inputs[3].i32(), inputs[4].f32());
     let mut out = Vec::new();

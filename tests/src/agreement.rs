@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use gw_engine::{AdapterSelect, Device, Model, PlanOptions, Session, SessionOptions};
+use gw_engine::{AdapterSelect, Device, Interpreter, Model, PlanOptions, Session, SessionOptions};
 use gw_inference::{DeviceChoice, InferenceConfig, LoadedModel};
 use gw_tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,14 @@ pub struct Agreement {
 pub enum Place {
     /// The CPU backend.
     Cpu,
+    /// The engine's plans on the CPU.
+    Interpreter(PlanOptions),
     /// The engine on this device, with these plans.
     Device(Arc<Device>, PlanOptions),
 }
 
 impl Place {
-    /// `cpu`, or a part of an adapter's name.
+    /// `cpu`, `interpreter`, or a part of an adapter's name.
     ///
     /// # Errors
     /// Where there is no such adapter.
@@ -46,8 +48,12 @@ impl Place {
         if name == "cpu" {
             return Ok(Self::Cpu);
         }
+        let plan = PlanOptions { fuse, ..PlanOptions::default() };
+        if name == "interpreter" {
+            return Ok(Self::Interpreter(plan));
+        }
         let device = Device::open(&AdapterSelect::Named(name.to_owned()))?;
-        Ok(Self::Device(device, PlanOptions { fuse, ..PlanOptions::default() }))
+        Ok(Self::Device(device, plan))
     }
 
     fn load(&self, case: &Case) -> Result<Loaded> {
@@ -55,6 +61,10 @@ impl Place {
             Self::Cpu => {
                 let config = InferenceConfig::default();
                 Loaded::Cpu(gw_inference::open_model(&case.model(), &DeviceChoice::Cpu, &config)?)
+            }
+            Self::Interpreter(plan) => {
+                let model = Arc::new(Model::open(&case.model())?);
+                Loaded::Interpreter(Box::new(Interpreter::new(model, *plan)))
             }
             Self::Device(device, plan) => {
                 let model = Arc::new(Model::open(&case.model())?);
@@ -67,6 +77,7 @@ impl Place {
 
 enum Loaded {
     Cpu(Box<dyn LoadedModel>),
+    Interpreter(Box<Interpreter>),
     Engine(Box<Session>),
 }
 
@@ -75,6 +86,9 @@ impl Loaded {
         match self {
             Self::Cpu(model) => {
                 model.signature().inputs.iter().map(|input| input.name.clone()).collect()
+            }
+            Self::Interpreter(model) => {
+                model.signature().inputs.iter().map(|port| port.name.clone()).collect()
             }
             Self::Engine(session) => {
                 session.signature().inputs.iter().map(|port| port.name.clone()).collect()
@@ -85,6 +99,7 @@ impl Loaded {
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
         Ok(match self {
             Self::Cpu(model) => model.run(inputs)?,
+            Self::Interpreter(model) => model.run(inputs)?,
             Self::Engine(session) => session.run(inputs)?,
         })
     }

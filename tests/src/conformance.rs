@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use gw_engine::{AdapterSelect, Device, Model, RunError, Session, SessionOptions};
+use gw_engine::{
+    AdapterSelect, Device, Interpreter, Model, PlanOptions, RunError, Session, SessionOptions,
+};
 use gw_inference::{DeviceChoice, InferenceConfig, InferenceError};
 use gw_tensor::Tensor;
 
@@ -62,7 +64,7 @@ pub struct Ended {
 /// # Errors
 /// Where there is no such adapter, or a case cannot be read.
 pub fn run(options: &Options, each: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Ended>> {
-    let device = Device::open(&AdapterSelect::Named(options.device.clone()))?;
+    let place = Place::open(&options.device)?;
     let all = options.data.as_deref().map_or_else(data::cases, Case::all)?;
     let cases: Vec<Case> = all
         .into_iter()
@@ -77,7 +79,7 @@ pub fn run(options: &Options, each: &(dyn Fn(usize, usize) + Sync)) -> Result<Ve
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(index) else { return ended };
             each(index, cases.len());
-            let outcome = judged(case, &device, options.cpu);
+            let outcome = judged(case, &place, options.cpu);
             ended.push((index, Ended { name: case.name.clone(), family: case.family(), outcome }));
         }
     };
@@ -89,9 +91,41 @@ pub fn run(options: &Options, each: &(dyn Fn(usize, usize) + Sync)) -> Result<Ve
     Ok(ended.into_iter().map(|(_, ended)| ended).collect())
 }
 
+/// What runs the engine's plans.
+enum Place {
+    Device(Arc<Device>),
+    /// [`Interpreter`]: no adapter.
+    Interpreter,
+}
+
+type Run = Box<dyn Fn(&[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError>>;
+
+impl Place {
+    fn open(name: &str) -> Result<Self> {
+        if name == "interpreter" {
+            return Ok(Self::Interpreter);
+        }
+        Ok(Self::Device(Device::open(&AdapterSelect::Named(name.to_owned()))?))
+    }
+
+    fn load(&self, model: Model) -> Run {
+        let model = Arc::new(model);
+        match self {
+            Self::Device(device) => {
+                let session = Session::new(model, Arc::clone(device), SessionOptions::default());
+                Box::new(move |inputs| session.run(inputs))
+            }
+            Self::Interpreter => {
+                let interpreter = Interpreter::new(model, PlanOptions::default());
+                Box::new(move |inputs| interpreter.run(inputs))
+            }
+        }
+    }
+}
+
 /// A panic is a failure of the case.
-fn judged(case: &Case, device: &Arc<Device>, cpu: bool) -> Outcome {
-    let run = AssertUnwindSafe(|| judge(case, device, cpu));
+fn judged(case: &Case, place: &Place, cpu: bool) -> Outcome {
+    let run = AssertUnwindSafe(|| judge(case, place, cpu));
     match std::panic::catch_unwind(run) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
@@ -99,8 +133,8 @@ fn judged(case: &Case, device: &Arc<Device>, cpu: bool) -> Outcome {
     }
 }
 
-fn judge(case: &Case, device: &Arc<Device>, cpu: bool) -> Result<Outcome> {
-    let refused = match on_device(case, device)? {
+fn judge(case: &Case, place: &Place, cpu: bool) -> Result<Outcome> {
+    let refused = match in_engine(case, place)? {
         Outcome::Unsupported(reason) => reason,
         outcome => return Ok(outcome),
     };
@@ -110,17 +144,17 @@ fn judge(case: &Case, device: &Arc<Device>, cpu: bool) -> Result<Outcome> {
     Ok(Outcome::Unsupported(refused))
 }
 
-fn on_device(case: &Case, device: &Arc<Device>) -> Result<Outcome> {
+fn in_engine(case: &Case, place: &Place) -> Result<Outcome> {
     let model = match Model::open(&case.model()) {
         Ok(model) => model,
         Err(error) => return Ok(Outcome::Unsupported(chain(&error))),
     };
     let names: Vec<String> =
         model.signature().inputs.iter().map(|port| port.name.clone()).collect();
-    let session = Session::new(Arc::new(model), Arc::clone(device), SessionOptions::default());
+    let run = place.load(model);
     for set in case.sets()? {
         let inputs = named(&names, &set);
-        match session.run(&inputs) {
+        match run(&inputs) {
             Ok(outputs) => {
                 let is_drawn = case.name.starts_with("test_bernoulli");
                 let compared = if is_drawn { compare::drawn } else { compare::outputs };

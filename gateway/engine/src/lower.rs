@@ -12,6 +12,7 @@ use gw_shaders::expr::Expr;
 use gw_shaders::kernel::{Caps, Dispatch};
 use gw_shaders::layout::View;
 use gw_shaders::pointwise;
+use gw_shaders::work::Work;
 use gw_tensor::Tensor;
 
 pub(crate) use constants::{Constants, key};
@@ -42,6 +43,12 @@ pub(crate) struct Lowering<'a> {
     budget: usize,
     /// Steps beyond the first of nodes that are split: any plan needs them.
     split: usize,
+}
+
+/// What a step does, and the kernel that does it.
+struct Made {
+    work: Work,
+    dispatch: Dispatch,
 }
 
 /// Lowers `net` for adapters that offer `caps`.
@@ -180,30 +187,38 @@ impl<'a> Lowering<'a> {
         let shape = operand.shape();
         let target = Layout::dense(&shape);
         let expr = Expr::identity(operand.scalar());
-        let dispatch = self.pointwise_dispatch(&expr, &[&operand.layout], &target)?;
-        let dispatch = dispatch.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
+        let made = self.made_pointwise(&expr, &[&operand.layout], &target)?;
+        let made = made.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
         let name = format!("{} copied", self.net.tensor(operand.tensor).name);
         let buffer = self.add_buffer(&name, BufferKind::Temporary, target.elements());
-        let label = format!("{} (copy)", self.label);
-        self.plan.steps.push(Step { label, dispatch, bindings: vec![source, buffer] });
+        self.step(made, vec![source, buffer]);
+        if let Some(step) = self.plan.steps.last_mut() {
+            step.label.push_str(" (copy)");
+        }
         Ok(buffer)
     }
 
-    fn step(&mut self, dispatch: Dispatch, bindings: Vec<BufferId>) {
-        self.plan.steps.push(Step { label: self.label.clone(), dispatch, bindings });
+    /// The kernel for what is to be done.
+    fn made(&self, work: impl Into<Work>) -> Result<Made, OpError> {
+        let work = work.into();
+        Ok(Made { dispatch: work.dispatch(self.caps)?, work })
+    }
+
+    fn step(&mut self, made: Made, bindings: Vec<BufferId>) {
+        let Made { work, dispatch } = made;
+        let label = self.label.clone();
+        self.plan.steps.push(Step { label, work: Some(work), dispatch, bindings });
     }
 
     /// `None` where the views have no index space in common.
-    fn pointwise_dispatch(
+    fn made_pointwise(
         &self,
         expr: &Expr,
         inputs: &[&Layout],
         output: &Layout,
-    ) -> Result<Option<Dispatch>, OpError> {
-        match pointwise_spec(expr, inputs, output)? {
-            Some(spec) => Ok(Some(pointwise::dispatch(&spec, self.caps)?)),
-            None => Ok(None),
-        }
+    ) -> Result<Option<Made>, OpError> {
+        let spec = pointwise_spec(expr, inputs, output)?;
+        spec.map(|spec| self.made(spec)).transpose()
     }
 
     /// An element-wise node; inputs whose views fit no common index space are copied first.
@@ -220,8 +235,8 @@ impl<'a> Lowering<'a> {
             }
         }
         let views: Vec<&Layout> = layouts.iter().collect();
-        let dispatch = match self.pointwise_dispatch(expr, &views, output) {
-            Ok(Some(dispatch)) => dispatch,
+        let made = match self.made_pointwise(expr, &views, output) {
+            Ok(Some(made)) => made,
             // Two views cut an axis at different places, or there are too many axes: dense
             // inputs need no cuts.
             Ok(None) | Err(OpError::Kernel(_)) => {
@@ -234,13 +249,13 @@ impl<'a> Lowering<'a> {
                     }
                 }
                 let views: Vec<&Layout> = layouts.iter().collect();
-                let dispatch = self.pointwise_dispatch(expr, &views, output)?;
-                dispatch.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?
+                let made = self.made_pointwise(expr, &views, output)?;
+                made.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?
             }
             Err(error) => return Err(error),
         };
         bindings.push(self.buffer(node.output.tensor)?);
-        self.step(dispatch, bindings);
+        self.step(made, bindings);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod summary;
 pub mod verify;
 
 use gw_shaders::kernel::{Dispatch, Scalar};
+use gw_shaders::work::Work;
 use gw_tensor::{DType, Shape};
 
 /// A buffer of a [`Plan`]: an index into its `buffers`.
@@ -79,6 +80,8 @@ pub enum PortSource {
 pub struct Step {
     /// The node or nodes that it computes, for listings and errors.
     pub label: String,
+    /// What it computes; `None` in a plan from the disk.
+    pub work: Option<Work>,
     /// The kernel, its numbers and its grid.
     pub dispatch: Dispatch,
     /// One buffer per binding of the kernel.

@@ -6,6 +6,7 @@
 //!
 //! - [`error`]: why a run failed, and whose fault it is.
 //! - `planning`: where plans come from: the model, or the disk.
+//! - `parts`: what a run is asked with, checked and in order.
 //! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
 //! - `prepared`: a plan with its pipelines, bind groups and arenas.
 //! - `weights`: constants on the device, shared by all plans.
@@ -13,11 +14,12 @@
 //! - `convert`: tensors to device form and back.
 //! - `ledger`: who holds how many bytes.
 
-mod convert;
+pub(crate) mod convert;
 pub mod error;
 mod ledger;
+pub(crate) mod parts;
 mod planning;
-mod plans;
+pub(crate) mod plans;
 mod prepared;
 mod staging;
 mod weights;
@@ -40,6 +42,7 @@ use crate::plan::store::{PlanCache, Stored};
 use crate::plan::summary::PlanSummary;
 pub use error::RunError;
 use ledger::Ledger;
+use parts::Part;
 use planning::{Planning, Shapes};
 use plans::Plans;
 use prepared::Prepared;
@@ -92,13 +95,6 @@ pub struct SessionStats {
     pub planned: usize,
     /// Those that came from [`SessionOptions::cache`] instead.
     pub loaded: usize,
-}
-
-/// What decides a plan: the shape of every input, then what is known of the run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
-    Shape(Shape),
-    Known(Answer),
 }
 
 /// A part of a run, ready.
@@ -207,9 +203,8 @@ impl Session {
     /// # Errors
     /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
-        let ordered = self.ordered(inputs)?;
-        let shapes = ordered.iter().map(|tensor| Part::Shape(tensor.shape().clone()));
-        let mut key: Vec<Part> = shapes.collect();
+        let ordered = self.signature.ordered(inputs)?;
+        let mut key = Part::shapes(&ordered);
         loop {
             let answer = match &*self.prepared(&key)? {
                 Ready::Whole(prepared) => return prepared.run(&self.device, &ordered),
@@ -265,9 +260,9 @@ impl Session {
     }
 
     fn prepared_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<Ready>, RunError> {
-        let unknown = shapes.keys().find(|name| self.index(name).is_none());
+        let unknown = shapes.keys().find(|name| self.signature.index(name).is_none());
         if let Some(name) = unknown {
-            return Err(self.unknown(name));
+            return Err(self.signature.unknown(name));
         }
         let shape = |port: &PortSignature| {
             let shape = shapes.get(&port.name).cloned().or_else(|| port.fixed_shape());
@@ -280,14 +275,7 @@ impl Session {
 
     fn prepared(&self, key: &[Part]) -> Result<Arc<Ready>, RunError> {
         self.plans.get(key, |key| {
-            let mut names = self.signature.inputs.iter().map(|port| port.name.clone());
-            let (mut shapes, mut answers) = (BTreeMap::new(), Vec::new());
-            for part in key {
-                match part {
-                    Part::Shape(shape) => shapes.extend(names.next().zip(Some(shape.clone()))),
-                    Part::Known(answer) => answers.push(answer.clone()),
-                }
-            }
+            let (shapes, answers) = Part::apart(key, &self.signature);
             let caps = self.device.caps();
             Ok(match self.planning.stage(&self.signature, &shapes, &answers, &caps)? {
                 Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
@@ -315,38 +303,6 @@ impl Session {
         let taken = || self.ledger.arenas.bytes() + self.ledger.staging.bytes();
         self.plans.shed(key, || taken() + bytes > max);
         Ok(())
-    }
-
-    /// The inputs in the model's order, each with the type that the model declares.
-    fn ordered<'a>(&self, inputs: &'a [(String, Tensor)]) -> Result<Vec<&'a Tensor>, RunError> {
-        let mut ordered = vec![None; self.signature.inputs.len()];
-        for (name, tensor) in inputs {
-            let index = self.index(name).ok_or_else(|| self.unknown(name))?;
-            let (expected, given) = (self.signature.inputs[index].dtype, tensor.dtype());
-            if expected != given {
-                return Err(RunError::DType { input: name.clone(), expected, given });
-            }
-            if ordered[index].replace(tensor).is_some() {
-                return Err(RunError::RepeatedInput { input: name.clone() });
-            }
-        }
-        let named = ordered.into_iter().zip(&self.signature.inputs);
-        named
-            .map(|(tensor, port)| {
-                tensor.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
-            })
-            .collect()
-    }
-
-    fn index(&self, name: &str) -> Option<usize> {
-        self.signature.inputs.iter().position(|port| port.name == name)
-    }
-
-    fn unknown(&self, input: &str) -> RunError {
-        RunError::UnknownInput {
-            input: input.to_owned(),
-            known: self.signature.inputs.iter().map(|port| port.name.clone()).collect(),
-        }
     }
 }
 

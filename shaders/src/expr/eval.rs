@@ -22,7 +22,7 @@ impl Value {
         }
     }
 
-    const fn is_true(self) -> bool {
+    pub(super) const fn is_true(self) -> bool {
         match self {
             Self::F32(value) => value != 0.0,
             Self::I32(value) => value != 0,
@@ -54,7 +54,7 @@ impl Expr {
     }
 }
 
-fn cast(to: Scalar, value: Value) -> Value {
+pub(super) fn cast(to: Scalar, value: Value) -> Value {
     match (to, value) {
         (Scalar::U32, Value::U32(_)) => value,
         (Scalar::U32, _) => Value::U32(u32::from(value.is_true())),
@@ -65,7 +65,7 @@ fn cast(to: Scalar, value: Value) -> Value {
     }
 }
 
-fn unary(op: Unary, value: Value) -> Value {
+pub(super) fn unary(op: Unary, value: Value) -> Value {
     match (op, value) {
         (Unary::Not, value) => Value::U32(u32::from(!value.is_true())),
         (Unary::IsNan, Value::F32(x)) => Value::U32(u32::from(x.is_nan())),
@@ -133,6 +133,9 @@ fn erf(x: f64) -> f64 {
             let n = f64::from(n);
             term *= -x * x / n;
             sum += term / (2.0 * n + 1.0);
+            if term.abs() < f64::EPSILON * sum.abs() {
+                break;
+            }
         }
         return sum * std::f64::consts::FRAC_2_SQRT_PI;
     }
@@ -143,7 +146,7 @@ fn erf(x: f64) -> f64 {
     x.signum() * (1.0 - (-x * x).exp() / (fraction * std::f64::consts::PI.sqrt()))
 }
 
-fn binary(op: Binary, a: Value, b: Value) -> Value {
+pub(super) fn binary(op: Binary, a: Value, b: Value) -> Value {
     let flag = |is: bool| Value::U32(u32::from(is));
     match op {
         Binary::And => return flag(a.is_true() && b.is_true()),

@@ -1,14 +1,17 @@
 //! The recurrence in plain Rust.
 
+use std::borrow::Borrow;
+
 use super::{Cell, Spec};
-use crate::data::Data;
+use crate::data::{Data, borrowed};
 use crate::expr::Value;
 
 /// What the output holds after all parts.
 ///
 /// # Panics
 /// Where the inputs are not those of the spec.
-pub fn reference(spec: &Spec, inputs: &[Data]) -> Data {
+pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
+    let inputs = &borrowed(inputs);
     let walk = Walk::new(spec, inputs);
     let [steps, batch, hidden] = [spec.steps, spec.batch, spec.hidden].map(|size| size as usize);
     let slab = spec.directions as usize * batch * hidden;
@@ -48,13 +51,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(spec: &'a Spec, inputs: &'a [Data]) -> Self {
+    fn new(spec: &'a Spec, inputs: &[&'a Data]) -> Self {
         let further = matches!(
             spec.cell,
             Cell::Gru { linear_before_reset: true } | Cell::Lstm { peepholes: true, .. }
         );
         let is_lstm = matches!(spec.cell, Cell::Lstm { .. });
-        let mut rest = inputs.iter();
+        let mut rest = inputs.iter().copied();
         let mut next = || rest.next().expect("the inputs are those of the spec");
         let (x, r) = (next().f32(), next().f32());
         let further = further.then(|| next().f32());

@@ -13,7 +13,7 @@ use gw_tests::agreement::{Agreement, Place, measure, models};
 #[derive(Parser)]
 #[command(name = "agreement")]
 struct Args {
-    /// `cpu`, or a part of an adapter's name.
+    /// `cpu`, `interpreter` (the engine without an adapter), or a part of an adapter's name.
     #[arg(long, default_value = "llvmpipe")]
     device: String,
     /// Run every node by itself: the slow and simple plan.

@@ -18,7 +18,7 @@ use gw_shaders::layout::Matrix;
 use gw_shaders::{attention, linear_attention, lrn, norm, reduce, softmax};
 use gw_tensor::Tensor;
 
-use super::{Lowering, offset, size, stride};
+use super::{Lowering, Made, offset, size, stride};
 use crate::error::OpError;
 use crate::net::layout::Layout;
 use crate::net::{Attention, Kind, MaskKind, Node, Operand};
@@ -39,7 +39,7 @@ impl Lowering<'_> {
             Kind::Softmax { log } => {
                 let [outer, len, inner] = sizes(&node.inputs[0])?;
                 let spec = softmax::Spec { outer, len, inner, log: *log };
-                self.dense_step(node, softmax::dispatch(&spec, self.caps)?)
+                self.dense_step(node, self.made(spec)?)
             }
             Kind::Norm { kind, eps, scale, bias } => {
                 let [rows, cols] = sizes(&node.inputs[0])?;
@@ -53,13 +53,13 @@ impl Lowering<'_> {
                     bias: *bias,
                     emit_sum: false,
                 };
-                self.dense_step(node, norm::dispatch(&spec, self.caps)?)
+                self.dense_step(node, self.made(spec)?)
             }
             Kind::Reduce(op) => {
                 let [outer, reduced, inner] = sizes(&node.inputs[0])?;
                 let scalar = node.inputs[0].scalar();
                 let spec = reduce::Spec { op: *op, scalar, outer, reduced, inner };
-                self.dense_step(node, reduce::dispatch(&spec, self.caps)?)
+                self.dense_step(node, self.made(spec)?)
             }
             Kind::Det => self.det(node),
             Kind::Scan { op, exclusive, reverse } => self.scan(*op, *exclusive, *reverse, node),
@@ -77,21 +77,17 @@ impl Lowering<'_> {
                 let [batch, channels, inner] = sizes(&node.inputs[0])?;
                 let (size, alpha, beta, bias) = (*size, *alpha, *beta, *bias);
                 let spec = lrn::Spec { batch, channels, inner, size, alpha, beta, bias };
-                self.dense_step(node, lrn::dispatch(&spec, self.caps)?)
+                self.dense_step(node, self.made(spec)?)
             }
         }
     }
 
     /// A step of a kernel that takes every input dense.
-    pub(super) fn dense_step(
-        &mut self,
-        node: &Node,
-        dispatch: gw_shaders::kernel::Dispatch,
-    ) -> Result<(), OpError> {
+    pub(super) fn dense_step(&mut self, node: &Node, made: Made) -> Result<(), OpError> {
         let mut bindings =
             node.inputs.iter().map(|input| self.dense(input)).collect::<Result<Vec<_>, _>>()?;
         bindings.push(self.buffer(node.output.tensor)?);
-        self.step(dispatch, bindings);
+        self.step(made, bindings);
         Ok(())
     }
 
@@ -140,7 +136,7 @@ impl Lowering<'_> {
         loop {
             let end = from.saturating_add(at_once).min(spec.length);
             let part = linear_attention::Spec { part: [from, end], ..spec.clone() };
-            self.step(linear_attention::dispatch(&part, self.caps)?, bindings.clone());
+            self.step(self.made(part)?, bindings.clone());
             from = end;
             if from == spec.length {
                 return Ok(());
@@ -203,8 +199,8 @@ impl Lowering<'_> {
             causal: kind.causal,
             nan_to_zero: kind.nan_to_zero,
         };
-        let dispatch = attention::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
+        let made = self.made(spec)?;
+        self.step(made, bindings);
         Ok(())
     }
 }

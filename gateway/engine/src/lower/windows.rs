@@ -35,8 +35,8 @@ impl Lowering<'_> {
             dilations: kind.window.dilations,
             epilogue,
         };
-        let dispatch = conv::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
+        let made = self.made(spec)?;
+        self.step(made, bindings);
         Ok(())
     }
 
@@ -59,7 +59,7 @@ impl Lowering<'_> {
             pads_end: window.pads_end,
             dilations: window.dilations,
         };
-        self.dense_step(node, pool::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn fold(&mut self, window: &Window<3>, node: &Node) -> Result<(), OpError> {
@@ -74,14 +74,14 @@ impl Lowering<'_> {
             pads: window.pads_begin,
             dilations: window.dilations,
         };
-        self.dense_step(node, fold::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn resample(&mut self, node: &Node) -> Result<(), OpError> {
         let [outer, axis, inner] = sizes(&node.inputs[0])?;
         let [count, taps] = sizes(&node.inputs[1])?;
         let spec = resample::Spec { outer, axis, inner, count, taps };
-        self.dense_step(node, resample::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
     pub(super) fn sample(
         &mut self,
@@ -96,7 +96,7 @@ impl Lowering<'_> {
         let shared = planes / sets.max(1);
         let input = [d, h, w];
         let spec = sample::Spec { mode, padding, units, axes, planes, shared, points, input };
-        self.dense_step(node, sample::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn roi(&mut self, kind: roi::Kind, scale: f32, node: &Node) -> Result<(), OpError> {
@@ -104,6 +104,6 @@ impl Lowering<'_> {
         let [rois, _, rows, cols] = sizes(&node.output)?;
         let (input, output) = ([h, w], [rows, cols]);
         let spec = roi::Spec { kind, batch, channels, input, rois, output, scale };
-        self.dense_step(node, roi::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 }

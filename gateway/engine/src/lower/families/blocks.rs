@@ -40,8 +40,8 @@ impl Lowering<'_> {
                 output: moved(output, [0, columns.start])?,
                 epilogue: Epilogue::identity(),
             };
-            let dispatch = gemm::dispatch(&spec, self.caps)?;
-            self.step(dispatch, vec![a_buffer, words, scales, target]);
+            let made = self.made(spec)?;
+            self.step(made, vec![a_buffer, words, scales, target]);
             self.split += usize::from(index > 0);
         }
         Ok(())

@@ -40,8 +40,8 @@ impl Lowering<'_> {
             };
             bindings.extend([positions, output]);
             let spec = gather::Spec { table, outer, axis, part, inner, count };
-            let dispatch = gather::dispatch(&spec, self.caps)?;
-            self.step(dispatch, bindings);
+            let made = self.made(spec)?;
+            self.step(made, bindings);
             self.split += usize::from(index > 0);
         }
         Ok(())

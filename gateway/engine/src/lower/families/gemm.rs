@@ -114,8 +114,8 @@ impl Lowering<'_> {
         bindings.push(buffer);
         let a = moved(a, [0, depth.start])?;
         let spec = gemm::Spec { batch, m, n, k, a, b, output, epilogue };
-        let dispatch = gemm::dispatch(&spec, self.caps)?;
-        self.step(dispatch, bindings);
+        let made = self.made(spec)?;
+        self.step(made, bindings);
         Ok(buffer)
     }
 

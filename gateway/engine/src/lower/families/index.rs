@@ -18,7 +18,7 @@ impl Lowering<'_> {
         let [outer, len, inner] = sizes(&node.inputs[0])?;
         let scalar = node.inputs[0].scalar();
         let spec = scan::Spec { op, scalar, exclusive, reverse, outer, len, inner };
-        self.dense_step(node, scan::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn scatter(&mut self, op: scatter::Op, node: &Node) -> Result<(), OpError> {
@@ -26,13 +26,13 @@ impl Lowering<'_> {
         let [count] = sizes(&node.inputs[1])?;
         let scalar = node.inputs[0].scalar();
         let spec = scatter::Spec { op, scalar, rows, inner, count };
-        self.dense_step(node, scatter::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn det(&mut self, node: &Node) -> Result<(), OpError> {
         let [count, n, _] = sizes(&node.inputs[0])?;
         let spec = det::Spec { count, n };
-        self.dense_step(node, det::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     pub(super) fn trees(
@@ -47,7 +47,7 @@ impl Lowering<'_> {
         let [weights] = sizes(&node.inputs[3])?;
         let [_, targets] = sizes(&node.output)?;
         let spec = trees::Spec { fold, rows, features, nodes, trees, weights, targets, turns };
-        self.dense_step(node, trees::dispatch(&spec, self.caps)?)
+        self.dense_step(node, self.made(spec)?)
     }
 
     /// One step per pass, with the order between two passes in a buffer of its own.
@@ -60,7 +60,7 @@ impl Lowering<'_> {
         let elements = node.inputs[0].layout.elements();
         let mut order = None;
         for pass in sort::passes(&spec) {
-            let dispatch = sort::dispatch(&pass, self.caps)?;
+            let made = self.made(pass.clone())?;
             let result = match pass.is_last() {
                 true => self.buffer(node.output.tensor)?,
                 false => {
@@ -69,7 +69,7 @@ impl Lowering<'_> {
                 }
             };
             let bindings = [Some(x), order, Some(result)].into_iter().flatten().collect();
-            self.step(dispatch, bindings);
+            self.step(made, bindings);
             order = Some(result);
         }
         Ok(())

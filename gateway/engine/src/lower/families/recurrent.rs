@@ -33,7 +33,7 @@ impl Lowering<'_> {
                 activations: kind.activations.clone(),
                 part: [first, end],
             };
-            self.step(recurrent::dispatch(&spec, self.caps)?, bindings.clone());
+            self.step(self.made(spec)?, bindings.clone());
             first = end;
             if first == steps {
                 return Ok(());

@@ -197,7 +197,8 @@ fn plan_record<'a>(
     let mut table = HashMap::new();
     let mut kernels = Vec::new();
     let steps = steps.iter().map(|step| {
-        let Step { label, dispatch: Dispatch { kernel, params, workgroups }, bindings } = step;
+        let Step { label, work: _, dispatch, bindings } = step;
+        let Dispatch { kernel, params, workgroups } = dispatch;
         let index = *table.entry(kernel).or_insert_with(|| {
             kernels.push(kernel_record(kernel));
             kernels.len() - 1

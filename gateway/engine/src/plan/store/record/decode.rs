@@ -47,7 +47,7 @@ fn plan(
         let kernel = kernels.get(kernel as usize)?.clone();
         let dispatch = Dispatch { kernel, params, workgroups };
         let bindings = bindings.into_iter().map(BufferId).collect();
-        Some(Step { label: label.to_owned(), dispatch, bindings })
+        Some(Step { label: label.to_owned(), work: None, dispatch, bindings })
     };
     let buffer = |BufferRecord { name, bytes, kind }: BufferRecord<'_>| {
         let kind = match kind {

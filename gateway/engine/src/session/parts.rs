@@ -1,0 +1,76 @@
+//! What a run is asked with: its inputs in order, and what decides its plan.
+
+use std::collections::BTreeMap;
+
+use gw_tensor::{Shape, Tensor};
+
+use super::error::RunError;
+use crate::model::Signature;
+use crate::net::oracle::Answer;
+
+/// What decides a plan: the shape of every input, then what is known of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Shape(Shape),
+    Known(Answer),
+}
+
+impl Part {
+    /// The shapes of a run's inputs, which are in order.
+    pub(crate) fn shapes(inputs: &[&Tensor]) -> Vec<Self> {
+        inputs.iter().map(|tensor| Self::Shape(tensor.shape().clone())).collect()
+    }
+
+    /// The shapes by the names of the inputs, and the answers in order.
+    pub(crate) fn apart(
+        key: &[Self],
+        signature: &Signature,
+    ) -> (BTreeMap<String, Shape>, Vec<Answer>) {
+        let mut names = signature.inputs.iter().map(|port| port.name.clone());
+        let (mut shapes, mut answers) = (BTreeMap::new(), Vec::new());
+        for part in key {
+            match part {
+                Self::Shape(shape) => shapes.extend(names.next().zip(Some(shape.clone()))),
+                Self::Known(answer) => answers.push(answer.clone()),
+            }
+        }
+        (shapes, answers)
+    }
+}
+
+impl Signature {
+    /// The inputs in the model's order, each with the type that the model declares.
+    pub(crate) fn ordered<'a>(
+        &self,
+        inputs: &'a [(String, Tensor)],
+    ) -> Result<Vec<&'a Tensor>, RunError> {
+        let mut ordered = vec![None; self.inputs.len()];
+        for (name, tensor) in inputs {
+            let index = self.index(name).ok_or_else(|| self.unknown(name))?;
+            let (expected, given) = (self.inputs[index].dtype, tensor.dtype());
+            if expected != given {
+                return Err(RunError::DType { input: name.clone(), expected, given });
+            }
+            if ordered[index].replace(tensor).is_some() {
+                return Err(RunError::RepeatedInput { input: name.clone() });
+            }
+        }
+        let named = ordered.into_iter().zip(&self.inputs);
+        named
+            .map(|(tensor, port)| {
+                tensor.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
+            })
+            .collect()
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.inputs.iter().position(|port| port.name == name)
+    }
+
+    pub(crate) fn unknown(&self, input: &str) -> RunError {
+        RunError::UnknownInput {
+            input: input.to_owned(),
+            known: self.inputs.iter().map(|port| port.name.clone()).collect(),
+        }
+    }
+}
