@@ -5,6 +5,7 @@ mod cpu;
 mod gpu;
 mod guard;
 mod import;
+mod nominal;
 
 use std::path::Path;
 use std::sync::Arc;

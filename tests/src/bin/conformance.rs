@@ -16,7 +16,7 @@ use gw_tests::repo;
 #[derive(Parser)]
 #[command(name = "conformance")]
 struct Args {
-    /// A part of the adapter's name.
+    /// `interpreter` (the engine without an adapter), or a part of an adapter's name.
     #[arg(long, default_value = "llvmpipe")]
     device: String,
     /// Let the CPU backend run what the adapter refuses.
@@ -58,7 +58,7 @@ fn main() -> Result<ExitCode> {
         data: args.data,
     };
     // A panic is one failed case of the report.
-    if std::env::var_os("SHOWP").is_none() { std::panic::set_hook(Box::new(|_| {})); }
+    std::panic::set_hook(Box::new(|_| {}));
     let on_terminal = std::io::stderr().is_terminal();
     let ended = run(&options, &|index, total| {
         if on_terminal {

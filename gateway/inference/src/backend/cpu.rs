@@ -1,25 +1,33 @@
-//! The CPU: rten, with its weights packed at load.
+//! The CPU: rten where it runs a model right, the engine's interpreter elsewhere.
 //!
-//! rten reads the ONNX file itself; `gw-engine` reads it first, for the types and dimensions that
-//! rten does not keep and for errors that say what is wrong with a damaged file.
+//! rten is the faster of the two and lacks operators and types that the engine has; and a library
+//! that is fast may still be wrong about a model. So a model that both run is run by both once, on
+//! the same inputs, and rten serves it only where they agree.
 
-use std::error::Error;
+mod compare;
+mod rten;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use ::rten::ThreadPool;
+use gw_engine::graph::Graph;
+use gw_engine::{Interpreter, Model, PlanOptions};
 use gw_tensor::{Shape, Tensor};
-use rten::{
-    LoadError, LoadErrorKind, ModelOptions, NodeId, RunError, RunErrorKind, RunOptions, ThreadPool,
-};
 
-use super::convert::{Elements, crosses, output};
 use super::guard::guard;
-use super::import::{chain, import_error, rows_are_independent, signature};
+use super::import::{draws_numbers, import_error, rows_are_independent, run_error, signature};
+use super::nominal::nominal_inputs;
 use super::{Backend, BackendKind, Footprint, LoadedModel};
 use crate::{InferenceError, Signature};
+use rten::Rten;
 
 const DEVICE: &str = "cpu";
+
+/// How far rten may be from the interpreter, over the range of an output: both round, and a
+/// quantised model rounds to one step of 255.
+const ERROR_MAX: f64 = 1e-2;
 
 /// The CPU with one pool of threads for all models.
 pub(super) struct Cpu {
@@ -50,83 +58,161 @@ impl Backend for Cpu {
     }
 }
 
+/// What runs a model.
+enum Runner {
+    Rten(Rten),
+    Interpreter(Interpreter),
+}
+
+/// The two that can run a model, of which the first run chooses one.
+struct Candidates(Rten, Interpreter);
+
 struct CpuModel {
     name: String,
-    model: rten::Model,
     signature: Signature,
-    inputs: Vec<NodeId>,
-    outputs: Vec<NodeId>,
     rows_are_independent: bool,
+    /// Empty until the candidates have run once.
+    runner: OnceLock<Runner>,
+    candidates: Mutex<Option<Candidates>>,
     threads: Option<Arc<ThreadPool>>,
     thread_count: usize,
 }
 
 impl CpuModel {
     fn load(name: &str, path: &Path, cpu: &Cpu) -> Result<Self, InferenceError> {
-        // The importer alone, so that an operator that only the engine lacks is no obstacle here.
-        let graph =
-            gw_engine::onnx::open(path).map_err(|error| import_error(name, DEVICE, &error))?;
-        let signature = signature(&graph);
-        let ports = || signature.inputs.iter().chain(&signature.outputs);
-        if let Some(port) = ports().find(|port| !crosses(port.dtype)) {
-            let reason = format!("the cpu device cannot hold {} ({port})", port.dtype);
-            return Err(InferenceError::Load { model: name.to_owned(), reason });
-        }
-        let model = read(name, path)?;
-        let node = |port: &crate::TensorSpec| {
-            model.find_node(&port.name).ok_or_else(|| InferenceError::Load {
-                model: name.to_owned(),
-                reason: format!("its graph has no value for {port}"),
-            })
+        // The engine reads the file first, for the types and dimensions that rten does not keep
+        // and for errors that say what is wrong with a damaged file. An operator that only the
+        // engine lacks is no obstacle.
+        let engine = Model::open(path);
+        let imported;
+        let graph = match &engine {
+            Ok(model) => model.graph(),
+            Err(_) => {
+                imported = gw_engine::onnx::open(path)
+                    .map_err(|error| import_error(name, DEVICE, &error))?;
+                &imported
+            }
         };
-        Ok(Self {
+        let signature = signature(graph);
+        let rten = match reads_bits(graph) {
+            false => Rten::load(name, path, &signature, cpu.threads.clone()),
+            true => Err(InferenceError::Load {
+                model: name.to_owned(),
+                reason: "rten holds the bits of no type of eight bytes".to_owned(),
+            }),
+        };
+        let (rows_are_independent, draws) = (rows_are_independent(graph), draws_numbers(graph));
+        let interpreter = |model| Interpreter::new(Arc::new(model), PlanOptions::default());
+        let mut candidates = None;
+        let runner = match (rten, engine) {
+            // Two that draw random numbers never agree.
+            (Ok(rten), Ok(_)) if draws => Some(Runner::Rten(rten)),
+            (Ok(rten), Ok(model)) => {
+                candidates = Some(Candidates(rten, interpreter(model)));
+                None
+            }
+            (Ok(rten), Err(_)) => Some(Runner::Rten(rten)),
+            (Err(reason), Ok(model)) => {
+                tracing::info!(model = %name, %reason, "the engine runs it on the cpu");
+                Some(Runner::Interpreter(interpreter(model)))
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
+        let loaded = Self {
             name: name.to_owned(),
-            inputs: signature.inputs.iter().map(node).collect::<Result<_, _>>()?,
-            outputs: signature.outputs.iter().map(node).collect::<Result<_, _>>()?,
-            model,
             signature,
-            rows_are_independent: rows_are_independent(&graph),
+            rows_are_independent,
+            runner: runner.map_or_else(OnceLock::new, OnceLock::from),
+            candidates: Mutex::new(candidates),
             threads: cpu.threads.clone(),
             thread_count: cpu.count,
-        })
-    }
-
-    fn run_checked(&self, inputs: &[Tensor]) -> Result<Vec<(String, Tensor)>, InferenceError> {
-        let failed = |reason| InferenceError::Run {
-            model: self.name.clone(),
-            device: DEVICE.to_owned(),
-            reason,
         };
-        let elements: Vec<Elements<'_>> =
-            inputs.iter().map(Elements::of).collect::<Result<_, _>>().map_err(failed)?;
-        let mut values = Vec::with_capacity(inputs.len());
-        for ((node, tensor), elements) in self.inputs.iter().zip(inputs).zip(&elements) {
-            values.push((*node, elements.view(tensor.shape()).map_err(failed)?));
-        }
-        let options = RunOptions::default().with_thread_pool(self.threads.clone());
-        let results = (self.model.run(values, &self.outputs, Some(options)))
-            .map_err(|error| self.run_error(&error))?;
-        let named = self.signature.outputs.iter().zip(results);
-        named
-            .map(|(port, value)| {
-                let tensor = output(value, port.dtype)
-                    .map_err(|reason| failed(format!("output {:?}: {reason}", port.name)))?;
-                Ok((port.name.clone(), tensor))
-            })
-            .collect()
+        loaded.warm_up()?;
+        Ok(loaded)
     }
 
-    fn run_error(&self, error: &RunError) -> InferenceError {
-        let (model, device) = (self.name.clone(), DEVICE.to_owned());
-        let reason = error.to_string();
-        match error.kind() {
-            RunErrorKind::OperatorError | RunErrorKind::InvalidInput => {
-                InferenceError::Run { model, device, reason }
+    /// Runs once on nothing, which decides who runs the model and finds what it cannot run. What
+    /// else goes wrong at sizes that nobody asked for says nothing about other sizes.
+    fn warm_up(&self) -> Result<(), InferenceError> {
+        let Some(inputs) = nominal_inputs(&self.signature) else { return Ok(()) };
+        match self.run(&inputs) {
+            Err(error @ InferenceError::Unsupported { .. }) => Err(error),
+            Err(error) => {
+                tracing::debug!(model = %self.name, %error, "not warmed up");
+                Ok(())
             }
-            // The graph itself is at fault, whatever the inputs hold.
-            _ => InferenceError::Load { model, reason },
+            Ok(_) => Ok(()),
         }
     }
+
+    fn run_checked(&self, inputs: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        if let Some(runner) = self.runner.get() {
+            return self.run_on(runner, inputs);
+        }
+        // Who comes meanwhile waits for the choice.
+        let mut place = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Candidates(rten, interpreter)) = place.take() else {
+            drop(place);
+            let lost = "its choice of a runner failed before; load it again".to_owned();
+            let model = self.name.clone();
+            let runner = self.runner.get().ok_or(InferenceError::Load { model, reason: lost })?;
+            return self.run_on(runner, inputs);
+        };
+        let fast = guard(&self.name, DEVICE, || rten.run(&inputs));
+        let exact = guard(&self.name, DEVICE, || self.interpret(&interpreter, inputs));
+        let (result, runner) = match (fast, exact) {
+            (Ok(fast), Ok(exact)) => match compare::worst(&fast, &exact) {
+                error if error <= ERROR_MAX => (Ok(fast), Runner::Rten(rten)),
+                error => {
+                    tracing::warn!(model = %self.name, error, "rten is off; the engine runs it");
+                    (Ok(exact), Runner::Interpreter(interpreter))
+                }
+            },
+            (Ok(fast), Err(_)) => (Ok(fast), Runner::Rten(rten)),
+            (Err(reason), Ok(exact)) => {
+                tracing::info!(model = %self.name, %reason, "the engine runs it on the cpu");
+                (Ok(exact), Runner::Interpreter(interpreter))
+            }
+            // The inputs may be at fault: others decide.
+            (Err(_), Err(error)) => {
+                *place = Some(Candidates(rten, interpreter));
+                return Err(error);
+            }
+        };
+        let _ = self.runner.set(runner);
+        result
+    }
+
+    fn run_on(
+        &self,
+        runner: &Runner,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        match runner {
+            Runner::Rten(rten) => rten.run(&inputs),
+            Runner::Interpreter(interpreter) => self.interpret(interpreter, inputs),
+        }
+    }
+
+    fn interpret(
+        &self,
+        interpreter: &Interpreter,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
+        let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
+        let run = || interpreter.run(&inputs);
+        let result = match &self.threads {
+            Some(threads) => threads.run(run),
+            None => run(),
+        };
+        result.map_err(|error| run_error(&self.name, DEVICE, &error))
+    }
+}
+
+/// Whether a node looks at the bits of numbers: rten holds those of eight bytes as four.
+fn reads_bits(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| node.op == "BitCast")
 }
 
 impl LoadedModel for CpuModel {
@@ -141,7 +227,7 @@ impl LoadedModel for CpuModel {
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let inputs = (self.signature.check(inputs.to_vec()))
             .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
-        guard(&self.name, DEVICE, || self.run_checked(&inputs))
+        guard(&self.name, DEVICE, || self.run_checked(inputs))
     }
 
     fn rows_are_independent(&self) -> bool {
@@ -155,49 +241,18 @@ impl LoadedModel for CpuModel {
     }
 
     fn footprint(&self) -> Footprint {
-        // Four bytes per parameter, and once more for the packed copy.
-        let weight_bytes = 8 * self.model.total_params() as u64;
+        let weight_bytes = match self.runner.get() {
+            Some(Runner::Rten(rten)) => rten.weight_bytes(),
+            Some(Runner::Interpreter(interpreter)) => interpreter.weight_bytes(),
+            None => {
+                let candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+                candidates.as_ref().map_or(0, |Candidates(rten, _)| rten.weight_bytes())
+            }
+        };
         Footprint { weight_bytes, ..Footprint::default() }
     }
 
     fn dispatches(&self, _: &[(String, Shape)]) -> Result<Option<usize>, InferenceError> {
         Ok(None)
-    }
-}
-
-fn read(name: &str, path: &Path) -> Result<rten::Model, InferenceError> {
-    let mut options = ModelOptions::with_all_ops();
-    options.prepack_weights(true);
-    // By path, tensors in files beside the model are found; but rten goes by the file's suffix,
-    // which a content-addressed store does not keep.
-    let has_suffix = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx"));
-    let loaded = if has_suffix {
-        options.load_file(path)
-    } else {
-        let bytes = std::fs::read(path).map_err(|error| InferenceError::Load {
-            model: name.to_owned(),
-            reason: format!("{}: {error}", path.display()),
-        })?;
-        options.load(bytes)
-    };
-    loaded.map_err(|error| load_error(name, &error))
-}
-
-/// Tells an operator that rten lacks from a file that is wrong. rten has no type for the
-/// difference, only these words.
-fn load_error(model: &str, error: &LoadError) -> InferenceError {
-    let model = model.to_owned();
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    match cause.split_once(" operator ") {
-        Some((op, reason)) if error.kind() == LoadErrorKind::OperatorInvalid => {
-            InferenceError::Unsupported {
-                model,
-                device: DEVICE.to_owned(),
-                op: op.to_owned(),
-                node: error.node().unwrap_or_default().to_owned(),
-                reason: reason.to_owned(),
-            }
-        }
-        _ => InferenceError::Load { model, reason: chain(error) },
     }
 }

@@ -1,19 +1,18 @@
 //! The GPU: `gw-engine` on one adapter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use gw_engine::{
-    Device, OpError, PlanCache, PlanError, PlanOptions, RunError, Session, SessionOptions,
-    SessionStats, WeightMode,
+    Device, PlanCache, PlanOptions, RunError, Session, SessionOptions, SessionStats, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
-use super::import::{chain, import_error, rows_are_independent, signature};
+use super::import::{import_error, rows_are_independent, run_error, signature};
+use super::nominal::nominal_shapes;
 use super::{Backend, BackendKind, Footprint, LoadedModel};
-use crate::signature::Dim;
 use crate::{InferenceConfig, InferenceError, Signature};
 
 /// One adapter.
@@ -74,7 +73,11 @@ impl GpuModel {
     /// sizes that nobody asked for says nothing about other sizes.
     fn warm_up(&self) -> Result<(), InferenceError> {
         let Some(shapes) = nominal_shapes(&self.signature) else { return Ok(()) };
-        match self.session.warm_up(&shapes).map_err(|error| self.run_error(&error)) {
+        match self
+            .session
+            .warm_up(&shapes)
+            .map_err(|error| run_error(&self.name, &self.device, &error))
+        {
             Err(error @ InferenceError::Unsupported { .. }) => Err(error),
             Err(error) => {
                 tracing::debug!(model = %self.name, %error, "not warmed up");
@@ -87,44 +90,6 @@ impl GpuModel {
             }
         }
     }
-
-    fn run_error(&self, error: &RunError) -> InferenceError {
-        let (model, device) = (self.name.clone(), self.device.to_string());
-        match error {
-            RunError::Plan(PlanError::Node { node, op, reason, .. }) if lacks_kernel(reason) => {
-                let (op, node, reason) = (op.clone(), node.clone(), reason.to_string());
-                InferenceError::Unsupported { model, device, op, node, reason }
-            }
-            // A shape that the model cannot take, or that is too large for the adapter.
-            RunError::Plan(_) | RunError::Memory(_) => {
-                InferenceError::Run { model, device, reason: chain(error) }
-            }
-            _ if error.is_caller_fault() => {
-                InferenceError::Run { model, device, reason: chain(error) }
-            }
-            _ => InferenceError::Device { model, device, reason: chain(error) },
-        }
-    }
-}
-
-/// One row, and 32 in every other free dimension: enough for the strides of an image model and a
-/// common length of text. `None` where even a rank is open.
-fn nominal_shapes(signature: &Signature) -> Option<BTreeMap<String, Shape>> {
-    let mut sizes: HashMap<&str, usize> = HashMap::new();
-    let mut shapes = BTreeMap::new();
-    for spec in &signature.inputs {
-        let mut shape = Vec::new();
-        for (axis, dim) in spec.dims.as_ref()?.iter().enumerate() {
-            let free = if axis == 0 { 1 } else { 32 };
-            shape.push(match dim {
-                Dim::Fixed(size) => *size,
-                Dim::Symbol(symbol) => *sizes.entry(symbol).or_insert(free),
-                Dim::Unknown => free,
-            });
-        }
-        shapes.insert(spec.name.clone(), shape.into());
-    }
-    Some(shapes)
 }
 
 /// The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most a third of a run is wasted, and 64 rows need
@@ -133,14 +98,6 @@ fn padded(rows: usize) -> usize {
     let above = rows.next_power_of_two();
     let between = above / 4 * 3;
     if rows <= between { between } else { above }
-}
-
-/// Whether no shape would help.
-fn lacks_kernel(error: &OpError) -> bool {
-    matches!(
-        error,
-        OpError::Unsupported(_) | OpError::Kernel(_) | OpError::Type { .. } | OpError::Dynamic(_)
-    )
 }
 
 impl LoadedModel for GpuModel {
@@ -158,7 +115,7 @@ impl LoadedModel for GpuModel {
         let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
         let inputs: Vec<(String, Tensor)> = names.zip(checked).collect();
         guard(&self.name, &self.device, || {
-            self.session.run(&inputs).map_err(|error| self.run_error(&error))
+            self.session.run(&inputs).map_err(|error| run_error(&self.name, &self.device, &error))
         })
     }
 
@@ -185,7 +142,7 @@ impl LoadedModel for GpuModel {
             match self.session.plan_for(&shapes) {
                 Ok(plan) => Ok(Some(plan.dispatches)),
                 Err(RunError::ValueNeeded { .. }) => Ok(None),
-                Err(error) => Err(self.run_error(&error)),
+                Err(error) => Err(run_error(&self.name, &self.device, &error)),
             }
         })
     }
@@ -194,7 +151,6 @@ impl LoadedModel for GpuModel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TensorSpec;
 
     #[test]
     fn batches_are_padded_to_few_sizes() {
@@ -203,25 +159,5 @@ mod tests {
         few.dedup();
         assert_eq!(few, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]);
         assert!(sizes.iter().zip(1..).all(|(&size, rows)| size >= rows && size * 2 <= rows * 3));
-    }
-
-    #[test]
-    fn nominal_shapes_give_one_symbol_one_size() {
-        let symbol = |name: &str| Dim::Symbol(name.to_owned());
-        let spec = |name: &str, dims| TensorSpec {
-            name: name.to_owned(),
-            dtype: gw_tensor::DType::F32,
-            dims: Some(dims),
-        };
-        let inputs = vec![
-            spec("a", vec![symbol("batch"), symbol("length"), Dim::Fixed(3)]),
-            spec("b", vec![symbol("length"), symbol("batch"), Dim::Unknown]),
-        ];
-        let mut signature = Signature { inputs, outputs: Vec::new() };
-        let shapes = nominal_shapes(&signature).unwrap();
-        assert_eq!(shapes["a"].dims(), [1, 32, 3]);
-        assert_eq!(shapes["b"].dims(), [32, 1, 32]);
-        signature.inputs[0].dims = None;
-        assert_eq!(nominal_shapes(&signature), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What both backends learn from the model file before they load it.
 
-use gw_engine::ModelError;
 use gw_engine::graph::{Attr, Graph, ValueId};
+use gw_engine::{ModelError, OpError, PlanError, RunError};
 use gw_tensor::DType;
 
 use crate::{InferenceError, Signature, TensorSpec};
@@ -52,6 +52,52 @@ pub(super) fn rows_are_independent(graph: &Graph) -> bool {
         let across = node.op.starts_with("DynamicQuantize");
         inner_are && !across && !ACROSS_ROWS.contains(&node.op.as_str())
     })
+}
+
+/// Operators that draw random numbers.
+const RANDOM: [&str; 6] = [
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+];
+
+/// Whether a run may differ from the one before on the same inputs.
+pub(super) fn draws_numbers(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| {
+        let inner = node.attrs.values().any(|attr| match attr {
+            Attr::Graph(inner) => draws_numbers(inner),
+            _ => false,
+        });
+        inner || RANDOM.contains(&node.op.as_str())
+    })
+}
+
+/// A run's error in the words of this crate.
+pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> InferenceError {
+    let (model, device) = (model.to_owned(), device.to_owned());
+    match error {
+        RunError::Plan(PlanError::Node { node, op, reason, .. }) if lacks_kernel(reason) => {
+            let (op, node, reason) = (op.clone(), node.clone(), reason.to_string());
+            InferenceError::Unsupported { model, device, op, node, reason }
+        }
+        // A shape that the model cannot take, or that is too large for the adapter.
+        RunError::Plan(_) | RunError::Memory(_) => {
+            InferenceError::Run { model, device, reason: chain(error) }
+        }
+        _ if error.is_caller_fault() => InferenceError::Run { model, device, reason: chain(error) },
+        _ => InferenceError::Device { model, device, reason: chain(error) },
+    }
+}
+
+/// Whether no shape would help.
+fn lacks_kernel(error: &OpError) -> bool {
+    matches!(
+        error,
+        OpError::Unsupported(_) | OpError::Kernel(_) | OpError::Type { .. } | OpError::Dynamic(_)
+    )
 }
 
 /// An importer's error in the words of this crate.

@@ -1,0 +1,136 @@
+//! Models in rten, with their weights packed at load.
+//!
+//! rten reads the ONNX file itself.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use gw_tensor::Tensor;
+use rten::{
+    LoadError, LoadErrorKind, ModelOptions, NodeId, RunError, RunErrorKind, RunOptions, ThreadPool,
+};
+
+use super::super::convert::{Elements, crosses, output};
+use super::super::import::chain;
+use super::DEVICE;
+use crate::{InferenceError, Signature};
+
+pub(super) struct Rten {
+    name: String,
+    model: rten::Model,
+    signature: Signature,
+    inputs: Vec<NodeId>,
+    outputs: Vec<NodeId>,
+    threads: Option<Arc<ThreadPool>>,
+}
+
+impl Rten {
+    pub(super) fn load(
+        name: &str,
+        path: &Path,
+        signature: &Signature,
+        threads: Option<Arc<ThreadPool>>,
+    ) -> Result<Self, InferenceError> {
+        let ports = || signature.inputs.iter().chain(&signature.outputs);
+        if let Some(port) = ports().find(|port| !crosses(port.dtype)) {
+            let reason = format!("the cpu device cannot hold {} ({port})", port.dtype);
+            return Err(InferenceError::Load { model: name.to_owned(), reason });
+        }
+        let model = read(name, path)?;
+        let node = |port: &crate::TensorSpec| {
+            model.find_node(&port.name).ok_or_else(|| InferenceError::Load {
+                model: name.to_owned(),
+                reason: format!("its graph has no value for {port}"),
+            })
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            inputs: signature.inputs.iter().map(node).collect::<Result<_, _>>()?,
+            outputs: signature.outputs.iter().map(node).collect::<Result<_, _>>()?,
+            model,
+            signature: signature.clone(),
+            threads,
+        })
+    }
+
+    /// Four bytes per parameter, and once more for the packed copy: an upper bound.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        8 * self.model.total_params() as u64
+    }
+
+    /// The inputs are in the signature's order.
+    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let failed = |reason| InferenceError::Run {
+            model: self.name.clone(),
+            device: DEVICE.to_owned(),
+            reason,
+        };
+        let elements: Vec<Elements<'_>> =
+            inputs.iter().map(Elements::of).collect::<Result<_, _>>().map_err(failed)?;
+        let mut values = Vec::with_capacity(inputs.len());
+        for ((node, tensor), elements) in self.inputs.iter().zip(inputs).zip(&elements) {
+            values.push((*node, elements.view(tensor.shape()).map_err(failed)?));
+        }
+        let options = RunOptions::default().with_thread_pool(self.threads.clone());
+        let results = (self.model.run(values, &self.outputs, Some(options)))
+            .map_err(|error| self.run_error(&error))?;
+        let named = self.signature.outputs.iter().zip(results);
+        named
+            .map(|(port, value)| {
+                let tensor = output(value, port.dtype)
+                    .map_err(|reason| failed(format!("output {:?}: {reason}", port.name)))?;
+                Ok((port.name.clone(), tensor))
+            })
+            .collect()
+    }
+
+    fn run_error(&self, error: &RunError) -> InferenceError {
+        let (model, device) = (self.name.clone(), DEVICE.to_owned());
+        let reason = error.to_string();
+        match error.kind() {
+            RunErrorKind::OperatorError | RunErrorKind::InvalidInput => {
+                InferenceError::Run { model, device, reason }
+            }
+            // The graph itself is at fault, whatever the inputs hold.
+            _ => InferenceError::Load { model, reason },
+        }
+    }
+}
+
+fn read(name: &str, path: &Path) -> Result<rten::Model, InferenceError> {
+    let mut options = ModelOptions::with_all_ops();
+    options.prepack_weights(true);
+    // By path, tensors in files beside the model are found; but rten goes by the file's suffix,
+    // which a content-addressed store does not keep.
+    let has_suffix = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx"));
+    let loaded = if has_suffix {
+        options.load_file(path)
+    } else {
+        let bytes = std::fs::read(path).map_err(|error| InferenceError::Load {
+            model: name.to_owned(),
+            reason: format!("{}: {error}", path.display()),
+        })?;
+        options.load(bytes)
+    };
+    loaded.map_err(|error| load_error(name, &error))
+}
+
+/// Tells an operator that rten lacks from a file that is wrong. rten has no type for the
+/// difference, only these words.
+fn load_error(model: &str, error: &LoadError) -> InferenceError {
+    let model = model.to_owned();
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    match cause.split_once(" operator ") {
+        Some((op, reason)) if error.kind() == LoadErrorKind::OperatorInvalid => {
+            InferenceError::Unsupported {
+                model,
+                device: DEVICE.to_owned(),
+                op: op.to_owned(),
+                node: error.node().unwrap_or_default().to_owned(),
+                reason: reason.to_owned(),
+            }
+        }
+        _ => InferenceError::Load { model, reason: chain(error) },
+    }
+}
