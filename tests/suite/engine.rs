@@ -35,6 +35,16 @@ fn a_sample_of_the_node_tests_has_no_wrong_answer() {
     assert!(passed >= 93, "only {passed} % of {} pass", report.total);
 }
 
+/// All of them, without an adapter: the plans are the same, the kernels are not.
+#[test]
+fn the_interpreter_has_no_wrong_answer_in_the_node_tests() {
+    let options = Options { device: "interpreter".to_owned(), ..Options::default() };
+    let report = Report::of(&run(&options, &|_, _| {}).unwrap());
+    assert!(report.failures.is_empty(), "wrong: {:#?}", report.failures);
+    let passed = report.counts.passed * 100 / report.total;
+    assert!(passed >= 95, "only {passed} % of {} pass", report.total);
+}
+
 #[test]
 fn the_page_of_operators_is_that_of_the_registry() {
     let page = std::fs::read_to_string(repo().join("gateway/engine/OPS.md")).unwrap();
@@ -42,6 +52,25 @@ fn the_page_of_operators_is_that_of_the_registry() {
         page.contains(&page::operators()),
         "write it anew: cargo run --release -p gw-tests --bin conformance -- --write-ops"
     );
+}
+
+/// Every model on the CPU, by whoever runs it there: one set of inputs each.
+#[test]
+fn real_models_agree_with_onnx_runtime_on_the_cpu() {
+    let place = Place::open("cpu", true).unwrap();
+    let mut faults = Vec::new();
+    for case in models().unwrap() {
+        let row = measure(&case.first(), &place);
+        if row.worst > ERROR_MAX {
+            faults.push(format!(
+                "{}: {:.2e} {}",
+                row.model,
+                row.worst,
+                row.error.unwrap_or_default()
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 /// Every model, fused and plain, against ONNX Runtime: one set of inputs each.

@@ -29,7 +29,6 @@ pub mod device;
 pub mod error;
 mod fuse;
 pub mod graph;
-pub mod interpret;
 mod lower;
 pub mod model;
 mod net;
@@ -41,8 +40,8 @@ pub mod session;
 
 pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, adapters};
 pub use error::{ModelError, OpError, PlanError, UnsupportedOp};
-pub use interpret::Interpreter;
 pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
 pub use ops::operators;
 pub use plan::store::PlanCache;
+pub use session::interpret::Interpreter;
 pub use session::{RunError, Session, SessionOptions, SessionStats};

@@ -5,6 +5,7 @@
 //! the outputs back.
 //!
 //! - [`error`]: why a run failed, and whose fault it is.
+//! - [`interpret`]: the same without a device.
 //! - `planning`: where plans come from: the model, or the disk.
 //! - `parts`: what a run is asked with, checked and in order.
 //! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
@@ -14,12 +15,13 @@
 //! - `convert`: tensors to device form and back.
 //! - `ledger`: who holds how many bytes.
 
-pub(crate) mod convert;
+mod convert;
 pub mod error;
+pub mod interpret;
 mod ledger;
-pub(crate) mod parts;
+mod parts;
 mod planning;
-pub(crate) mod plans;
+mod plans;
 mod prepared;
 mod staging;
 mod weights;

@@ -128,7 +128,12 @@ impl Builder {
     }
 
     fn step(&mut self, label: &str, dispatch: Dispatch, bindings: &[BufferId]) {
-        self.0.steps.push(Step { label: label.to_owned(), dispatch, bindings: bindings.to_vec() });
+        self.0.steps.push(Step {
+            label: label.to_owned(),
+            work: None,
+            dispatch,
+            bindings: bindings.to_vec(),
+        });
     }
 }
 

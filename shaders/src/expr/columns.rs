@@ -45,7 +45,7 @@ fn unary_column(op: Unary, column: &Data) -> Data {
     let result = op.result(column.scalar()).expect("the expression is valid");
     let floats = |f: fn(f32) -> f32| Data::F32(column.f32().iter().map(|&x| f(x)).collect());
     match (op, column.scalar()) {
-        (Unary::Relu, Scalar::F32) => floats(|x| if x < 0.0 { 0.0 } else { x }),
+        (Unary::Relu, Scalar::F32) => floats(|x| if x > 0.0 || x.is_nan() { x } else { 0.0 }),
         (Unary::Neg, Scalar::F32) => floats(|x| -x),
         (Unary::Abs, Scalar::F32) => floats(f32::abs),
         (Unary::Sqrt, Scalar::F32) => floats(f32::sqrt),

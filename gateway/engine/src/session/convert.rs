@@ -12,12 +12,12 @@ use wgpu::WriteOnly;
 use super::error::RunError;
 
 /// Bytes of `elements` on a device.
-pub(crate) const fn device_bytes(elements: usize) -> u64 {
+pub(super) const fn device_bytes(elements: usize) -> u64 {
     elements as u64 * 4
 }
 
 /// Checks that every integer of `tensor` fits a device.
-pub(crate) fn check_range(input: &str, tensor: &Tensor) -> Result<(), RunError> {
+pub(super) fn check_range(input: &str, tensor: &Tensor) -> Result<(), RunError> {
     let outside = match tensor.dtype() {
         DType::I64 => first(tensor, |b| i64::from_le_bytes(b).into()),
         DType::U64 => first(tensor, |b| u64::from_le_bytes(b).into()),
@@ -36,7 +36,7 @@ fn first<const N: usize>(tensor: &Tensor, value: fn([u8; N]) -> i128) -> Option<
 
 /// Writes `tensor` to mapped memory of exactly its size on the device. Integers have passed
 /// [`check_range`].
-pub(crate) fn encode(tensor: &Tensor, mut out: WriteOnly<'_, [u8]>) {
+pub(super) fn encode(tensor: &Tensor, mut out: WriteOnly<'_, [u8]>) {
     let data = tensor.bytes();
     match tensor.dtype() {
         DType::F32 | DType::I32 | DType::U32 => out.copy_from_slice(data),
@@ -74,7 +74,7 @@ fn widen<const N: usize>(data: &[u8], out: WriteOnly<'_, [u8]>, f: impl Fn([u8; 
 }
 
 /// The tensor of type `dtype` and shape `shape` whose elements lie in `data` as `scalar`.
-pub(crate) fn decode(
+pub(super) fn decode(
     dtype: DType,
     scalar: Scalar,
     shape: &gw_tensor::Shape,

@@ -10,19 +10,19 @@ use crate::net::oracle::Answer;
 
 /// What decides a plan: the shape of every input, then what is known of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
+pub(super) enum Part {
     Shape(Shape),
     Known(Answer),
 }
 
 impl Part {
     /// The shapes of a run's inputs, which are in order.
-    pub(crate) fn shapes(inputs: &[&Tensor]) -> Vec<Self> {
+    pub(super) fn shapes(inputs: &[&Tensor]) -> Vec<Self> {
         inputs.iter().map(|tensor| Self::Shape(tensor.shape().clone())).collect()
     }
 
     /// The shapes by the names of the inputs, and the answers in order.
-    pub(crate) fn apart(
+    pub(super) fn apart(
         key: &[Self],
         signature: &Signature,
     ) -> (BTreeMap<String, Shape>, Vec<Answer>) {
@@ -40,7 +40,7 @@ impl Part {
 
 impl Signature {
     /// The inputs in the model's order, each with the type that the model declares.
-    pub(crate) fn ordered<'a>(
+    pub(super) fn ordered<'a>(
         &self,
         inputs: &'a [(String, Tensor)],
     ) -> Result<Vec<&'a Tensor>, RunError> {
@@ -63,11 +63,11 @@ impl Signature {
             .collect()
     }
 
-    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
         self.inputs.iter().position(|port| port.name == name)
     }
 
-    pub(crate) fn unknown(&self, input: &str) -> RunError {
+    pub(super) fn unknown(&self, input: &str) -> RunError {
         RunError::UnknownInput {
             input: input.to_owned(),
             known: self.inputs.iter().map(|port| port.name.clone()).collect(),

@@ -23,23 +23,23 @@ struct Table<K, T> {
 
 /// At most `max` values; the one that was used longest ago goes first.
 #[derive(Debug)]
-pub(crate) struct Plans<K, T> {
+pub(super) struct Plans<K, T> {
     table: Mutex<Table<K, T>>,
     max: usize,
 }
 
 impl<K: Clone + Eq + Hash, T> Plans<K, T> {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         let table = Table { entries: HashMap::new(), clock: 0 };
         Self { table: Mutex::new(table), max: max.max(1) }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.table().entries.len()
     }
 
     /// The value for `key`; `make` makes it if it is not there. A failure is not kept.
-    pub(crate) fn get<E>(
+    pub(super) fn get<E>(
         &self,
         key: &[K],
         make: impl FnOnce(&[K]) -> Result<T, E>,
@@ -67,7 +67,7 @@ impl<K: Clone + Eq + Hash, T> Plans<K, T> {
 
     /// Drops values, the one that was used longest ago first, for as long as `over` says so; never
     /// the one for `keep`.
-    pub(crate) fn shed(&self, keep: &[K], over: impl Fn() -> bool) {
+    pub(super) fn shed(&self, keep: &[K], over: impl Fn() -> bool) {
         // The table's lock is not held while a value is dropped: that may take a while.
         while over() {
             let Some(entry) = self.table().oldest(keep) else { return };

@@ -60,12 +60,12 @@ impl Backend for Cpu {
 
 /// What runs a model.
 enum Runner {
-    Rten(Rten),
+    Rten(Box<Rten>),
     Interpreter(Interpreter),
 }
 
 /// The two that can run a model, of which the first run chooses one.
-struct Candidates(Rten, Interpreter);
+struct Candidates(Box<Rten>, Interpreter);
 
 struct CpuModel {
     name: String,
@@ -95,7 +95,7 @@ impl CpuModel {
         };
         let signature = signature(graph);
         let rten = match reads_bits(graph) {
-            false => Rten::load(name, path, &signature, cpu.threads.clone()),
+            false => Rten::load(name, path, &signature, cpu.threads.clone()).map(Box::new),
             true => Err(InferenceError::Load {
                 model: name.to_owned(),
                 reason: "rten holds the bits of no type of eight bytes".to_owned(),

@@ -127,17 +127,6 @@ fn small_integers_pass_through_the_cpu_unchanged() {
 }
 
 #[test]
-fn a_type_that_the_cpu_cannot_hold_is_refused_at_load() {
-    let model = Onnx::new().input("x", Type::U16, "n").output("y", Type::U16, "n");
-    let file = ModelFile::new(model.node("y = Identity(x)").bytes());
-    let error = file.open_on(&DeviceChoice::Cpu).err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "model model cannot be loaded: the cpu device cannot hold u16 (x: u16 [n])"
-    );
-}
-
-#[test]
 fn an_operator_that_a_device_lacks_is_named_at_load() {
     let model = Onnx::new()
         .input("x", Type::F32, "n")

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod batching;
+mod cpu;
 mod devices;
 mod minilm;
 mod onnx;

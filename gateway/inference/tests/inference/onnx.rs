@@ -53,24 +53,34 @@ impl Message {
 #[derive(Clone, Default)]
 pub(crate) struct Onnx {
     graph: Message,
+    opset: u64,
 }
 
 impl Onnx {
     pub(crate) fn new() -> Self {
-        Self { graph: Message::default().text(2, "test") }
+        Self { graph: Message::default().text(2, "test"), opset: 17 }
+    }
+
+    /// The version of the operators; 17 where nothing is said.
+    pub(crate) fn opset(self, opset: u64) -> Self {
+        Self { opset, ..self }
     }
 
     /// `dims` as text: `batch 3` has one symbol and one fixed dimension.
     pub(crate) fn input(self, name: &str, kind: Type, dims: &str) -> Self {
-        Self { graph: self.graph.message(11, &value_info(name, kind, dims)) }
+        Self { graph: self.graph.message(11, &value_info(name, kind, dims)), ..self }
     }
 
     pub(crate) fn output(self, name: &str, kind: Type, dims: &str) -> Self {
-        Self { graph: self.graph.message(12, &value_info(name, kind, dims)) }
+        Self { graph: self.graph.message(12, &value_info(name, kind, dims)), ..self }
     }
 
     /// A node from text: `y = Add(x, one)`; its name is `node_y`.
     pub(crate) fn node(self, text: &str) -> Self {
+        self.add_node(text, &[])
+    }
+
+    fn add_node(self, text: &str, attributes: &[Message]) -> Self {
         let (output, call) = text.split_once(" = ").unwrap();
         let (op, inputs) = call.trim_end_matches(')').split_once('(').unwrap();
         let mut node = Message::default();
@@ -80,14 +90,25 @@ impl Onnx {
         for output in output.split(", ") {
             node = node.text(2, output);
         }
+        for attribute in attributes {
+            node = node.message(5, attribute);
+        }
         let name = format!("node_{}", output.split(", ").next().unwrap());
-        Self { graph: self.graph.message(1, &node.text(3, &name).text(4, op)) }
+        Self { graph: self.graph.message(1, &node.text(3, &name).text(4, op)), ..self }
+    }
+
+    /// As [`Onnx::node`], with attributes that are whole numbers.
+    pub(crate) fn node_with(self, text: &str, attributes: &[(&str, u64)]) -> Self {
+        let attributes = attributes
+            .iter()
+            .map(|(name, value)| Message::default().text(1, name).int(3, *value).int(20, 2));
+        self.add_node(text, &attributes.collect::<Vec<_>>())
     }
 
     pub(crate) fn constant(self, name: &str, kind: Type, dims: &[usize], raw: &[u8]) -> Self {
         let dims = dims.iter().fold(Message::default(), |m, &dim| m.int(1, dim as u64));
         let tensor = dims.int(2, kind as u64).text(8, name).bytes(9, raw);
-        Self { graph: self.graph.message(5, &tensor) }
+        Self { graph: self.graph.message(5, &tensor), ..self }
     }
 
     pub(crate) fn floats(self, name: &str, dims: &[usize], values: &[f32]) -> Self {
@@ -96,7 +117,7 @@ impl Onnx {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let opset = Message::default().text(1, "").int(2, 17);
+        let opset = Message::default().text(1, "").int(2, self.opset);
         Message::default().int(1, 8).message(8, &opset).message(7, &self.graph).0
     }
 }

@@ -102,7 +102,13 @@ fn shapes(rows: usize) -> BTreeMap<String, Shape> {
 }
 
 fn stage(model: &Model, shapes: &BTreeMap<String, Shape>) -> Stored {
-    model.stage(shapes, &[], &Caps::minimal(), PlanOptions::default()).unwrap().into()
+    let stage = model.stage(shapes, &[], &Caps::minimal(), PlanOptions::default());
+    let mut stored: Stored = stage.unwrap().into();
+    if let Stored::Whole(plan) | Stored::Value(plan) = &mut stored {
+        // What steps do is not kept.
+        plan.steps.iter_mut().for_each(|step| step.work = None);
+    }
+    stored
 }
 
 /// The key without answers.

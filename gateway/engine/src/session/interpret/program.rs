@@ -10,12 +10,13 @@ use gw_shaders::work::Work;
 use gw_tensor::Tensor;
 use wgpu::WriteOnly;
 
+use super::super::convert;
+use super::super::error::RunError;
 use super::attention;
 use super::convolution;
 use super::pointwise;
 use super::product::Product;
 use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource};
-use crate::session::{RunError, convert};
 
 /// A weight as one step reads it.
 #[derive(Clone)]

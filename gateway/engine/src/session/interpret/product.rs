@@ -120,6 +120,10 @@ fn entries(batch: [u32; 2], strides: [i32; 2]) -> impl Iterator<Item = [u32; 2]>
 
 fn packed(matrix: &Matrix, data: &[f32], z: [u32; 2], k: u32, n: u32) -> PackedBMatrix<f32> {
     let gemm = GemmExecutor::<f32>::default();
+    if k == 0 || n == 0 {
+        // Nothing is read of it.
+        return gemm.prepack_b(view(&[0.0], [1, 1]));
+    }
     let is_transposed = matrix.row == 1 && matrix.col != 1;
     if is_transposed {
         let columns = dense(&matrix.transposed(), data, z, n, k);
@@ -130,6 +134,10 @@ fn packed(matrix: &Matrix, data: &[f32], z: [u32; 2], k: u32, n: u32) -> PackedB
 
 /// `sums = a * b`, with `a [m, k]` dense. The packed form adds up every column in one order.
 pub(super) fn multiply(a: &[f32], [m, k]: [usize; 2], b: &PackedBMatrix<f32>, sums: &mut [f32]) {
+    if k == 0 || sums.is_empty() {
+        sums.fill(0.0);
+        return;
+    }
     let gemm = GemmExecutor::<f32>::default();
     let a = GemmInputA::Unpacked(view(a, [m, k]));
     let done = gemm.gemm(sums, a, GemmInputB::Packed(b), GemmOptions::default());

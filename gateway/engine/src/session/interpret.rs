@@ -29,11 +29,11 @@ use std::sync::Arc;
 use gw_shaders::kernel::Caps;
 use gw_tensor::Tensor;
 
+use super::error::RunError;
+use super::parts::Part;
+use super::plans::Plans;
 use crate::model::{Model, PlanOptions, Signature, Stage};
 use crate::net::oracle::Answer;
-use crate::session::RunError;
-use crate::session::parts::Part;
-use crate::session::plans::Plans;
 use program::{Program, Weights};
 
 /// Sets of input shapes that stay ready, as many as those of a [`crate::Session`].
@@ -103,6 +103,9 @@ impl Interpreter {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 impl fmt::Debug for Interpreter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
