@@ -89,7 +89,12 @@ impl Nn {
 
     /// Adds what the inferences of this instance took, one under way included.
     pub(crate) fn report(mut self, timings: &mut Timings) {
-        timings.awaited = self.asked.as_ref().map(|(model, _)| model.name().into());
+        let asked = self.asked.as_ref().map(|(model, _)| model.name().into());
+        timings.awaited = asked.or_else(|| match &self.error {
+            // The model's timer and the guest's fire together; the model's came first.
+            Some(InferenceError::DeadlinePassed { model, .. }) => Some(model.as_str().into()),
+            _ => None,
+        });
         self.settle();
         timings.queue = self.queue;
         timings.infer = self.infer;
