@@ -48,7 +48,7 @@ impl App {
     /// # Errors
     /// Where a source cannot be had or a plugin does not build.
     pub(crate) fn build(&self) -> anyhow::Result<BundleContent> {
-        let config = FetchConfig::from_env();
+        let config = FetchConfig::from_env()?;
         let prepared = config.cache_dir.join("plugins");
         let fetcher = Fetcher::new(config);
         let assets = self.fetch_assets(&fetcher)?;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use gw_artifact::source::ShownUrl;
 use gw_artifact::{FetchConfig, Fetcher, Source};
 use gw_engine::graph::Dim;
-use gw_inference::{Signature, TensorSpec};
+use gw_inference::{DeviceChoice, InferenceConfig, LoadedModel, Signature, TensorSpec};
 use gw_tensor::Shape;
 
 use crate::progress::Shown;
@@ -36,11 +36,29 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<PathBuf> {
         Ok(source) => source,
         Err(error) => return Err(error).context(advice(format!("{shown} is no model")).usage()),
     };
-    let fetcher = Fetcher::new(FetchConfig::from_env());
+    let fetcher = Fetcher::new(FetchConfig::from_env()?);
     let fetched = fetcher
         .fetch(name_of(&shown), &source, None, Path::new("."), &Shown::fetching())
         .with_context(|| format!("fetching {shown}"))?;
     Ok(fetched.path)
+}
+
+/// Opens the model that `MODEL` named, which lies at `path`. Errors call it as the user did: the
+/// cache calls it by its digest.
+///
+/// # Errors
+/// Where the file is no model, or the device cannot have it.
+pub(crate) fn open(
+    model: &str,
+    path: &Path,
+    device: &DeviceChoice,
+    config: &InferenceConfig,
+) -> anyhow::Result<Box<dyn LoadedModel>> {
+    if Path::new(model).is_file() {
+        return Ok(gw_inference::open_model(path, device, config)?);
+    }
+    let name = ShownUrl::from(model).to_string();
+    Ok(gw_inference::open_backend(device, config)?.load(&name, path)?)
 }
 
 /// What the ONNX file at `path` takes and gives; its operators need not be known.
@@ -54,6 +72,7 @@ pub(crate) fn signature(path: &Path) -> anyhow::Result<Signature> {
             name: port.name,
             dtype: port.dtype,
             dims: port.dims,
+            entries: None,
         };
         ports.into_iter().map(spec).collect()
     };
@@ -193,6 +212,7 @@ mod tests {
             name: name.to_owned(),
             dtype: DType::I64,
             dims: Some(dims),
+            entries: None,
         };
         Signature {
             inputs: vec![

@@ -31,7 +31,7 @@ pub(crate) fn loader(
     let mut plugins = config.plugins.clone();
     plugins.compiled_dir.get_or_insert_with(|| folder.join("compiled"));
     plugins.seal_key.get_or_insert_with(|| folder.join("seal.key"));
-    let fetch = FetchConfig::from_env();
+    let fetch = FetchConfig::from_env()?;
     let mut inference = config.inference.clone();
     inference.plan_cache_dir.get_or_insert_with(|| fetch.cache_dir.join("plans"));
     Ok(Loader {

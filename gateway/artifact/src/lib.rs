@@ -31,7 +31,8 @@ pub mod store;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use manifest::{Manifest, ManifestError};
-pub use size::ByteSize;
+pub use size::{ByteSize, ByteSizeError};
 pub use source::{
-    FetchConfig, FetchError, Fetched, Fetcher, NoProgress, Progress, Source, SourceError,
+    FetchConfig, FetchConfigError, FetchError, Fetched, Fetcher, NoProgress, Progress, Source,
+    SourceError,
 };

@@ -96,7 +96,7 @@ pub struct PluginEntry {
 pub struct Limits {
     /// Linear memory. Default: 128MiB.
     pub memory: ByteSize,
-    /// Wall time, inference included. Default: 10s.
+    /// How long the plugin's own code may run. Waiting for a model is not in it. Default: 10s.
     pub time: Duration,
 }
 
@@ -115,6 +115,8 @@ pub struct RouteEntry {
     pub methods: Vec<String>,
     /// The plugins, in order.
     pub plugins: Vec<String>,
+    /// How long a whole answer may take, whatever it waits for. Default: 30s.
+    pub timeout: Duration,
     /// Whether and how long answers are kept. Default: they are not.
     pub cache: Option<CachePolicy>,
 }

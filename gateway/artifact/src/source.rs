@@ -14,7 +14,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use error::FetchError;
-pub use fetch::{FETCH_BYTES_MAX, FetchConfig, Fetched, Fetcher, NoProgress, Progress};
+pub use fetch::{
+    FETCH_BYTES_MAX, FetchConfig, FetchConfigError, Fetched, Fetcher, NoProgress, Progress,
+};
 pub use url::ShownUrl;
 
 /// The public hub that `hf:` means unless `HF_ENDPOINT` names another.

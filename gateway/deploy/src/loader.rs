@@ -231,7 +231,7 @@ fn route(
         pattern: entry.path.clone(),
         methods: entry.methods.iter().map(method).collect::<Result<_, _>>()?,
         plugin: Arc::clone(plugin),
-        time: settings.limits.time,
+        timeout: entry.timeout,
         cache_ttl: entry.cache.as_ref().map(|cache| cache.ttl),
         identity: identity(manifest, settings, plugin, models, assets),
     })

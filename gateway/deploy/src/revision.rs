@@ -44,8 +44,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// The plugin that answers.
     pub plugin: Arc<Plugin>,
-    /// The plugin's time limit.
-    pub time: Duration,
+    /// How long a whole answer may take.
+    pub timeout: Duration,
     /// How long answers may be kept; none where each request must reach the plugin.
     pub cache_ttl: Option<Duration>,
     /// What decides its answers besides the request.

@@ -67,7 +67,7 @@ fn loader(dir: &Path) -> Loader {
         seal_key: Some(dir.join("seal.key")),
         ..HostConfig::default()
     };
-    let mut fetch = FetchConfig::from_env();
+    let mut fetch = FetchConfig::from_env().unwrap();
     fetch.cache_dir = dir.join("cache");
     Loader {
         host: Host::new(host, &mut registry).unwrap(),

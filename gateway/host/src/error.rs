@@ -1,5 +1,6 @@
 //! What can go wrong with a plugin, and whose fault it is.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,13 +98,23 @@ pub enum GuestError {
         /// What the request took until then.
         timings: Timings,
     },
-    /// The guest was still busy at its deadline.
-    #[error("plugin {plugin} did not answer within {limit:?}")]
+    /// The guest ran for longer than it may; what it waited for is not counted.
+    #[error("plugin {plugin} ran for more than its {limit:?}")]
     Timeout {
         /// The plugin.
         plugin: Arc<str>,
         /// The time that it had.
         limit: Duration,
+        /// What the request took until then.
+        timings: Timings,
+    },
+    /// The request's time was over before the guest had answered.
+    #[error("plugin {plugin} had not answered at the deadline, after {after:.1?}: {timings}")]
+    DeadlinePassed {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// How long the request was with the guest.
+        after: Duration,
         /// What the request took until then.
         timings: Timings,
     },
@@ -162,6 +173,7 @@ impl GuestError {
         match self {
             Self::Trap { plugin, .. }
             | Self::Timeout { plugin, .. }
+            | Self::DeadlinePassed { plugin, .. }
             | Self::OutOfMemory { plugin, .. }
             | Self::NoResponse { plugin, .. }
             | Self::BadResponse { plugin, .. }
@@ -175,6 +187,7 @@ impl GuestError {
         match self {
             Self::Trap { timings, .. }
             | Self::Timeout { timings, .. }
+            | Self::DeadlinePassed { timings, .. }
             | Self::OutOfMemory { timings, .. }
             | Self::NoResponse { timings, .. }
             | Self::BadResponse { timings, .. } => timings.clone(),
@@ -193,10 +206,25 @@ pub struct Timings {
     pub plugin: Duration,
     /// Waiting for the device, summed over all `compute` calls.
     pub queue: Duration,
-    /// The runs that answered, summed over all `compute` calls.
+    /// The runs of this request, summed over all `compute` calls.
     pub infer: Duration,
     /// The device of the last run.
     pub device: Option<Arc<str>>,
+    /// The model whose answer the guest still waited for when its time was over.
+    pub awaited: Option<Arc<str>>,
+}
+
+/// Where the time went, for people.
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1?} in the plugin", self.plugin)?;
+        let model = match &self.awaited {
+            Some(model) => format!("the model {model}"),
+            None if self.queue + self.infer > Duration::ZERO => "its models".to_owned(),
+            None => return Ok(()),
+        };
+        write!(f, ", {:.1?} in the queue of {model}, {:.1?} in runs", self.queue, self.infer)
+    }
 }
 
 /// An answer of a plugin.

@@ -1,6 +1,7 @@
 //! One request through one instance, until its response is whole.
 
-use std::future::poll_fn;
+mod meter;
+
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
+pub(crate) use self::meter::Meter;
 use crate::instance::{self, State};
 use crate::{GuestError, Handled, Plugin, Timings};
 
@@ -30,31 +32,34 @@ pub(crate) async fn run(
 ) -> Result<Handled, GuestError> {
     let started = Instant::now();
     let mut timings = Timings::default();
-    let mut store = instance::store(plugin, deadline, request_id)
+    let meter = Meter::default();
+    let mut store = instance::store(plugin, deadline, meter.clone(), request_id)
         .map_err(|error| trapped(plugin, &error, Timings::default()))?;
     let call = Incoming::new(&mut store, request)
         .map_err(|error| trapped(plugin, &error, Timings::default()))?;
     let prepared = started.elapsed();
 
-    let mut on_thread = Duration::ZERO;
     let mut collecting = Box::pin(collect(call.answer, plugin.config.response_bytes_max));
     let ended = {
         let guest = guest(plugin, &mut store, call.request, call.out, &mut timings.instantiate);
-        let guest = pin!(metered(Box::pin(guest), &mut on_thread));
+        let guest = pin!(meter.measure(Box::pin(guest)));
         tokio::time::timeout_at(deadline.into(), both(guest, collecting.as_mut())).await
     };
     timings.instantiate += prepared;
-    timings.plugin = prepared + on_thread;
-    let state = store.into_data();
-    state.nn.report(&mut timings);
-    let (memory_refused, inference_error) = (state.growth.memory_refused(), state.nn.error());
+    timings.plugin = prepared + meter.time();
     // A body that the guest left open ends with the instance.
-    drop(state);
+    let State { growth, nn, .. } = store.into_data();
+    let (memory_refused, inference_error) = (growth.memory_refused(), nn.error());
+    nn.report(&mut timings);
 
     let collected = match ended {
-        Err(_) => return Err(late(plugin, started, deadline, timings)),
+        Err(_) => return Err(late(plugin, started, timings)),
         Ok((Err(error), _)) if error.downcast_ref() == Some(&Trap::Interrupt) => {
-            return Err(late(plugin, started, deadline, timings));
+            if meter.time() < plugin.time {
+                return Err(late(plugin, started, timings));
+            }
+            let (plugin, limit) = (plugin.name.clone(), plugin.time);
+            return Err(GuestError::Timeout { plugin, limit, timings });
         }
         Ok((Err(_), _)) if memory_refused => {
             let (plugin, limit) = (plugin.name.clone(), plugin.memory_bytes);
@@ -110,17 +115,6 @@ async fn guest(
     instance.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
 
-/// Adds up how long a future holds a thread.
-async fn metered<F: Future + Unpin>(mut future: F, on_thread: &mut Duration) -> F::Output {
-    poll_fn(|ctx| {
-        let started = Instant::now();
-        let polled = Pin::new(&mut future).poll(ctx);
-        *on_thread += started.elapsed();
-        polled
-    })
-    .await
-}
-
 /// Why there is no response to pass on.
 enum Flaw {
     /// The guest gave none.
@@ -169,10 +163,9 @@ async fn collect(answer: oneshot::Receiver<Answer>, bytes_max: usize) -> Collect
     Ok(http::Response::from_parts(parts, whole.freeze()))
 }
 
-fn late(plugin: &Plugin, started: Instant, deadline: Instant, timings: Timings) -> GuestError {
-    // The request may have waited for an instance, or the client gave it less than the plugin.
-    let limit = plugin.time.min(deadline.saturating_duration_since(started));
-    GuestError::Timeout { plugin: plugin.name.clone(), limit, timings }
+fn late(plugin: &Plugin, started: Instant, timings: Timings) -> GuestError {
+    let (plugin, after) = (plugin.name.clone(), started.elapsed());
+    GuestError::DeadlinePassed { plugin, after, timings }
 }
 
 fn trapped(plugin: &Plugin, error: &wasmtime::Error, timings: Timings) -> GuestError {

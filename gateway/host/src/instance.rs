@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{
 
 use crate::Plugin;
 use crate::config::{CORE_INSTANCES, HEADER_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::exchange::Meter;
 use crate::imports::log::Output;
 use crate::imports::nn::{Nn, NnView};
 
@@ -68,10 +69,11 @@ impl State {
     }
 }
 
-/// A store for one request, with every limit in place.
+/// A store for one request, with every limit in place. `meter` tells how long its guest ran.
 pub(crate) fn store(
     plugin: &Plugin,
     deadline: Instant,
+    meter: Meter,
     request_id: &str,
 ) -> wasmtime::Result<Store<State>> {
     let state = State::new(plugin, deadline, request_id)?;
@@ -80,8 +82,9 @@ pub(crate) fn store(
     store.set_hostcall_fuel(plugin.config.hostcall_bytes_max);
     store.set_max_component_handles(plugin.config.resources_max);
     store.set_epoch_deadline(1);
+    let time = plugin.time;
     store.epoch_deadline_callback(move |_| {
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline || meter.time() >= time {
             return Ok(UpdateDeadline::Interrupt);
         }
         // tokio's own yield lets its timers and sockets be served before this guest goes on.

@@ -92,7 +92,7 @@ impl Outcome {
         match result {
             Ok(_) => Self::ok,
             Err(GuestError::Trap { .. }) => Self::trap,
-            Err(GuestError::Timeout { .. }) => Self::timeout,
+            Err(GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. }) => Self::timeout,
             Err(GuestError::OutOfMemory { .. }) => Self::out_of_memory,
             Err(GuestError::NoResponse { .. }) => Self::no_response,
             Err(GuestError::BadResponse { .. }) => Self::bad_response,

@@ -25,7 +25,8 @@ pub struct PluginSpec {
     pub wasm: Bytes,
     /// Its memory limit, in bytes, over all its memories.
     pub memory_bytes: u64,
-    /// How long one request may take, its inference included.
+    /// How long a guest may run for one request. Waiting, for a model above all, is not in it: the
+    /// deadline of a [`Call`] bounds that.
     pub time: Duration,
     /// The models that it may load by name. There are no others for it.
     pub models: HashMap<String, Arc<gw_inference::Model>>,
@@ -36,7 +37,8 @@ pub struct PluginSpec {
 /// What a call brings beside the request itself.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// When the client's patience ends; the plugin's own time limit may end earlier.
+    /// When the whole answer must be there, whatever it waits for; the plugin's own time limit may
+    /// end earlier.
     pub deadline: Instant,
     /// Names the request in the guest's log lines.
     pub request_id: String,
@@ -109,12 +111,11 @@ impl Plugin {
         if given > limit {
             return Err(GuestError::RequestTooLarge { plugin: self.name.clone(), given, limit });
         }
-        let deadline = call.deadline.min(Instant::now() + self.time);
-        let Some(_permit) = self.gate.enter(deadline).await else {
+        let Some(_permit) = self.gate.enter(call.deadline).await else {
             let (plugin, instances) = (self.name.clone(), self.gate.instances);
             return Err(GuestError::Saturated { plugin, instances });
         };
-        exchange::run(self, request, deadline, &call.request_id).await
+        exchange::run(self, request, call.deadline, &call.request_id).await
     }
 }
 

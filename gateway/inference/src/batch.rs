@@ -91,10 +91,31 @@ pub(crate) fn split(tensors: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor
     let mut first = 0;
     let mut parts = Vec::with_capacity(rows.len());
     for &count in rows {
-        parts.push(tensors.iter().map(|tensor| slice_rows(tensor, first, count)).collect());
+        parts.push(rows_of(tensors, first, count));
         first += count;
     }
     Ok(parts)
+}
+
+/// The rows `first..first + count` of every tensor, sharing its bytes.
+pub(crate) fn rows_of(tensors: &[Tensor], first: usize, count: usize) -> Vec<Tensor> {
+    tensors.iter().map(|tensor| slice_rows(tensor, first, count)).collect()
+}
+
+/// Puts the parts of one answer together again, each a list with every output. Outputs whose rows
+/// differ in size from part to part do not follow the rows of the inputs.
+pub(crate) fn concat(parts: &[Vec<Tensor>]) -> Result<Vec<Tensor>, NotSplittable> {
+    if let [whole] = parts {
+        return Ok(whole.clone());
+    }
+    let row = |part: &[Tensor]| -> Vec<Vec<usize>> {
+        part.iter().map(|tensor| tensor.shape()[1..].to_vec()).collect()
+    };
+    if parts.iter().any(|part| row(part) != row(&parts[0])) {
+        return Err(NotSplittable);
+    }
+    let parts: Vec<&[Tensor]> = parts.iter().map(Vec::as_slice).collect();
+    Ok(join(&parts, 0))
 }
 
 fn slice_rows(tensor: &Tensor, first: usize, count: usize) -> Tensor {
@@ -121,7 +142,7 @@ mod tests {
         };
         let name = dims.to_owned();
         let dims = Some(dims.split_whitespace().map(dim).collect());
-        TensorSpec { name, dtype: DType::F32, dims }
+        TensorSpec { name, dtype: DType::F32, dims, entries: None }
     }
 
     fn joining(inputs: &[&str], outputs: &[&str]) -> Joining {
@@ -169,6 +190,15 @@ mod tests {
         assert_eq!(split(std::slice::from_ref(&tensor), &[1, 1]), Err(NotSplittable));
         let scalar = Tensor::from_slice([], &[1f32]).unwrap();
         assert_eq!(split(&[tensor, scalar], &[1, 2]), Err(NotSplittable));
+    }
+
+    #[test]
+    fn parts_whose_rows_differ_are_not_put_together() {
+        let tensor = |dims: [usize; 2]| {
+            vec![Tensor::from_slice(dims, &vec![1f32; dims[0] * dims[1]]).unwrap()]
+        };
+        assert_eq!(concat(&[tensor([1, 2]), tensor([1, 3])]), Err(NotSplittable));
+        assert_eq!(concat(&[tensor([1, 2]), tensor([2, 2])]), Ok(tensor([3, 2])));
     }
 
     /// Requests with the same inputs but rows of their own, zero rows included.

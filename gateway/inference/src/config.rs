@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +13,14 @@ pub struct InferenceConfig {
     /// How many requests may wait for one model; one more is refused as overload. Default 512:
     /// at 5 ms each that is 2.5 s of work, longer than most callers wait.
     pub queue_max: usize,
-    /// How many rows one run may join from several requests. A single request with more rows runs
-    /// alone, and the CPU joins at most one row per thread. Default 32, which bounds the memory of
-    /// a run and how long those who joined it wait.
+    /// How many rows one run may join from several requests; the CPU joins at most one row per
+    /// thread. Default 32, which bounds the memory of a run and how long those who joined it wait.
     pub batch_max: usize,
+    /// How long a run should take. A request with more rows than are done in this time, as
+    /// measured, is computed in parts of one row or more, and whoever waits has a turn between
+    /// them. Default 100 ms: a neighbour hardly notices, and starting a run costs far less.
+    #[serde(with = "gw_artifact::duration")]
+    pub run_time: Duration,
     /// Threads of the CPU backend, shared by all its models. Default: one per physical core.
     pub cpu_threads: Option<NonZeroUsize>,
     /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
@@ -37,6 +42,7 @@ impl Default for InferenceConfig {
         Self {
             queue_max: 512,
             batch_max: 32,
+            run_time: Duration::from_millis(100),
             cpu_threads: None,
             gpu_expand_weights: false,
             gpu_fuse: true,

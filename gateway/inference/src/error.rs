@@ -1,6 +1,7 @@
 //! What can go wrong with a model, and whose fault it is.
 
 use std::fmt;
+use std::time::Duration;
 
 use gw_tensor::{DType, Shape};
 
@@ -39,11 +40,31 @@ pub enum InferenceError {
         /// The configured limit, `queue_max`.
         queue_max: usize,
     },
+    /// What waits already would take longer than the caller has.
+    #[error(
+        "model {model}: about {wait:.1?} of work waits, and the deadline is in {left:.1?}; \
+         try again later"
+    )]
+    Busy {
+        /// The model.
+        model: String,
+        /// How long the work that goes first takes, by what was measured.
+        wait: Duration,
+        /// How long the caller has.
+        left: Duration,
+    },
     /// The caller's deadline passed before the answer was ready.
-    #[error("model {model}: the deadline passed before the answer was ready")]
+    #[error(
+        "model {model}: the deadline passed after {queue:.1?} in its queue and {compute:.1?} in \
+         its runs"
+    )]
     DeadlinePassed {
         /// The model.
         model: String,
+        /// How long the request waited for the device.
+        queue: Duration,
+        /// How long it was in runs.
+        compute: Duration,
     },
     /// The model was unloaded, or the node is shutting down.
     #[error("model {model} is being unloaded and takes no more requests")]
@@ -107,7 +128,7 @@ impl InferenceError {
     /// Whose fault it is.
     ///
     /// A run that fails although the request fits the signature counts as the caller's: the same
-    /// model answers other requests, so it is the values (an index past a table, say) that fail.
+    /// model answers other requests, so it is the values (a size that does not fit, say) that fail.
     pub fn fault(&self) -> Fault {
         match self {
             Self::BadInput { .. } | Self::Run { .. } => Fault::Caller,
@@ -115,9 +136,10 @@ impl InferenceError {
             | Self::Unsupported { .. }
             | Self::Load { .. }
             | Self::NoDevice { .. } => Fault::Operator,
-            Self::QueueFull { .. } | Self::DeadlinePassed { .. } | Self::Unloading { .. } => {
-                Fault::Overload
-            }
+            Self::QueueFull { .. }
+            | Self::Busy { .. }
+            | Self::DeadlinePassed { .. }
+            | Self::Unloading { .. } => Fault::Overload,
             Self::Device { .. } | Self::Panicked { .. } => Fault::Ours,
         }
     }
@@ -194,6 +216,17 @@ pub enum InputProblem {
         /// Its value.
         value: i128,
     },
+    /// An integer names no entry of the table that the model looks up with it.
+    Entry {
+        /// The input.
+        name: String,
+        /// The element's index.
+        index: usize,
+        /// Its value.
+        value: i128,
+        /// The entries of the table.
+        entries: usize,
+    },
 }
 
 impl fmt::Display for InputProblem {
@@ -218,6 +251,12 @@ impl fmt::Display for InputProblem {
                 f,
                 "input {name:?} holds {value} at index {index}, outside the 32-bit range in which \
                  devices compute"
+            ),
+            Self::Entry { name, index, value, entries } => write!(
+                f,
+                "input {name:?} holds {value} at index {index}, but the table that it is looked up \
+                 in takes -{entries} to {}",
+                entries.saturating_sub(1)
             ),
         }
     }

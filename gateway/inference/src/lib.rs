@@ -8,8 +8,9 @@
 //! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is there.
 //! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`].
 //! - [`signature`]: what a model takes and gives, and whether a request fits.
-//! - `queue`: the bounded queue in front of each model.
-//! - `worker`: the thread that takes what is waiting the moment its device is free.
+//! - `queue`: the bounded queue in front of each model, and how long what waits there takes.
+//! - `worker`: the thread that takes what is waiting the moment its device is free, and runs it in
+//!   parts where it is long.
 //! - `batch`: which requests may share a run; joining their rows and splitting them again.
 //! - [`backend`]: [`Backend`] and [`LoadedModel`]; `cpu` and `gpu` implement them.
 //! - [`device`]: [`DeviceChoice`], and which adapter it means on this machine.
@@ -45,11 +46,12 @@ mod queue;
 pub mod signature;
 mod worker;
 
-pub use backend::{Backend, BackendKind, Footprint, LoadedModel, open_model};
+pub use backend::{Backend, BackendKind, Footprint, LoadedModel, open_backend, open_model};
 pub use config::InferenceConfig;
 pub use device::DeviceChoice;
 pub use error::{Fault, InferenceError, InputProblem};
 pub use metrics::InferenceMetrics;
 pub use model::{Inference, Model};
 pub use models::{ModelSpec, Models, Resident};
+pub use queue::Spent;
 pub use signature::{Dim, Signature, TensorSpec};

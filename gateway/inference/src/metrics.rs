@@ -132,7 +132,7 @@ impl Outcome {
         match result {
             Ok(_) => Self::Ok,
             Err(InferenceError::BadInput { .. }) => Self::BadInput,
-            Err(InferenceError::QueueFull { .. }) => Self::QueueFull,
+            Err(InferenceError::QueueFull { .. } | InferenceError::Busy { .. }) => Self::QueueFull,
             Err(InferenceError::DeadlinePassed { .. }) => Self::DeadlinePassed,
             Err(InferenceError::Unloading { .. }) => Self::Unloading,
             Err(_) => Self::Failed,

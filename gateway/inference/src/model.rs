@@ -9,7 +9,7 @@ use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
-use crate::queue::{Job, Refused};
+use crate::queue::{Doing, Job, Refused, Spent};
 use crate::worker::Core;
 use crate::{Footprint, InferenceError, Signature};
 
@@ -26,11 +26,12 @@ pub struct Model {
 pub struct Inference {
     /// Every output by name, in the signature's order.
     pub outputs: Vec<(String, Tensor)>,
-    /// How long the request waited for the device.
+    /// How long the request waited for the device, between its parts too.
     pub queue: Duration,
-    /// How long the run took that answered it.
+    /// How long the runs took that answered it.
     pub compute: Duration,
-    /// Rows in that run, those of other requests included; 1 for a model that is never batched.
+    /// Rows in the last of them, those of other requests included; 1 for a model that is never
+    /// batched.
     pub batch: usize,
     /// The device that ran it.
     pub device: Arc<str>,
@@ -78,12 +79,13 @@ impl Model {
     }
 
     /// Answers one request. It may share its run with others, but never their faults: a request
-    /// is checked before it can join, and a run that fails is repeated for each request alone.
+    /// is checked before it can join, and a run that fails is repeated for each request alone. One
+    /// with many rows is computed in parts, between which others have their turn.
     ///
-    /// Dropping the future withdraws the request; if it still waits, the device never sees it.
+    /// Dropping the future withdraws the request; the device sees no more of it.
     ///
     /// # Errors
-    /// [`InferenceError::BadInput`], [`InferenceError::QueueFull`] and
+    /// [`InferenceError::BadInput`], [`InferenceError::QueueFull`], [`InferenceError::Busy`] and
     /// [`InferenceError::DeadlinePassed`], or what the device reports.
     ///
     /// # Panics
@@ -93,8 +95,22 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         deadline: Instant,
     ) -> Result<Inference, InferenceError> {
+        self.infer_watched(inputs, deadline, Arc::default()).await
+    }
+
+    /// As [`Self::infer`], for a caller that may drop the future and still wants to know where the
+    /// time went: a new `spent` tells it.
+    ///
+    /// # Errors
+    /// As [`Self::infer`].
+    pub async fn infer_watched(
+        &self,
+        inputs: Vec<(String, Tensor)>,
+        deadline: Instant,
+        spent: Arc<Spent>,
+    ) -> Result<Inference, InferenceError> {
         let request = self.requests.begin();
-        let result = self.ask(inputs, deadline).await;
+        let result = self.ask(inputs, deadline, spent).await;
         request.settle(Outcome::of(&result));
         result
     }
@@ -108,19 +124,31 @@ impl Model {
         &self,
         inputs: Vec<(String, Tensor)>,
         deadline: Instant,
+        spent: Arc<Spent>,
     ) -> Result<Inference, InferenceError> {
         let model = || self.name.to_string();
+        let late = |spent: &Spent| InferenceError::DeadlinePassed {
+            model: model(),
+            queue: spent.queue(),
+            compute: spent.compute(),
+        };
         let inputs = (self.core.signature.check(inputs))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
-        let queued = Instant::now();
-        if deadline <= queued {
-            return Err(InferenceError::DeadlinePassed { model: model() });
+        let now = Instant::now();
+        if deadline <= now {
+            return Err(late(&spent));
         }
+        spent.turn(Doing::Waits, now);
         let (reply, answer) = oneshot::channel();
         let (rows, key) = self.core.joining.place(&inputs);
-        let job = Job { inputs, rows, key, deadline, queued, reply };
-        self.core.submit(job).map_err(|refused| match refused {
+        let (done, parts) = (0, Vec::new());
+        let watched = Arc::clone(&spent);
+        let job = Job { inputs, rows, key, deadline, spent: watched, reply, done, parts };
+        self.core.submit(job, now).map_err(|refused| match refused {
             Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
+            Refused::Late { wait } => {
+                InferenceError::Busy { model: model(), wait, left: deadline - now }
+            }
             Refused::Closed => InferenceError::Unloading { model: model() },
         })?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
@@ -129,7 +157,7 @@ impl Model {
             Ok(Err(_)) if Instant::now() < deadline => {
                 Err(InferenceError::Unloading { model: model() })
             }
-            _ => Err(InferenceError::DeadlinePassed { model: model() }),
+            _ => Err(late(&spent)),
         }
     }
 }

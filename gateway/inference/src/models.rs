@@ -175,7 +175,8 @@ impl Models {
     fn load_now(&self, lane: &Lane, spec: &ModelSpec) -> Result<Core, InferenceError> {
         let started = Instant::now();
         let model = lane.backend.load(&spec.name, &spec.path)?;
-        let limits = Limits { queue_max: self.config.queue_max, batch_max: self.config.batch_max };
+        let InferenceConfig { queue_max, batch_max, run_time, .. } = self.config;
+        let limits = Limits { queue_max, batch_max, run_time };
         let took = started.elapsed();
         let metrics = self.metrics.model(&spec.name, lane.backend.device());
         metrics.loaded(took);

@@ -1,75 +1,78 @@
 //! The bounded queue in front of a model: callers push, its worker takes.
 
+mod job;
+mod pace;
+mod spent;
+
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use gw_tensor::Tensor;
-use tokio::sync::oneshot;
-
+pub(crate) use self::job::{Job, Share};
+use self::pace::Pace;
+pub(crate) use self::spent::Doing;
+pub use self::spent::Spent;
 use crate::batch::Key;
-use crate::{Inference, InferenceError};
-
-/// A request that waits, already checked against the signature.
-pub(crate) struct Job {
-    /// In the signature's order.
-    pub(crate) inputs: Vec<Tensor>,
-    /// How many rows it adds to a run.
-    pub(crate) rows: usize,
-    /// Jobs with equal keys may share a run; a job without one runs alone.
-    pub(crate) key: Option<Key>,
-    pub(crate) deadline: Instant,
-    pub(crate) queued: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Inference, InferenceError>>,
-}
-
-impl Job {
-    /// Whether nobody waits for the answer any more.
-    pub(crate) fn is_dead(&self, now: Instant) -> bool {
-        self.deadline <= now || self.reply.is_closed()
-    }
-
-    /// Answers the caller; one that left meanwhile is no error.
-    pub(crate) fn reply(self, result: Result<Inference, InferenceError>) {
-        let _ = self.reply.send(result);
-    }
-}
 
 /// Why a job was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    Full { queue_max: usize },
+    Full {
+        queue_max: usize,
+    },
+    /// What waits already takes longer than the job has.
+    Late {
+        wait: Duration,
+    },
     Closed,
+}
+
+/// How many rows of jobs a run takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// A job with at most so many rows left is not cut.
+    pub(crate) whole: usize,
+    /// A longer one gives so many rows to a run.
+    pub(crate) part: usize,
+    /// Several jobs may share a run of so many rows.
+    pub(crate) joined: usize,
 }
 
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     max: usize,
+    /// How long a run should take at most.
+    run_time: Duration,
 }
 
 struct State {
     jobs: VecDeque<Job>,
+    pace: Pace,
     open: bool,
 }
 
 impl Queue {
-    pub(crate) fn new(queue_max: usize) -> Self {
-        let state = Mutex::new(State { jobs: VecDeque::new(), open: true });
-        Self { state, changed: Condvar::new(), max: queue_max }
+    pub(crate) fn new(queue_max: usize, run_time: Duration) -> Self {
+        let state = State { jobs: VecDeque::new(), pace: Pace::default(), open: true };
+        Self { state: Mutex::new(state), changed: Condvar::new(), max: queue_max, run_time }
     }
 
     /// Adds a job, or hands back why not. Jobs that nobody waits for make room first.
-    pub(crate) fn push(&self, job: Job) -> Result<(), Refused> {
+    pub(crate) fn push(&self, job: Job, now: Instant) -> Result<(), Refused> {
         let mut state = self.lock();
         if !state.open {
             return Err(Refused::Closed);
         }
         if state.jobs.len() >= self.max {
-            state.bury(job.queued);
+            state.bury(now);
         }
         if state.jobs.len() >= self.max {
             return Err(Refused::Full { queue_max: self.max });
+        }
+        let wait = state.wait_of(&job, self.run_time, now);
+        if wait > job.deadline.saturating_duration_since(now) {
+            return Err(Refused::Late { wait });
         }
         state.jobs.push_back(job);
         self.changed.notify_one();
@@ -85,28 +88,56 @@ impl Queue {
         !state.jobs.is_empty()
     }
 
-    /// Takes the oldest live job and all that may share its run, up to `batch_max` rows; the
-    /// others keep their order. Nothing is left behind by a stream of another shape, because the
-    /// oldest always goes first.
-    pub(crate) fn take(&self, batch_max: usize, now: Instant) -> Vec<Job> {
+    /// Takes the oldest live job, or a part of it, and what may share its run; the others keep
+    /// their order. Nothing is left behind by a stream of another shape, because the oldest always
+    /// goes first, and a part is one turn: see [`Self::put_back`].
+    ///
+    /// `room` says how many rows run, given the oldest job and how many of its rows are done in
+    /// the time that a run should take.
+    pub(crate) fn take(
+        &self,
+        now: Instant,
+        room: impl FnOnce(&Job, Option<usize>) -> Room,
+    ) -> Vec<Share> {
         let mut state = self.lock();
         state.bury(now);
         let Some(first) = state.jobs.pop_front() else { return Vec::new() };
-        let mut rows = first.rows;
-        let mut taken = vec![first];
-        if taken[0].key.is_some() {
+        let in_time = first.key.as_ref().and_then(|key| state.pace.rows_in(self.run_time, key));
+        let room = room(&first, in_time);
+        let mut rows = if first.left() <= room.whole { first.left() } else { room.part };
+        let key = first.key.clone();
+        let mut taken = vec![Share { job: first, rows }];
+        if key.is_some() {
             let mut rest = VecDeque::with_capacity(state.jobs.len());
             for job in state.jobs.drain(..) {
-                if job.key == taken[0].key && rows.saturating_add(job.rows) <= batch_max {
-                    rows += job.rows;
-                    taken.push(job);
-                } else {
-                    rest.push_back(job);
+                let share = match room.joined.checked_sub(rows) {
+                    Some(space) if job.left() <= space => Some(job.left()),
+                    // It is cut anyway, and fills the run.
+                    Some(space) if job.left() > room.whole && space > 0 => Some(space),
+                    _ => None,
+                };
+                match share.filter(|_| job.key == key) {
+                    Some(share) => {
+                        rows += share;
+                        taken.push(Share { job, rows: share });
+                    }
+                    None => rest.push_back(job),
                 }
             }
             state.jobs = rest;
         }
         taken
+    }
+
+    /// Puts a job with rows left behind all others, so that each who waits has a turn before it
+    /// goes on. It is served even where the queue is full or closed.
+    pub(crate) fn put_back(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+    }
+
+    /// Notes how long a run took.
+    pub(crate) fn ran(&self, key: &Key, rows: usize, took: Duration) {
+        self.lock().pace.ran(key, rows, took);
     }
 
     /// Refuses new jobs; those that wait are still served.
@@ -137,5 +168,78 @@ impl State {
     /// timer fired.
     fn bury(&mut self, now: Instant) {
         self.jobs.retain(|job| !job.is_dead(now));
+    }
+
+    /// How long a new job would wait for the others, as far as that is known. Jobs go on in turns,
+    /// so each holds up another for as long as that one takes itself, or for one run. Its own
+    /// time is not in it: on an idle model every job is tried, and measured.
+    fn wait_of(&self, job: &Job, run_time: Duration, now: Instant) -> Duration {
+        let turns = self.time_of(job).max(run_time);
+        let others = self.jobs.iter().filter(|other| !other.is_dead(now));
+        let waits = others.map(|other| self.time_of(other).min(turns));
+        waits.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// What is left of a job; nothing where it is not known.
+    fn time_of(&self, job: &Job) -> Duration {
+        let known = job.key.as_ref().and_then(|key| self.pace.time_of(key, job.left()));
+        known.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{Inference, InferenceError};
+
+    type Answer = oneshot::Receiver<Result<Inference, InferenceError>>;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn job(rows: usize, deadline: Instant) -> (Job, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let (spent, key) = (Arc::default(), Some(vec![vec![1]]));
+        let (inputs, parts) = (Vec::new(), Vec::new());
+        (Job { inputs, rows, key, deadline, spent, reply, done: 0, parts }, answer)
+    }
+
+    /// A queue in front of a model that takes a second per row.
+    fn queue() -> Queue {
+        let queue = Queue::new(100, SECOND);
+        queue.ran(&vec![vec![1]], 1, SECOND);
+        queue
+    }
+
+    #[test]
+    fn a_request_is_refused_when_what_waits_takes_longer_than_it_has() {
+        let (queue, now) = (queue(), Instant::now());
+        let in_seconds = |seconds| now + seconds * SECOND;
+        let mut answers = Vec::new();
+        let mut push = |rows, deadline| {
+            let (job, answer) = job(rows, deadline);
+            answers.push(answer);
+            queue.push(job, now)
+        };
+        for _ in 0..3 {
+            assert_eq!(push(60, in_seconds(3600)), Ok(()));
+        }
+        // One row waits for a turn of each; ten rows for ten turns of each.
+        assert_eq!(push(1, in_seconds(2)), Err(Refused::Late { wait: 3 * SECOND }));
+        assert_eq!(push(10, in_seconds(20)), Err(Refused::Late { wait: 30 * SECOND }));
+        assert_eq!(push(1, in_seconds(3)), Ok(()));
+        drop(answers);
+        let (job, _answer) = job(1, in_seconds(1));
+        assert_eq!(queue.push(job, now), Ok(()), "nobody waits for the others any more");
+    }
+
+    #[test]
+    fn an_idle_model_tries_what_it_was_too_slow_for() {
+        let (queue, now) = (queue(), Instant::now());
+        let (job, _answer) = job(1000, now + SECOND);
+        assert_eq!(queue.push(job, now), Ok(()));
     }
 }

@@ -26,6 +26,9 @@ pub struct TensorSpec {
     pub dtype: DType,
     /// The dimensions; `None` where the file leaves even the rank open.
     pub dims: Option<Vec<Dim>>,
+    /// How many entries the table has that the model looks its integers up in; negative ones count
+    /// from the end. `None` where there is no such table.
+    pub entries: Option<usize>,
 }
 
 impl Signature {
@@ -103,28 +106,37 @@ impl TensorSpec {
         Ok(())
     }
 
-    /// Every device computes integers in 32 bits, so wider ones must fit.
+    /// Every device computes integers in 32 bits, so wider ones must fit. Those that are looked up
+    /// must be in the table: devices differ in what they make of others.
     fn check_range(&self, tensor: &Tensor) -> Result<(), InputProblem> {
-        let outside = match tensor.dtype() {
-            DType::I64 => first_outside::<i64>(tensor),
-            DType::U64 => first_outside::<u64>(tensor),
-            DType::U32 => first_outside::<u32>(tensor),
+        let bits = i128::from(i32::MIN)..=i128::from(i32::MAX);
+        let table = self.entries.map_or(i128::MIN, |entries| -(entries as i128))
+            ..self.entries.map_or(i128::MAX, |entries| entries as i128);
+        let fits = |value: i128| bits.contains(&value) && table.contains(&value);
+        let misfit = match tensor.dtype() {
+            DType::I64 => first_not::<i64>(tensor, fits),
+            DType::U64 => first_not::<u64>(tensor, fits),
+            DType::U32 => first_not::<u32>(tensor, fits),
+            DType::I32 if self.entries.is_some() => first_not::<i32>(tensor, fits),
             _ => None,
         };
-        match outside {
-            None => Ok(()),
-            Some((index, value)) => {
-                Err(InputProblem::Range { name: self.name.clone(), index, value })
-            }
-        }
+        let Some((index, value)) = misfit else { return Ok(()) };
+        let name = self.name.clone();
+        Err(match self.entries {
+            Some(entries) => InputProblem::Entry { name, index, value, entries },
+            None => InputProblem::Range { name, index, value },
+        })
     }
 }
 
-/// The first element that does not fit an `i32`, with its index.
-fn first_outside<T: Element + Into<i128>>(tensor: &Tensor) -> Option<(usize, i128)> {
+/// The first element that is not as wanted, with its index.
+fn first_not<T: Element + Into<i128>>(
+    tensor: &Tensor,
+    wanted: impl Fn(i128) -> bool,
+) -> Option<(usize, i128)> {
     let values = tensor.as_slice::<T>().expect("the element type was just matched");
     let mut values = values.iter().map(|&value| value.into()).enumerate();
-    values.find(|&(_, value)| i32::try_from(value).is_err())
+    values.find(|&(_, value)| !wanted(value))
 }
 
 /// Prints as `input_ids: i64 [batch, sequence]`.
@@ -152,7 +164,7 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, dtype: DType, dims: Vec<Dim>) -> TensorSpec {
-        TensorSpec { name: name.to_owned(), dtype, dims: Some(dims) }
+        TensorSpec { name: name.to_owned(), dtype, dims: Some(dims), entries: None }
     }
 
     fn signature() -> Signature {
@@ -219,10 +231,28 @@ mod tests {
     }
 
     #[test]
+    fn integers_that_are_looked_up_must_be_in_the_table() {
+        let ids = spec("ids", DType::I32, vec![Dim::Unknown]);
+        let inputs = vec![TensorSpec { entries: Some(5), ..ids }];
+        let signature = Signature { inputs, outputs: Vec::new() };
+        let check = |ids: &[i32]| {
+            let ids = Tensor::from_slice([ids.len()], ids).unwrap();
+            signature.check(vec![("ids".to_owned(), ids)]).map(drop)
+        };
+        assert_eq!(check(&[0, 4, -5, -1]), Ok(()));
+        assert!(check(&[0, -6]).is_err());
+        assert_eq!(
+            check(&[0, 1, 5]).unwrap_err().to_string(),
+            "input \"ids\" holds 5 at index 2, but the table that it is looked up in takes -5 to 4"
+        );
+    }
+
+    #[test]
     fn a_signature_prints_as_the_model_declares_it() {
         assert_eq!(signature().inputs[0].to_string(), "ids: i64 [batch, sequence]");
         assert_eq!(signature().inputs[2].to_string(), "scale: f32 [?, 3]");
-        let any = TensorSpec { name: "any".to_owned(), dtype: DType::U8, dims: None };
+        let any =
+            TensorSpec { name: "any".to_owned(), dtype: DType::U8, dims: None, entries: None };
         assert_eq!(any.to_string(), "any: u8 [...]");
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::batch::{self, Joining};
 use crate::metrics::ModelMetrics;
-use crate::queue::{Job, Queue, Refused};
+use crate::queue::{Doing, Job, Queue, Refused, Room, Share};
 use crate::{Footprint, Inference, InferenceError, LoadedModel, Signature};
 
 /// What the callers of a model and its worker share. Dropping it closes the queue, which ends the
@@ -52,7 +52,7 @@ impl Core {
         let signature = model.signature().clone();
         let joining = Joining::of(&signature, model.rows_are_independent());
         let shared = Arc::new(Shared {
-            queue: Queue::new(limits.queue_max),
+            queue: Queue::new(limits.queue_max, limits.run_time),
             metrics,
             published: Mutex::default(),
         });
@@ -78,8 +78,8 @@ impl Core {
         Ok(Self { digest, device, signature, joining, shared, finished })
     }
 
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Refused> {
-        self.shared.queue.push(job)?;
+    pub(crate) fn submit(&self, job: Job, now: Instant) -> Result<(), Refused> {
+        self.shared.queue.push(job, now)?;
         self.shared.count_waiting();
         Ok(())
     }
@@ -130,7 +130,12 @@ impl Shared {
 pub(crate) struct Limits {
     pub(crate) queue_max: usize,
     pub(crate) batch_max: usize,
+    pub(crate) run_time: Duration,
 }
+
+/// How many rows of one request run before anything is measured: enough to measure, few enough
+/// that nobody waits long.
+const UNMEASURED_ROWS: usize = 4;
 
 struct Worker {
     name: String,
@@ -145,10 +150,9 @@ struct Worker {
 
 /// A finished run.
 struct Ran {
-    /// The outputs of each request.
-    parts: Vec<Vec<(String, Tensor)>>,
-    started: Instant,
-    compute: Duration,
+    names: Vec<String>,
+    /// The outputs of each share.
+    parts: Vec<Vec<Tensor>>,
     batch: usize,
 }
 
@@ -163,24 +167,40 @@ impl Worker {
             // Take only once the device is free: until then more requests may join.
             let turn = self.turn.clone();
             let _held = turn.as_ref().map(|turn| turn.acquire());
-            let batch_max = if self.joinable { self.batch_max } else { 0 };
-            let jobs = self.shared.queue.take(batch_max, Instant::now());
+            let room = |job: &Job, in_time| self.room(job, in_time);
+            let shares = self.shared.queue.take(Instant::now(), room);
             self.shared.count_waiting();
-            if !jobs.is_empty() {
-                self.serve(jobs);
+            if !shares.is_empty() {
+                self.serve(shares);
                 self.shared.publish(self.model.footprint());
             }
         }
     }
 
+    /// How many rows run at once, where `in_time` rows of this job are done in the time that a
+    /// run should take.
+    fn room(&self, job: &Job, in_time: Option<usize>) -> Room {
+        if !self.joinable {
+            return Room { whole: usize::MAX, part: usize::MAX, joined: 0 };
+        }
+        let whole = in_time.unwrap_or(UNMEASURED_ROWS);
+        // A cut is made where the device needs no padding.
+        let mut parts = (1..=whole.min(job.left())).rev();
+        let part = parts.find(|&rows| self.model.padded_rows(rows) == rows).unwrap_or(1);
+        Room { whole, part, joined: self.batch_max.min(in_time.unwrap_or(self.batch_max)) }
+    }
+
     /// Answers some requests in one run, or each in its own where that fails: only the guilty one
     /// may get an error.
-    fn serve(&mut self, jobs: Vec<Job>) {
-        match self.run(&jobs) {
-            Ok(ran) => self.answer(jobs, ran),
-            Err(Failure::Model(error)) if jobs.len() == 1 => {
-                for job in jobs {
-                    job.reply(Err((*error).clone()));
+    fn serve(&mut self, mut shares: Vec<Share>) {
+        if !self.joinable {
+            shares.iter_mut().for_each(Share::restart);
+        }
+        match self.run(&shares) {
+            Ok(ran) => self.answer(shares, ran),
+            Err(Failure::Model(error)) if shares.len() == 1 => {
+                for share in shares {
+                    share.job.reply(Err((*error).clone()));
                 }
             }
             Err(failure) => {
@@ -188,57 +208,82 @@ impl Worker {
                     Failure::Model(error) => {
                         tracing::debug!(model = %self.name, %error, "a batch failed");
                     }
-                    Failure::NotSplittable => {
-                        self.joinable = false;
-                        tracing::warn!(
-                            model = %self.name,
-                            "the outputs do not follow the rows of the inputs; it is not batched"
-                        );
-                    }
+                    Failure::NotSplittable => self.stop_joining(),
                 }
-                for job in jobs {
-                    if !job.is_dead(Instant::now()) {
-                        self.serve(vec![job]);
+                for share in shares {
+                    if !share.job.is_dead(Instant::now()) {
+                        self.serve(vec![share]);
                     }
                 }
             }
         }
     }
 
-    fn run(&self, jobs: &[Job]) -> Result<Ran, Failure> {
-        let requests: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
-        let mut rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();
+    fn stop_joining(&mut self) {
+        self.joinable = false;
+        tracing::warn!(
+            model = %self.name,
+            "the outputs do not follow the rows of the inputs; it is neither batched nor cut"
+        );
+    }
+
+    fn run(&self, shares: &[Share]) -> Result<Ran, Failure> {
+        let mut requests: Vec<Vec<Tensor>> = shares.iter().map(Share::inputs).collect();
+        let mut rows: Vec<usize> = shares.iter().map(|share| share.rows).collect();
         let batch = rows.iter().sum();
-        let padding = match jobs[0].key {
-            Some(_) if self.joinable && batch > 0 => self.model.padded_rows(batch) - batch,
-            _ => 0,
+        let key = shares[0].job.key.as_ref().filter(|_| self.joinable && batch > 0);
+        let padding = key.map_or(0, |_| self.model.padded_rows(batch) - batch);
+        let alone = shares.len() == 1 && padding == 0;
+        let inputs = if alone {
+            requests.remove(0)
+        } else {
+            let requests: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
+            batch::join(&requests, padding)
         };
-        let whole = jobs.len() == 1 && padding == 0;
-        let inputs = if whole { jobs[0].inputs.clone() } else { batch::join(&requests, padding) };
         let names = self.model.signature().inputs.iter().map(|spec| spec.name.clone());
         let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
 
         let started = Instant::now();
-        let outputs = self.model.run(&inputs).map_err(|error| Failure::Model(Box::new(error)))?;
-        let compute = started.elapsed();
+        shares.iter().for_each(|share| share.job.spent.turn(Doing::Runs, started));
+        let outputs = self.model.run(&inputs);
+        let ended = Instant::now();
+        shares.iter().for_each(|share| share.job.spent.turn(Doing::Waits, ended));
+        let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
+        let compute = ended.saturating_duration_since(started);
         self.shared.metrics.ran(batch, compute);
-        if whole {
-            return Ok(Ran { parts: vec![outputs], started, compute, batch });
+        if let Some(key) = key {
+            self.shared.queue.ran(key, batch + padding, compute);
         }
+
         let (names, outputs): (Vec<String>, Vec<Tensor>) = outputs.into_iter().unzip();
+        if alone && shares[0].is_whole() {
+            return Ok(Ran { names, parts: vec![outputs], batch });
+        }
         rows.push(padding);
         let parts = batch::split(&outputs, &rows).map_err(|_| Failure::NotSplittable)?;
-        let named = |part: Vec<Tensor>| names.iter().cloned().zip(part).collect();
-        Ok(Ran { parts: parts.into_iter().map(named).collect(), started, compute, batch })
+        Ok(Ran { names, parts, batch })
     }
 
-    fn answer(&self, jobs: Vec<Job>, ran: Ran) {
-        for (job, outputs) in jobs.into_iter().zip(ran.parts) {
-            let queue = ran.started.saturating_duration_since(job.queued);
-            self.shared.metrics.waited(queue);
+    fn answer(&mut self, shares: Vec<Share>, ran: Ran) {
+        for (mut share, outputs) in shares.into_iter().zip(ran.parts) {
+            share.job.done += share.rows;
+            share.job.parts.push(outputs);
+            if share.job.left() > 0 {
+                self.shared.queue.put_back(share.job);
+                continue;
+            }
+            let Ok(outputs) = batch::concat(&share.job.parts) else {
+                self.stop_joining();
+                self.serve(vec![share]);
+                continue;
+            };
+            let spent = Arc::clone(&share.job.spent);
+            spent.end(Instant::now());
+            self.shared.metrics.waited(spent.queue());
+            let outputs = ran.names.iter().cloned().zip(outputs).collect();
+            let (queue, compute, batch) = (spent.queue(), spent.compute(), ran.batch);
             let device = Arc::clone(&self.device);
-            let (compute, batch) = (ran.compute, ran.batch);
-            job.reply(Ok(Inference { outputs, queue, compute, batch, device }));
+            share.job.reply(Ok(Inference { outputs, queue, compute, batch, device }));
         }
     }
 }

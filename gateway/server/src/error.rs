@@ -1,8 +1,9 @@
 //! Every way in which a request is refused: one table of codes, statuses and whose fault it is.
 //!
 //! A body names the code, a message and the request id. For faults that are not the caller's the
-//! message is only the table's; the log has the whole story. A plugin that fails to answer is a
-//! bad gateway to its caller (502), or one that was too slow (504) or too large (507).
+//! message is only the table's; the log has the whole story. Where a request ran out of time, its
+//! message says where the time went. A plugin that fails to answer is a bad gateway to its caller
+//! (502), or one that was too slow (504) or too large (507).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use gw_artifact::bundle::BundleError;
 use gw_deploy::DeployError;
-use gw_host::GuestError;
-use gw_inference::InferenceError;
+use gw_host::{GuestError, Timings};
+use gw_inference::{Fault as ModelFault, InferenceError};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -84,7 +85,7 @@ codes! {
         "no cached answer, and the request asked for nothing else",
     PluginTrapped "plugin_trapped" BAD_GATEWAY Guest "the plugin failed",
     PluginTimeout "plugin_timeout" GATEWAY_TIMEOUT Guest
-        "the plugin did not answer within its time limit",
+        "the plugin did not answer in time",
     PluginOutOfMemory "plugin_out_of_memory" INSUFFICIENT_STORAGE Guest
         "the plugin ran out of its memory limit",
     PluginNoResponse "plugin_no_response" BAD_GATEWAY Guest "the plugin gave no response",
@@ -134,9 +135,10 @@ pub(crate) enum HandleError {
     NotCached,
     #[error(transparent)]
     Guest(Box<GuestError>),
-    /// The plugin answered with a 5xx because its inference was refused.
+    /// The plugin answered with a 5xx because its inference was refused or failed, and not for
+    /// what it asked.
     #[error("inference")]
-    Inference(#[source] InferenceError),
+    Inference { source: Box<InferenceError>, timings: Box<Timings> },
     #[error("a request panicked: {reason}")]
     Panicked { reason: String },
     #[error(transparent)]
@@ -152,14 +154,40 @@ impl HandleError {
             Self::BadRequest { .. } => Code::BadRequest,
             Self::BodyTimeout { .. } => Code::BodyTimeout,
             Self::BodyTooLarge { .. } => Code::BodyTooLarge,
-            Self::DeadlinePassed | Self::Inference(InferenceError::DeadlinePassed { .. }) => {
-                Code::DeadlinePassed
-            }
-            Self::Saturated { .. } | Self::Inference(_) => Code::Saturated,
+            Self::DeadlinePassed => Code::DeadlinePassed,
+            Self::Saturated { .. } => Code::Saturated,
+            Self::Inference { source, .. } => match (&**source, source.fault()) {
+                (InferenceError::DeadlinePassed { .. }, _) => Code::DeadlinePassed,
+                (_, ModelFault::Overload) => Code::Saturated,
+                _ => Code::Internal,
+            },
             Self::NotCached => Code::NotCached,
             Self::Guest(error) => guest_code(error),
             Self::Panicked { .. } => Code::Internal,
             Self::Deploy(error) => deploy_code(error),
+        }
+    }
+
+    /// What the request took until it failed, where a plugin had it.
+    pub(crate) fn timings(&self) -> Option<Timings> {
+        match self {
+            Self::Guest(error) => Some(error.timings()),
+            Self::Inference { timings, .. } => Some((**timings).clone()),
+            _ => None,
+        }
+    }
+
+    /// When to come back, in whole seconds. Overload lasts as long as a few inferences, or as what
+    /// waits is known to take.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::Inference { source, .. } => match **source {
+                InferenceError::Busy { wait, left, .. } => {
+                    wait.saturating_sub(left).as_secs().saturating_add(1)
+                }
+                _ => 1,
+            },
+            _ => 1,
         }
     }
 
@@ -173,8 +201,13 @@ impl HandleError {
                 code.message().to_owned()
             }
         };
-        let message = match self {
-            Self::Unauthenticated | Self::RouteNotFound | Self::NotCached => code.message().into(),
+        let message = match (self, self.timings()) {
+            (Self::Unauthenticated | Self::RouteNotFound | Self::NotCached, _) => {
+                code.message().into()
+            }
+            (_, Some(timings)) if code.status() == StatusCode::GATEWAY_TIMEOUT => {
+                format!("{message}; it took {timings}")
+            }
             _ => message,
         };
         let body = serde_json::json!({
@@ -185,8 +218,7 @@ impl HandleError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            // Overload here lasts as long as a few inferences.
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after()));
         }
         match self {
             Self::Unauthenticated => {
@@ -212,7 +244,11 @@ impl IntoResponse for HandleError {
 fn guest_code(error: &GuestError) -> Code {
     match error {
         GuestError::Trap { .. } => Code::PluginTrapped,
-        GuestError::Timeout { .. } => Code::PluginTimeout,
+        // The guest could do nothing about a model that did not answer.
+        GuestError::DeadlinePassed { timings, .. } if timings.awaited.is_some() => {
+            Code::DeadlinePassed
+        }
+        GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. } => Code::PluginTimeout,
         GuestError::OutOfMemory { .. } => Code::PluginOutOfMemory,
         GuestError::NoResponse { .. } => Code::PluginNoResponse,
         GuestError::BadResponse { .. } => Code::PluginBadResponse,
@@ -310,11 +346,41 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_ran_out_of_time_says_where_it_went() {
+        let mut timings = Timings {
+            plugin: Duration::from_micros(312),
+            queue: Duration::from_millis(1900),
+            infer: Duration::from_millis(100),
+            awaited: Some("minilm".into()),
+            ..Timings::default()
+        };
+        let mut told = |awaited: bool| {
+            timings.awaited = timings.awaited.take().filter(|_| awaited);
+            let (plugin, after) = ("embed".into(), Duration::from_secs(2));
+            let error = GuestError::DeadlinePassed { plugin, after, timings: timings.clone() };
+            let response = HandleError::Guest(Box::new(error)).response("id-1");
+            assert_eq!(response.status(), 504);
+            String::from_utf8(response.into_body().to_vec()).unwrap()
+        };
+        insta::assert_snapshot!([told(true), told(false)].concat(), @r#"
+        {"error":{"code":"deadline_passed","message":"the answer was not ready in time; try again; it took 312.0µs in the plugin, 1.9s in the queue of the model minilm, 100.0ms in runs","request_id":"id-1"}}
+        {"error":{"code":"plugin_timeout","message":"the plugin did not answer in time; it took 312.0µs in the plugin, 1.9s in the queue of its models, 100.0ms in runs","request_id":"id-1"}}
+        "#);
+    }
+
+    #[test]
     fn overload_says_when_to_come_back_and_a_wrong_method_says_which_is_right() {
         let busy = HandleError::Saturated { what: "requests_max" }.response("x");
         assert_eq!(
             (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
             (503, &"1".parse().unwrap())
+        );
+        let (wait, left) = (Duration::from_secs(40), Duration::from_secs(30));
+        let source = Box::new(InferenceError::Busy { model: "m".into(), wait, left });
+        let busy = HandleError::Inference { source, timings: Box::default() }.response("x");
+        assert_eq!(
+            (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
+            (503, &"11".parse().unwrap())
         );
         let wrong = HandleError::MethodNotAllowed { allow: "POST".into() }.response("x");
         assert_eq!(

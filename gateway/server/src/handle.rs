@@ -34,8 +34,8 @@ use crate::handle::headers::{add_bypass, add_cache_status, add_timing};
 use crate::handle::request_id::{REQUEST_ID, RequestIds};
 use crate::metrics::{HttpMetrics, LookupResult};
 
-/// How long a client waits beyond the plugin's time limit, so that it hears of the limit rather
-/// than of its own deadline.
+/// How long a client waits beyond the route's time, so that it hears where the time went rather
+/// than that it is over.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The request path of the main listener.
@@ -105,7 +105,7 @@ impl Gateway {
         let lifetime = work.found.route.cache_ttl.filter(|_| self.cache.enabled());
         let lifetime = lifetime.filter(|_| work.is_cacheable() && !control.no_store);
         let started = access.started();
-        let deadline = started + work.found.route.time;
+        let deadline = started + work.found.route.timeout;
         let Some(lifetime) = lifetime else {
             self.metrics.lookup(LookupResult::Bypass);
             let answer = work.run(deadline, access.id.clone()).await?;
@@ -228,8 +228,8 @@ fn options(method: &Method, allow: String) -> Result<Response<Bytes>, Refused> {
 fn refuse(error: &HandleError, access: &mut Access) -> Response<Bytes> {
     access.refuse(error);
     let mut response = error.response(&access.id);
-    if let HandleError::Guest(error) = error {
-        add_timing(response.headers_mut(), Duration::ZERO, Some(&error.timings()));
+    if let Some(timings) = error.timings() {
+        add_timing(response.headers_mut(), Duration::ZERO, Some(&timings));
     }
     response
 }

@@ -101,7 +101,7 @@ impl Node {
         let loader = Loader {
             host: Host::new(host, &mut registry).unwrap(),
             models: Arc::new(Models::new(InferenceConfig::default(), &mut registry)),
-            fetcher: Arc::new(Fetcher::new(FetchConfig::from_env())),
+            fetcher: Arc::new(Fetcher::new(FetchConfig::from_env().unwrap())),
             device: DeviceChoice::Cpu,
             progress: Arc::new(NoProgress),
         };

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = models::locate(&args.model)?;
     let start = Instant::now();
     let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
-    let model = gw_inference::open_model(&path, &args.device, &config)?;
+    let model = models::open(&args.model, &path, &args.device, &config)?;
     let load = start.elapsed();
     let resolved = Shapes::resolve(model.signature(), &args.shape)?;
     resolved.note_assumptions();
@@ -183,7 +183,12 @@ mod tests {
 
     #[test]
     fn random_inputs_are_valid() {
-        let spec = |name: &str, dtype| TensorSpec { name: name.to_owned(), dtype, dims: None };
+        let spec = |name: &str, dtype| TensorSpec {
+            name: name.to_owned(),
+            dtype,
+            dims: None,
+            entries: None,
+        };
         let mut random = Random(1);
         let shape = Shape::new([4, 64]);
         let ids = random.tensor(&spec("ids", DType::I64), &shape).unwrap();
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_shape_that_no_machine_holds_is_an_error() {
-        let spec = TensorSpec { name: "x".into(), dtype: DType::F32, dims: None };
+        let spec = TensorSpec { name: "x".into(), dtype: DType::F32, dims: None, entries: None };
         assert!(Random(1).tensor(&spec, &Shape::new([usize::MAX / 8])).is_err());
     }
 }

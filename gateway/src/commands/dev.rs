@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let watch = if args.no_watch { None } else { Some(Watch::start(&app)?) };
     let content = app.build()?;
     let mut registry = Registry::default();
-    let kept = FetchConfig::from_env().cache_dir;
+    let kept = FetchConfig::from_env()?.cache_dir;
     let loader = node::loader(&config, &args.device, &kept, &mut registry)?;
     let models = Arc::clone(&loader.models);
     node::block_on(async {
@@ -168,6 +168,7 @@ mod tests {
             path: path.to_owned(),
             methods: methods.iter().map(|&method| method.to_owned()).collect(),
             plugins: vec![],
+            timeout: std::time::Duration::from_secs(30),
             cache: None,
         }
     }

@@ -47,17 +47,17 @@ struct Missing {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    args.output.print(&examine(), text)
+    args.output.print(&examine()?, text)
 }
 
-fn examine() -> Findings {
+fn examine() -> anyhow::Result<Findings> {
     let here = Path::new(".");
     let adapters = gw_engine::adapters();
     let cargo = guest::version("cargo", here);
     // Without a Rust toolchain there is no target either.
     let wasm_target = guest::has_target(here).unwrap_or(false);
-    let folder = FetchConfig::from_env().cache_dir;
-    Findings {
+    let folder = FetchConfig::from_env()?.cache_dir;
+    Ok(Findings {
         version: env!("CARGO_PKG_VERSION"),
         auto: auto(&adapters),
         missing: missing(&adapters, cargo.is_some(), wasm_target),
@@ -65,7 +65,7 @@ fn examine() -> Findings {
         cargo,
         wasm_target,
         cache: Cache { bytes: size(&folder), folder },
-    }
+    })
 }
 
 /// `auto` takes the best hardware adapter, and never a software one.

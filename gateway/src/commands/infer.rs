@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return print_signature(&path, args.output);
     };
     let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
-    let model = gw_inference::open_model(&path, &args.device, &config)?;
+    let model = models::open(&args.model, &path, &args.device, &config)?;
     let start = Instant::now();
     let outputs = model.run(&inputs)?;
     let run_ms = start.elapsed().as_secs_f64() * 1e3;

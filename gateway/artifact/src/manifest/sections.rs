@@ -1,6 +1,7 @@
 //! The tables of a manifest, and what must hold between them.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,6 +14,8 @@ use super::{
 use crate::{Source, duration};
 
 const TABLES: [&str; 5] = ["app", "model", "asset", "plugin", "route"];
+/// As long as many clients wait by themselves, and as a node drains.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// References from one table to another, checked once all tables are read.
@@ -208,7 +211,7 @@ fn route<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, RouteEntry)> {
-    let known = ["path", "methods", "plugins", "cache"];
+    let known = ["path", "methods", "plugins", "timeout", "cache"];
     let mut section = Section::open(reader, table, "[[route]]", &known)?;
     let path = section.required("path");
     if let Some((path, at)) = &path
@@ -222,12 +225,17 @@ fn route<'d>(
         let at = section.place("plugins");
         section.reader.mistake(at, "[[route]] needs `plugins`: the names of those that handle it");
     }
+    let timeout = section.parsed_by("timeout", duration::parse).unwrap_or(DEFAULT_TIMEOUT);
+    if timeout.is_zero() {
+        let at = section.place("timeout");
+        section.reader.mistake(at, "`timeout` is 0: no request could be answered");
+    }
     let cache = section.value("cache").and_then(|table| cache(section.reader, table));
     references.plugins.extend(plugins.iter().cloned());
     let (path, at) = path?;
     let key = format!("{} {path}", methods.join(" "));
     let plugins = plugins.into_iter().map(|(plugin, _)| plugin).collect();
-    Some(((key, at), RouteEntry { path, methods, plugins, cache }))
+    Some(((key, at), RouteEntry { path, methods, plugins, timeout, cache }))
 }
 
 fn methods(section: &mut Section<'_, '_, '_>) -> Vec<String> {

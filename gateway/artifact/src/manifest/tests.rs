@@ -25,6 +25,7 @@ limits = { memory = "64MiB", time = "2s" }
 path = "/embed"
 methods = ["POST"]
 plugins = ["embed"]
+timeout = "20s"
 cache = { ttl = "10m" }
 "#;
 
@@ -37,6 +38,7 @@ fn a_manifest_reads_as_it_is_written() {
     assert_eq!(manifest.assets[0].source, Source::File { path: "tokenizer.json".into() });
     let limits = Limits { memory: ByteSize(64 << 20), time: Duration::from_secs(2) };
     assert_eq!(manifest.plugins[0].limits, limits);
+    assert_eq!(manifest.routes[0].timeout, Duration::from_secs(20));
     assert_eq!(manifest.routes[0].cache, Some(CachePolicy { ttl: Duration::from_mins(10) }));
 }
 
@@ -46,11 +48,13 @@ fn what_is_left_out_has_its_default() {
         .replace("device = \"gpu\"\n", "")
         .replace("limits = { memory = \"64MiB\", time = \"2s\" }\n", "")
         .replace("methods = [\"POST\"]\n", "")
+        .replace("timeout = \"20s\"\n", "")
         .replace("cache = { ttl = \"10m\" }\n", "");
     let manifest = Manifest::parse(&text, "gw.toml").unwrap();
     assert_eq!(manifest.models[0].device, DevicePreference::Auto);
     assert_eq!(manifest.plugins[0].limits, Limits::default());
     assert_eq!(manifest.routes[0].methods, ["POST"]);
+    assert_eq!(manifest.routes[0].timeout, Duration::from_secs(30));
     assert_eq!(manifest.routes[0].cache, None);
 }
 
@@ -64,6 +68,12 @@ fn each_mistake_is_named_with_its_line_and_a_hint() {
         ("[\"minlm\"]", "[\"minilm\"]", "18: there is no model `minlm`; did you mean `minilm`?"),
         ("\"tpu\"", "\"gpu\"", "9: `device`: `tpu` is no device: use auto, gpu or cpu"),
         ("\"2 lightyears\"", "\"2s\"", "20: `time`: `2 lightyears` is not a duration"),
+        (
+            "timout = ",
+            "timeout = ",
+            "26: unknown key `timout` in [[route]]; did you mean `timeout`?",
+        ),
+        ("\"0s\"", "\"20s\"", "26: `timeout` is 0: no request could be answered"),
         ("\"64 bananas\"", "\"64MiB\"", "20: `memory`: `64 bananas` is not a size"),
         ("memry", "memory", "20: unknown key `memry` in `limits`; did you mean `memory`?"),
         ("\"post\"", "\"POST\"", "24: `post` is no HTTP method; did you mean `POST`?"),
@@ -90,7 +100,7 @@ fn all_mistakes_are_reported_together() {
     let text = text.replace("\"10m\"", "10");
     let error = Manifest::parse(&text, "gw.toml").unwrap_err();
     let lines: Vec<usize> = error.mistakes().iter().map(|mistake| mistake.line).collect();
-    assert_eq!(lines, [9, 25, 26], "{error}");
+    assert_eq!(lines, [9, 25, 27], "{error}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::http::Client;
 use super::pypi::{self, Packing};
 use super::{DEFAULT_HF_ENDPOINT, DEFAULT_PYPI_INDEX, FetchError, Source};
 use crate::disk::write_whole;
-use crate::{ByteSize, Digest, Hasher};
+use crate::{ByteSize, ByteSizeError, Digest, Hasher};
 
 /// The variable of the environment that sets [`FetchConfig::bytes_max`].
 pub const FETCH_BYTES_MAX: &str = "GW_FETCH_BYTES_MAX";
@@ -32,28 +32,32 @@ pub struct FetchConfig {
     pub bytes_max: ByteSize,
 }
 
+/// A variable of the environment that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{FETCH_BYTES_MAX}: {0}")]
+pub struct FetchConfigError(ByteSizeError);
+
 /// See [`FetchConfig::bytes_max`].
 const DEFAULT_BYTES_MAX: ByteSize = ByteSize(16 << 30);
 
 impl FetchConfig {
-    /// As the environment says. A size that cannot be read is logged, and the default holds.
-    pub fn from_env() -> Self {
+    /// As the environment says.
+    ///
+    /// # Errors
+    /// Where the size cannot be read: whoever sets a limit would not want it ignored.
+    pub fn from_env() -> Result<Self, FetchConfigError> {
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let cache_dir = text("GW_CACHE_DIR").map_or_else(
             || dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("gw"),
             PathBuf::from,
         );
         let bytes_max = text(FETCH_BYTES_MAX).map(|size| size.parse()).transpose();
-        let bytes_max = bytes_max.unwrap_or_else(|error| {
-            tracing::warn!(%error, "{FETCH_BYTES_MAX} is ignored");
-            None
-        });
-        Self {
+        Ok(Self {
             cache_dir,
-            bytes_max: bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
+            bytes_max: bytes_max.map_err(FetchConfigError)?.unwrap_or(DEFAULT_BYTES_MAX),
             hf_endpoint: text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_HF_ENDPOINT.to_owned()),
             pypi_index: text("PIP_INDEX_URL").unwrap_or_else(|| DEFAULT_PYPI_INDEX.to_owned()),
-        }
+        })
     }
 }
 

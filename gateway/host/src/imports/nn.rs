@@ -10,7 +10,8 @@ mod tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gw_inference::{Inference, InferenceError, Model};
+use gw_inference::{Inference, InferenceError, Model, Spent};
+use gw_tensor::Tensor;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use self::bindings::wasi::nn::errors::ErrorCode;
@@ -67,6 +68,8 @@ pub(crate) struct Nn {
     queue: Duration,
     infer: Duration,
     device: Option<Arc<str>>,
+    /// What the guest waits for.
+    asked: Option<(Arc<Model>, Arc<Spent>)>,
     error: Option<InferenceError>,
 }
 
@@ -79,15 +82,23 @@ impl Nn {
             queue: Duration::ZERO,
             infer: Duration::ZERO,
             device: None,
+            asked: None,
             error: None,
         }
     }
 
-    /// Adds what the inferences of this instance took.
-    pub(crate) fn report(&self, timings: &mut Timings) {
+    /// Adds what the inferences of this instance took, one under way included.
+    pub(crate) fn report(mut self, timings: &mut Timings) {
+        let asked = self.asked.as_ref().map(|(model, _)| model.name().into());
+        timings.awaited = asked.or_else(|| match &self.error {
+            // The model's timer and the guest's fire together; the model's came first.
+            Some(InferenceError::DeadlinePassed { model, .. }) => Some(model.as_str().into()),
+            _ => None,
+        });
+        self.settle();
         timings.queue = self.queue;
         timings.infer = self.infer;
-        timings.device.clone_from(&self.device);
+        timings.device = self.device;
     }
 
     /// The last error of a model.
@@ -95,19 +106,31 @@ impl Nn {
         self.error.clone()
     }
 
-    fn settle(
+    /// Asks a model, and notes what that took.
+    async fn ask(
         &mut self,
-        result: Result<Inference, InferenceError>,
+        model: &Arc<Model>,
+        inputs: Vec<(String, Tensor)>,
     ) -> Result<Inference, InferenceError> {
-        match &result {
-            Ok(inference) => {
-                self.queue += inference.queue;
-                self.infer += inference.compute;
-                self.device = Some(Arc::clone(&inference.device));
-            }
-            Err(error) => self.error = Some(error.clone()),
+        let spent = Arc::default();
+        // Noted here, because the future is dropped where the request's time is over.
+        self.asked = Some((Arc::clone(model), Arc::clone(&spent)));
+        let result = model.infer_watched(inputs, self.deadline, spent).await;
+        self.settle();
+        if let Err(error) = &result {
+            self.error = Some(error.clone());
         }
         result
+    }
+
+    /// Adds what the last question took until now.
+    fn settle(&mut self) {
+        let Some((model, spent)) = self.asked.take() else { return };
+        self.queue += spent.queue();
+        self.infer += spent.compute();
+        if !spent.compute().is_zero() {
+            self.device = Some(model.device().into());
+        }
     }
 }
 
@@ -147,6 +170,7 @@ impl From<InferenceError> for NnError {
             InferenceError::Unsupported { .. } => ErrorCode::UnsupportedOperation,
             InferenceError::Run { .. }
             | InferenceError::QueueFull { .. }
+            | InferenceError::Busy { .. }
             | InferenceError::Unloading { .. }
             | InferenceError::Load { .. }
             | InferenceError::NoDevice { .. }
@@ -180,7 +204,7 @@ impl NnView<'_> {
 
     async fn run(
         &mut self,
-        model: &Model,
+        model: &Arc<Model>,
         inputs: Vec<(String, GuestTensor)>,
     ) -> Result<Vec<(String, GuestTensor)>, NnError> {
         let inputs = inputs
@@ -192,8 +216,7 @@ impl NnView<'_> {
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let result = model.infer(inputs, self.nn.deadline).await;
-        let inference = self.nn.settle(result)?;
+        let inference = self.nn.ask(model, inputs).await?;
         let outputs = inference
             .outputs
             .into_iter()

@@ -65,8 +65,16 @@ impl Node {
 }
 
 pub(crate) async fn ask(plugin: &Plugin, body: &str) -> Result<Handled, GuestError> {
+    ask_within(plugin, body, Duration::from_mins(1)).await
+}
+
+pub(crate) async fn ask_within(
+    plugin: &Plugin,
+    body: &str,
+    timeout: Duration,
+) -> Result<Handled, GuestError> {
     let request = http::Request::post("http://localhost/guest").body(Bytes::from(body.to_owned()));
-    let call = Call { deadline: Instant::now() + Duration::from_mins(1), request_id: "t".into() };
+    let call = Call { deadline: Instant::now() + timeout, request_id: "t".into() };
     plugin.handle(request.expect("a request"), call).await
 }
 

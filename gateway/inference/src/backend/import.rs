@@ -1,6 +1,8 @@
 //! What both backends learn from the model file before they load it.
 
-use gw_engine::graph::{Attr, Graph, ValueId};
+use std::collections::HashSet;
+
+use gw_engine::graph::{Attr, Graph, Node, ValueId};
 use gw_engine::{ModelError, OpError, PlanError, RunError};
 use gw_tensor::DType;
 
@@ -15,12 +17,66 @@ pub(super) fn signature(graph: &Graph) -> Signature {
             // Only an output may leave its type open, and then it is a float in practice.
             dtype: value.dtype.unwrap_or(DType::F32),
             dims: value.dims.clone(),
+            entries: None,
         }
     };
+    let input = |id: &ValueId| TensorSpec { entries: entries(graph, *id), ..spec(id) };
     Signature {
-        inputs: graph.inputs.iter().map(spec).collect(),
+        inputs: graph.inputs.iter().map(input).collect(),
         outputs: graph.outputs.iter().map(spec).collect(),
     }
+}
+
+/// How many entries the table has that an input's elements, as they are, are looked up in: of
+/// several tables the smallest. `None` where there is none, or what is looked up is computed.
+fn entries(graph: &Graph, input: ValueId) -> Option<usize> {
+    let mut same = HashSet::from([Some(input)]);
+    let mut smallest = None;
+    for node in graph.nodes.iter().filter(|node| node.domain.is_empty()) {
+        let given = |index: usize| node.inputs.get(index).copied().flatten();
+        if keeps_elements(node) && same.contains(&given(0)) {
+            same.extend(node.outputs.first());
+        }
+        if node.op == "Gather"
+            && same.contains(&given(1))
+            && let Some(dims) = given(0).and_then(|table| constant_dims(graph, table))
+            && let Some(size) = dims.get(gather_axis(node, dims.len()))
+        {
+            smallest = Some(smallest.map_or(*size, |known: usize| known.min(*size)));
+        }
+    }
+    smallest
+}
+
+/// Whether a node only moves the integers that it is given.
+fn keeps_elements(node: &Node) -> bool {
+    /// `INT32` and `INT64` of `TensorProto.DataType`: every input fits both.
+    const INTEGERS: [i64; 2] = [6, 7];
+    match node.op.as_str() {
+        "Identity" | "Unsqueeze" | "Squeeze" | "Reshape" | "Flatten" | "Transpose" => true,
+        "Cast" => matches!(node.attrs.get("to"), Some(Attr::Int(to)) if INTEGERS.contains(to)),
+        _ => false,
+    }
+}
+
+/// The axis of a `Gather` from the front; past the end where the file is wrong.
+fn gather_axis(node: &Node, rank: usize) -> usize {
+    let axis = match node.attrs.get("axis") {
+        Some(Attr::Int(axis)) => *axis,
+        _ => 0,
+    };
+    let from_front = if axis < 0 { axis.saturating_add_unsigned(rank as u64) } else { axis };
+    usize::try_from(from_front).unwrap_or(usize::MAX)
+}
+
+/// The dimensions of a constant, also of one that is dequantised first.
+fn constant_dims(graph: &Graph, id: ValueId) -> Option<Vec<usize>> {
+    if let Some(tensor) = &graph.value(id).constant {
+        return Some(tensor.shape().to_vec());
+    }
+    let node = graph.nodes.iter().find(|node| node.outputs.contains(&Some(id)))?;
+    let same_shape = matches!(node.op.as_str(), "DequantizeLinear" | "Cast" | "Identity");
+    if same_shape { constant_dims(graph, node.inputs.first().copied().flatten()?) } else { None }
 }
 
 /// Operators whose result may depend on more than one row, or on what nobody gave: choices and

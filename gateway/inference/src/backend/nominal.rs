@@ -79,6 +79,7 @@ mod tests {
             name: name.to_owned(),
             dtype: gw_tensor::DType::F32,
             dims: Some(dims),
+            entries: None,
         };
         let inputs = vec![
             spec("a", vec![symbol("batch"), symbol("length"), Dim::Fixed(3)]),

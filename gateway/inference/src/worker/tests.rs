@@ -100,8 +100,21 @@ struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        let limits = Limits { queue_max: 100, batch_max: 8 };
+        let limits = Limits { queue_max: 100, batch_max: 8, run_time: Duration::from_hours(1) };
         Self { limits, fixed_rows: None, pads: false, rows_side_by_side: None, turn: None }
+    }
+}
+
+impl Setup {
+    fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut setup = Self::default();
+        change(&mut setup.limits);
+        setup
+    }
+
+    /// Every row takes too long: what is measured once is cut to single rows.
+    fn slow() -> Self {
+        Self::with(|limits| limits.run_time = Duration::ZERO)
     }
 }
 
@@ -114,6 +127,7 @@ impl Rig {
             name: name.to_owned(),
             dtype: gw_tensor::DType::F32,
             dims: Some(vec![batch(), Dim::Unknown]),
+            entries: None,
         };
         let doubler = Doubler {
             signature: Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] },
@@ -143,8 +157,12 @@ impl Rig {
     }
 
     async fn ask_until(&self, rows: usize, width: usize, value: f32, deadline: Instant) -> Asked {
-        let model = Arc::clone(&self.model);
         let x = Tensor::from_slice([rows, width], &vec![value; rows * width]).unwrap();
+        self.ask_for(x, deadline).await
+    }
+
+    async fn ask_for(&self, x: Tensor, deadline: Instant) -> Asked {
+        let model = Arc::clone(&self.model);
         let inputs = vec![("x".to_owned(), x)];
         let mut asked: Asked = Box::pin(async move { model.infer(inputs, deadline).await });
         // One poll puts it in the queue; an answer that is there at once is kept.
@@ -310,8 +328,7 @@ async fn a_run_is_padded_to_the_size_that_the_device_wants() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_one_more() {
-    let limits = Limits { queue_max: 2, batch_max: 8 };
-    let rig = Rig::new(Setup { limits, ..Setup::default() });
+    let rig = Rig::new(Setup::with(|limits| limits.queue_max = 2));
     let busy = rig.ask(1, 1, 0.0).await;
     assert_eq!(rig.run_starts(), 1);
     let waiting = (rig.ask(1, 1, 1.0).await, rig.ask(1, 1, 2.0).await);
@@ -327,8 +344,7 @@ async fn a_full_queue_refuses_one_more() {
 
 #[tokio::test]
 async fn a_caller_that_left_makes_room_in_a_full_queue() {
-    let limits = Limits { queue_max: 1, batch_max: 8 };
-    let rig = Rig::new(Setup { limits, ..Setup::default() });
+    let rig = Rig::new(Setup::with(|limits| limits.queue_max = 1));
     let busy = rig.ask(1, 1, 0.0).await;
     assert_eq!(rig.run_starts(), 1);
     drop(rig.ask(1, 1, 1.0).await);
@@ -347,7 +363,10 @@ async fn expired_request_never_reaches_the_device() {
     assert_eq!(rig.run_starts(), 1);
     let soon = Instant::now() + Duration::from_millis(5);
     let expired = rig.ask_until(4, 1, 1.0, soon).await.await.unwrap_err();
-    assert_eq!(expired, InferenceError::DeadlinePassed { model: "doubler".to_owned() });
+    let InferenceError::DeadlinePassed { queue, compute, .. } = expired else {
+        panic!("{expired}");
+    };
+    assert!(queue >= Duration::from_millis(5) && compute.is_zero(), "{expired}");
     let in_time = rig.ask(2, 1, 2.0).await;
     rig.let_it_run();
     assert_eq!(rig.run_starts(), 2);
@@ -363,8 +382,147 @@ async fn a_deadline_ends_the_wait_for_a_run_that_takes_too_long() {
     let soon = Instant::now() + Duration::from_secs(1);
     let expired = rig.ask_until(1, 1, 1.0, soon).await;
     assert_eq!(rig.run_starts(), 1);
-    assert!(matches!(expired.await, Err(InferenceError::DeadlinePassed { .. })));
+    let expired = expired.await.unwrap_err();
+    assert!(
+        matches!(expired, InferenceError::DeadlinePassed { queue, compute, .. } if compute > queue),
+        "{expired}"
+    );
     rig.let_it_run();
+}
+
+/// `[rows, 2]`, every element another and none that fails.
+fn distinct(rows: usize) -> (Tensor, Vec<f32>) {
+    let values: Vec<f32> = (0..2 * rows).map(|n| n as f32 + 100.0).collect();
+    let doubled = values.iter().map(|value| value * 2.0).collect();
+    (Tensor::from_slice([rows, 2], &values).unwrap(), doubled)
+}
+
+#[tokio::test]
+async fn a_long_request_runs_in_parts_and_its_answer_is_that_of_one_run() {
+    let rig = Rig::new(Setup::slow());
+    let (x, expected) = distinct(7);
+    let asked = rig.ask_for(x, far_future()).await;
+    for rows in [UNMEASURED_ROWS, 1, 1, 1] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    let answer = asked.await.unwrap();
+    assert_eq!(answer.outputs[0].0, "y");
+    assert_eq!(answer.outputs[0].1.shape().dims(), [7, 2]);
+    assert_eq!(values(&answer), expected);
+}
+
+#[tokio::test]
+async fn a_neighbour_waits_for_one_part_of_a_long_request() {
+    let rig = Rig::new(Setup::slow());
+    let (x, expected) = distinct(9);
+    let long = rig.ask_for(x, far_future()).await;
+    assert_eq!(rig.run_starts(), UNMEASURED_ROWS);
+    let (one, two) = (rig.ask(1, 1, 1.0).await, rig.ask(1, 3, 2.0).await);
+    rig.let_it_run();
+    for (neighbour, answer) in [(one, vec![2.0]), (two, vec![4.0; 3])] {
+        assert_eq!(rig.run_starts(), 1);
+        rig.let_it_run();
+        assert_eq!(values(&neighbour.await.unwrap()), answer);
+    }
+    for _ in UNMEASURED_ROWS..9 {
+        assert_eq!(rig.run_starts(), 1);
+        rig.let_it_run();
+    }
+    assert_eq!(values(&long.await.unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_long_request_that_nobody_waits_for_ends_after_its_part() {
+    let rig = Rig::new(Setup::slow());
+    let long = rig.ask(60, 2, 1.0).await;
+    assert_eq!(rig.run_starts(), UNMEASURED_ROWS);
+    drop(long);
+    let next = rig.ask(1, 1, 3.0).await;
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 1);
+    rig.let_it_run();
+    assert_eq!(values(&next.await.unwrap()), [6.0]);
+    rig.core.close();
+    rig.core.finished().await;
+    assert!(rig.started.try_recv().is_err(), "not one more row ran");
+}
+
+#[tokio::test]
+async fn small_requests_share_a_run_with_a_part_of_a_long_one() {
+    let turn = Arc::new(Turn::default());
+    let rig = Rig::new(Setup { turn: Some(Arc::clone(&turn)), ..Setup::default() });
+    let held = turn.acquire();
+    let (x, expected) = distinct(12);
+    let long = rig.ask_for(x, far_future()).await;
+    let (two, other, one) =
+        (rig.ask(2, 2, 1.0).await, rig.ask(1, 5, 3.0).await, rig.ask(1, 2, 2.0).await);
+    drop(held);
+    // What is left of the long one is measured by then, and short.
+    for rows in [UNMEASURED_ROWS + 2 + 1, 1, 12 - UNMEASURED_ROWS] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    assert_eq!(values(&two.await.unwrap()), [2.0; 4]);
+    assert_eq!(values(&one.await.unwrap()), [4.0; 2]);
+    assert_eq!(values(&other.await.unwrap()), [6.0; 5]);
+    assert_eq!(values(&long.await.unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_long_request_fills_what_is_left_of_a_run() {
+    let turn = Arc::new(Turn::default());
+    let rig = Rig::new(Setup { turn: Some(Arc::clone(&turn)), ..Setup::default() });
+    let held = turn.acquire();
+    let one = rig.ask(1, 2, 1.0).await;
+    let (x, expected) = distinct(12);
+    let long = rig.ask_for(x, far_future()).await;
+    drop(held);
+    for rows in [8, 12 - 7] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    assert_eq!(values(&one.await.unwrap()), [2.0; 2]);
+    assert_eq!(values(&long.await.unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_part_has_as_many_rows_as_the_device_wants() {
+    let turn = Arc::new(Turn::default());
+    let pads = Setup { pads: true, turn: Some(Arc::clone(&turn)), ..Setup::default() };
+    let rig = Rig::new(pads);
+    let held = turn.acquire();
+    let long = rig.ask(5, 2, 1.0).await;
+    drop(held);
+    for rows in [4, 1] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    assert_eq!(values(&long.await.unwrap()), [2.0; 10]);
+}
+
+#[tokio::test]
+async fn parts_that_do_not_follow_the_rows_are_computed_anew_in_one_run() {
+    let rig = Rig::new(Setup { fixed_rows: Some(1), ..Setup::slow() });
+    let asked = rig.ask(6, 1, 1.0).await;
+    for rows in [UNMEASURED_ROWS, 6] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    assert_eq!(values(&asked.await.unwrap()), [12.0]);
+}
+
+#[tokio::test]
+async fn an_error_in_one_part_is_the_answer() {
+    let rig = Rig::new(Setup::slow());
+    let x = Tensor::from_slice([6, 1], &[1.0, 1.0, 1.0, 1.0, 1.0, POISON]).unwrap();
+    let asked = rig.ask_for(x, far_future()).await;
+    for rows in [UNMEASURED_ROWS, 1, 1] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    let error = asked.await.unwrap_err();
+    assert_eq!(error.to_string(), "model doubler failed on test: poisoned");
 }
 
 #[tokio::test]

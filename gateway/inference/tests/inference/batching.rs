@@ -1,13 +1,14 @@
 //! Many callers of one model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gw_inference::{Fault, InferenceConfig, InferenceError, Model, Models};
 use gw_tensor::Tensor;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
-use crate::onnx::{Onnx, Type, linear, linear_of, lookup};
+use crate::onnx::{Onnx, Type, linear, linear_of};
 use crate::{ModelFile, assert_close, devices, far_future, input, tensor};
 
 fn load(file: &ModelFile, device: &gw_inference::DeviceChoice) -> Arc<Model> {
@@ -59,7 +60,16 @@ async fn a_hundred_callers_get_their_own_rows_and_bad_requests_harm_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_that_fail_on_the_device_fail_only_their_own_request() {
-    let file = ModelFile::new(lookup().bytes());
+    // What is looked up is computed, so no request can be checked before it runs.
+    let table: Vec<f32> = (0u8..10).map(f32::from).collect();
+    let onnx = Onnx::new()
+        .input("ids", Type::I64, "batch sequence")
+        .output("rows", Type::F32, "batch sequence 2")
+        .floats("table", &[5, 2], &table)
+        .constant("zero", Type::I64, &[], &0i64.to_le_bytes())
+        .node("index = Add(ids, zero)")
+        .node("rows = Gather(table, index)");
+    let file = ModelFile::new(onnx.bytes());
     let model = load(&file, &gw_inference::DeviceChoice::Cpu);
     let mut callers = JoinSet::new();
     for n in 0..60i64 {
@@ -106,5 +116,23 @@ async fn a_model_with_dynamic_quantisation_answers_each_request_as_if_alone() {
         let expected: Vec<(String, Tensor)> = alone.run(&[input("x", x(n))]).unwrap();
         assert_eq!(answer.outputs, expected);
         assert_eq!(answer.batch, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_parts_of_a_long_request_give_what_one_run_gives() {
+    let file = ModelFile::new(linear().bytes());
+    for device in devices() {
+        let config = InferenceConfig { run_time: Duration::ZERO, ..InferenceConfig::default() };
+        let models = Models::new(config, &mut Registry::default());
+        let model = models.load(&file.spec("model", &device)).unwrap();
+        let x: Vec<f32> = (0..64 * 3).map(|i| i as f32).collect();
+        let inputs = || vec![input("x", tensor(&[64, 3], &x))];
+        let answer = model.infer(inputs(), far_future()).await.unwrap();
+        assert_eq!(answer.batch, 1, "the last part is one row");
+        let whole = file.open_on(&device).unwrap().run(&inputs()).unwrap();
+        assert_eq!(answer.outputs[0].1.shape(), whole[0].1.shape());
+        let floats = |tensor: &Tensor| tensor.to_vec::<f32>().unwrap();
+        assert_close(&floats(&answer.outputs[0].1), &floats(&whole[0].1), 1e-3);
     }
 }

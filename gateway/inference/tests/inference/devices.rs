@@ -144,14 +144,51 @@ fn an_operator_that_a_device_lacks_is_named_at_load() {
 }
 
 #[test]
-fn an_index_past_the_table_is_the_callers_fault() {
+fn an_index_past_the_table_is_the_callers_fault_on_every_device() {
     let file = ModelFile::new(lookup().bytes());
-    let model = file.open_on(&DeviceChoice::Cpu).unwrap();
-    let good = only_output(&*model, &[input("ids", tensor(&[1, 2], &[4i64, 0]))]);
-    assert_eq!(good.to_vec::<f32>().unwrap(), [8.0, 9.0, 0.0, 1.0]);
-    let error = model.run(&[input("ids", tensor(&[1, 1], &[5i64]))]).unwrap_err();
-    assert!(matches!(error, InferenceError::Run { .. }), "{error}");
-    assert_eq!(error.fault(), Fault::Caller);
+    for device in devices() {
+        let model = file.open_on(&device).unwrap();
+        let rows = |ids: &[i64]| model.run(&[input("ids", tensor(&[1, ids.len()], ids))]);
+        let good = rows(&[4, 0, -1, -5]).unwrap().remove(0).1;
+        assert_eq!(good.to_vec::<f32>().unwrap(), [8.0, 9.0, 0.0, 1.0, 8.0, 9.0, 0.0, 1.0]);
+        for (ids, told) in [([0, 5], 5), ([0, -6], -6)] {
+            let error = rows(&ids).unwrap_err();
+            assert_eq!(error.fault(), Fault::Caller);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "model model: input \"ids\" holds {told} at index 1, but the table that it is \
+                     looked up in takes -5 to 4"
+                )
+            );
+        }
+    }
+}
+
+/// What stands between an input and the table, and how many entries the table has.
+#[test]
+fn the_table_of_an_input_is_found_behind_what_only_moves_its_elements() {
+    let table: Vec<f32> = (0u8..10).map(f32::from).collect();
+    let entries = |moved: &str, gather: &str| {
+        let axes = 0i64.to_le_bytes();
+        let onnx = Onnx::new()
+            .input("ids", Type::I64, "n")
+            .output("y", Type::F32, "a b c")
+            .floats("table", &[5, 2], &table)
+            .floats("small", &[3, 2], &table[..6])
+            .constant("axes", Type::I64, &[1], &axes)
+            .node(moved);
+        let onnx = gather.split("; ").fold(onnx, Onnx::node);
+        let model = ModelFile::new(onnx.bytes()).open_on(&DeviceChoice::Cpu).unwrap();
+        model.signature().inputs[0].entries
+    };
+    let squeezed = "moved = Unsqueeze(ids, axes)";
+    assert_eq!(entries(squeezed, "y = Gather(table, moved)"), Some(5));
+    let both = "a = Gather(table, moved); b = Gather(small, moved); y = Add(a, b)";
+    assert_eq!(entries(squeezed, both), Some(3), "the smaller one");
+    assert_eq!(entries(squeezed, "t = Identity(table); y = Gather(t, moved)"), Some(5));
+    assert_eq!(entries(squeezed, "t = Neg(table); y = Gather(t, moved)"), None);
+    assert_eq!(entries("moved = Add(ids, axes)", "y = Gather(table, moved)"), None);
 }
 
 #[test]

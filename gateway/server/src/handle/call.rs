@@ -30,17 +30,13 @@ pub(crate) async fn call(
             return Err(Arc::new(HandleError::Guest(Box::new(error))));
         }
     };
+    // The guest could do nothing about it, so its client hears what really failed.
     if let Some(error) = &handled.inference_error
         && handled.response.status().is_server_error()
+        && error.fault() != Fault::Caller
     {
-        match error.fault() {
-            // The guest could do nothing about it, so its client hears of the overload.
-            Fault::Overload => return Err(Arc::new(HandleError::Inference(error.clone()))),
-            Fault::Ours | Fault::Operator => {
-                tracing::error!(id, app, reason = chain(error), "inference failed");
-            }
-            Fault::Caller => {}
-        }
+        let (source, timings) = (Box::new(error.clone()), Box::new(handled.timings));
+        return Err(Arc::new(HandleError::Inference { source, timings }));
     }
     Ok(Answer::new(handled, started.elapsed()))
 }

@@ -114,6 +114,7 @@ mod tests {
             queue: Duration::from_micros(5),
             infer: Duration::from_micros(4_250),
             device: Some("llvmpipe (\"LLVM\" 15, 256 bits)\n".into()),
+            awaited: None,
         };
         let mut headers = HeaderMap::new();
         add_timing(&mut headers, Duration::from_micros(12), Some(&timings));

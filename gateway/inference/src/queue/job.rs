@@ -1,0 +1,73 @@
+//! A request on its way through a model, in one run or in several.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gw_tensor::Tensor;
+use tokio::sync::oneshot;
+
+use super::Spent;
+use crate::batch::{self, Key};
+use crate::{Inference, InferenceError};
+
+/// A request that waits, already checked against the signature.
+pub(crate) struct Job {
+    /// In the signature's order.
+    pub(crate) inputs: Vec<Tensor>,
+    /// Its rows.
+    pub(crate) rows: usize,
+    /// Jobs with equal keys may share a run, and may be cut between rows; a job without one runs
+    /// alone and whole.
+    pub(crate) key: Option<Key>,
+    pub(crate) deadline: Instant,
+    pub(crate) spent: Arc<Spent>,
+    pub(crate) reply: oneshot::Sender<Result<Inference, InferenceError>>,
+    /// How many of its rows are answered, and the outputs of each part so far.
+    pub(crate) done: usize,
+    pub(crate) parts: Vec<Vec<Tensor>>,
+}
+
+impl Job {
+    /// The rows that are not answered yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rows - self.done
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_dead(&self, now: Instant) -> bool {
+        self.deadline <= now || self.reply.is_closed()
+    }
+
+    /// Answers the caller; one that left meanwhile is no error.
+    pub(crate) fn reply(self, result: Result<Inference, InferenceError>) {
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The next rows of a job, which take part in one run.
+pub(crate) struct Share {
+    pub(crate) job: Job,
+    pub(crate) rows: usize,
+}
+
+impl Share {
+    /// Whether it is all of its job.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rows == self.job.rows
+    }
+
+    /// Its rows of every input.
+    pub(crate) fn inputs(&self) -> Vec<Tensor> {
+        if self.is_whole() {
+            return self.job.inputs.clone();
+        }
+        batch::rows_of(&self.job.inputs, self.job.done, self.rows)
+    }
+
+    /// Begins anew, with all rows at once.
+    pub(crate) fn restart(&mut self) {
+        self.job.parts.clear();
+        self.job.done = 0;
+        self.rows = self.job.rows;
+    }
+}
