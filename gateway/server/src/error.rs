@@ -121,7 +121,7 @@ pub(crate) enum HandleError {
     #[error("the path takes {allow}")]
     MethodNotAllowed { allow: String },
     #[error("{reason}")]
-    BadRequest { reason: String },
+    BadRequest { field: &'static str, reason: String },
     #[error("the request body did not arrive within {limit:?}")]
     BodyTimeout { limit: Duration },
     #[error("the request body is larger than {limit} bytes")]
@@ -163,6 +163,25 @@ impl HandleError {
         }
     }
 
+    /// The part of the request that is wrong, where the caller is at fault.
+    fn field(&self) -> Option<&'static str> {
+        match self.code() {
+            Code::BadRequest => match self {
+                Self::BadRequest { field, .. } => Some(field),
+                _ => None,
+            },
+            Code::Unauthenticated => Some("authorization"),
+            Code::RouteNotFound => Some("path"),
+            Code::MethodNotAllowed => Some("method"),
+            Code::NotCached => Some("cache-control"),
+            Code::UnknownApp | Code::NothingBefore => Some("app"),
+            Code::UnknownRevision => Some("revision"),
+            // What is left is the body that came: all of it, or the bundle that it is.
+            code if code.fault() == Fault::Caller => Some("body"),
+            _ => None,
+        }
+    }
+
     /// The answer that tells the caller.
     pub(crate) fn response(&self, request_id: &str) -> Response<Bytes> {
         let code = self.code();
@@ -177,9 +196,13 @@ impl HandleError {
             Self::Unauthenticated | Self::RouteNotFound | Self::NotCached => code.message().into(),
             _ => message,
         };
-        let body = serde_json::json!({
-            "error": { "code": code.text(), "message": message, "request_id": request_id }
+        let mut error = serde_json::json!({
+            "code": code.text(), "message": message, "request_id": request_id
         });
+        if let Some(field) = self.field() {
+            error["field"] = field.into();
+        }
+        let body = serde_json::json!({ "error": error });
         let mut response = Response::new(Bytes::from(format!("{body}\n")));
         *response.status_mut() = code.status();
         let headers = response.headers_mut();
@@ -307,6 +330,26 @@ mod tests {
                 "code": "plugin_trapped", "message": "the plugin failed", "request_id": "id-1"
             }})
         );
+    }
+
+    #[test]
+    fn what_the_caller_did_wrong_names_its_field() {
+        let cases = [
+            (HandleError::BodyTooLarge { limit: 1 }, Some("body")),
+            (HandleError::BodyTimeout { limit: Duration::ZERO }, Some("body")),
+            (HandleError::RouteNotFound, Some("path")),
+            (HandleError::MethodNotAllowed { allow: "GET".into() }, Some("method")),
+            (HandleError::Unauthenticated, Some("authorization")),
+            (HandleError::Deploy(BundleError::Unsigned.into()), Some("body")),
+            (HandleError::BadRequest { field: "app", reason: "no".into() }, Some("app")),
+            (HandleError::Saturated { what: "x" }, None),
+            (HandleError::Panicked { reason: "x".into() }, None),
+        ];
+        for (error, field) in cases {
+            let body: serde_json::Value =
+                serde_json::from_slice(error.response("x").body()).unwrap();
+            assert_eq!(body["error"]["field"].as_str(), field, "{error}");
+        }
     }
 
     #[test]

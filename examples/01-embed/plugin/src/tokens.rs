@@ -63,6 +63,8 @@ impl Encoder {
                 break;
             }
             piece = self.shortened(&piece[open..])?;
+            let unknown = piece.chars().count() == WORD_CHARS_MAX && !piece.ends_with(' ');
+            let tail = if unknown { tail.trim_start_matches(goes_on) } else { tail };
             rest = tail.trim_start_matches([' ', '\t', '\r', '\n']);
             if rest.len() < tail.len() {
                 piece.push(' ');
@@ -103,7 +105,7 @@ impl Encoder {
 
     /// One word, and the white space behind it, with the same tokens and few characters.
     fn shortened(&self, word: &str) -> Result<String> {
-        if word.len() <= WORD_CHARS_MAX {
+        if word.len() < WORD_CHARS_MAX {
             return Ok(word.to_owned());
         }
         let mut normal = NormalizedString::from(word);
@@ -116,6 +118,12 @@ impl Encoder {
         }
         Ok(short)
     }
+}
+
+/// Letters and digits that surely belong to the word before them. The ideographs behind them are
+/// words by themselves.
+fn goes_on(c: char) -> bool {
+    c < '\u{3400}' && c.is_alphanumeric()
 }
 
 /// Tokens of which only the numbers matter from here on.

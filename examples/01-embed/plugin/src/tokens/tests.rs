@@ -85,6 +85,9 @@ fn pieces_give_the_tokens_of_the_whole() {
         format!("a{}cat", "\u{301}".repeat(2 * long)),
         format!("a {} cat", "\u{1}".repeat(2 * long)),
         "á".repeat(long) + "cat",
+        "z".repeat(PIECE_BYTES - 100) + &"c".repeat(100) + "\u{1}" + &"a".repeat(long),
+        " ".repeat(PIECE_BYTES - 101) + &"z".repeat(100) + " " + &"a ".repeat(long),
+        "ж".repeat(long) + " " + &"ж".repeat(long) + "漢",
         "漢".repeat(long),
         "\u{1d165}\u{302e}\u{301}".repeat(long) + " a",
         "한국어 カタカナ。".repeat(long / 8),
@@ -110,6 +113,16 @@ fn it_does_not_matter_where_a_piece_ends() {
             agrees(&encoder, &format!("{spaces}{end}"));
             agrees(&encoder, &format!("{}{end}", "z".repeat(PIECE_BYTES - short)));
         }
+    }
+}
+
+#[test]
+fn what_goes_on_with_a_word_does_not_end_it() {
+    let encoder = Encoder::parse(&file()).unwrap();
+    let word = "z".repeat(WORD_CHARS_MAX);
+    let one = encoder.encode(&word).unwrap();
+    for c in ('\0'..='\u{3400}').filter(|&c| goes_on(c)) {
+        assert_eq!(encoder.encode(&format!("{word}{c}z")).unwrap(), one, "{c:?}");
     }
 }
 
