@@ -3,7 +3,8 @@ use tokenizers::TruncationParams;
 
 use super::*;
 
-/// A tokenizer of BERT's kind with a small vocabulary, as a file; `GW_TEST_TOKENIZER` names another.
+/// A tokenizer of BERT's kind with a small vocabulary, as a file. `GW_TEST_TOKENIZER` names
+/// another.
 fn file() -> Vec<u8> {
     if let Ok(path) = std::env::var("GW_TEST_TOKENIZER") {
         return std::fs::read(path).unwrap();
@@ -23,7 +24,9 @@ fn file() -> Vec<u8> {
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
     let json = json!({
         "version": "1.0",
-        "truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        "truncation": {
+            "max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"
+        },
         "padding": null,
         "added_tokens": (0..5).map(added).collect::<Vec<_>>(),
         "normalizer": {
