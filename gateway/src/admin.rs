@@ -94,6 +94,11 @@ impl Client {
         self.answer(self.agent.run(request))
     }
 
+    fn not_admin(&self) -> Advice {
+        Advice::new(format!("{} is not a node's admin address", self.base))
+            .hint("give --to the address that gw serve prints as `admin on`, by default port 8788")
+    }
+
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Value> {
         let mut response = response.with_context(|| {
             Advice::new(format!("the node at {} does not answer", self.base))
@@ -101,10 +106,13 @@ impl Client {
         })?;
         let text = response.body_mut().read_to_string().context("reading the node's answer")?;
         if response.status().is_success() {
-            return serde_json::from_str(&text)
-                .with_context(|| format!("{} does not speak gw's admin API", self.base));
+            return serde_json::from_str(&text).with_context(|| self.not_admin());
         }
         let error = serde_json::from_str::<Value>(&text).unwrap_or_default()["error"].take();
+        // The admin API knows every path that is asked for here.
+        if error["code"] == "route_not_found" || response.status() == 404 && error.is_null() {
+            return Err(self.not_admin().into());
+        }
         let code = error["code"].as_str().map(|code| format!(" ({code})")).unwrap_or_default();
         let message = match error["message"].as_str() {
             Some(message) => format!("the node refused: {message}{code}"),

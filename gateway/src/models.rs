@@ -84,6 +84,9 @@ fn name_of(model: &str) -> &str {
     model.rsplit(['/', '#']).next().unwrap_or(model)
 }
 
+/// What an error repeats of a `--shape` that cannot be read.
+const SHOWN_CHARS_MAX: usize = 60;
+
 /// The value of `--shape`: an input and its dimensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShapeArg {
@@ -99,7 +102,11 @@ impl FromStr for ShapeArg {
         let (name, dims) = text.rsplit_once('=').ok_or("expected NAME=1x128")?;
         let dims: Result<Vec<usize>, _> =
             dims.split('x').filter(|_| !dims.is_empty()).map(str::parse).collect();
-        let dims = dims.map_err(|_| format!("{text}: expected numbers with x between them"))?;
+        let dims = dims.map_err(|_| {
+            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            let more = if shown.len() < text.len() { "…" } else { "" };
+            format!("{shown}{more}: expected numbers with x between them")
+        })?;
         Ok(Self { name: name.to_owned(), shape: dims.into() })
     }
 }

@@ -43,6 +43,18 @@ pub(crate) fn loader(
     })
 }
 
+/// Opens the device that the user named, for whoever wants to know before work that would be in
+/// vain. What `auto` and `cpu` mean is always there.
+///
+/// # Errors
+/// Where this machine does not have it.
+pub(crate) fn check_device(device: &DeviceChoice, config: &Config) -> anyhow::Result<()> {
+    if matches!(device, DeviceChoice::Gpu | DeviceChoice::Named(_)) {
+        gw_inference::backend::open_backend(device, &config.inference)?;
+    }
+    Ok(())
+}
+
 /// Takes an address. `flag` is what the user can change where it is taken already.
 ///
 /// # Errors

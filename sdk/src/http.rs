@@ -28,10 +28,10 @@ impl Request {
     /// The body, read as JSON.
     ///
     /// # Errors
-    /// 400 `invalid_json`, with the parser's words and the place.
+    /// 400 `invalid_json`, with the parser's words and the place; the field is `body`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Error::new(400, "invalid_json", error.to_string()))
+            .map_err(|error| Error::new(400, "invalid_json", error.to_string()).field("body"))
     }
 }
 
@@ -151,6 +151,8 @@ mod tests {
         let request = Request { body: b"{oops".to_vec(), ..Request::default() };
         let error = request.json::<serde_json::Value>().unwrap_err();
         assert_eq!((error.status, error.code.as_str()), (400, "invalid_json"));
+        assert_eq!(error.field.as_deref(), Some("body"));
+        assert!(error.message.contains("line 1 column 2"), "{}", error.message);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn handle<P: Plugin>(request: &IncomingRequest, out: ResponseOutparam) {
 }
 
 fn read(request: &IncomingRequest) -> Result<Request, Error> {
-    let unreadable = |what| Error::new(400, "unreadable_body", what);
+    let unreadable = |what| Error::new(400, "unreadable_body", what).field("body");
     let method = match request.method() {
         Method::Get => "GET".to_owned(),
         Method::Head => "HEAD".to_owned(),

@@ -1,8 +1,12 @@
-//! Numbers of bytes, as people write them.
+//! Numbers of bytes, as people write them: as text with a unit, or as a plain number.
+//!
+//! Fields of other types than [`ByteSize`] read and write the same with
+//! `#[serde(with = "gw_artifact::size")]`.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number of bytes; its text is such as `64MiB`, `10 MB` or `1024`.
@@ -65,8 +69,57 @@ impl Serialize for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        struct Size;
+
+        impl Visitor<'_> for Size {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64MiB\", or a number of bytes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E>(self, bytes: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(bytes))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+                let negative = |_| E::custom(format!("{bytes} is not a number of bytes"));
+                bytes.try_into().map(ByteSize).map_err(negative)
+            }
+        }
+
+        deserializer.deserialize_any(Size)
     }
+}
+
+/// Writes a number of bytes as the text of a [`ByteSize`].
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<N, S>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error>
+where
+    N: Copy + TryInto<u64>,
+    S: Serializer,
+{
+    let bytes = (*bytes).try_into().map_err(|_| serde::ser::Error::custom("beyond 64 bits"))?;
+    ByteSize(bytes).serialize(serializer)
+}
+
+/// Reads a number of bytes as a [`ByteSize`] is read.
+///
+/// # Errors
+/// What is no size, or does not fit the field.
+pub fn deserialize<'de, N, D>(deserializer: D) -> Result<N, D::Error>
+where
+    N: TryFrom<u64>,
+    D: Deserializer<'de>,
+{
+    let bytes = ByteSize::deserialize(deserializer)?;
+    bytes.0.try_into().map_err(|_| D::Error::custom(format!("{bytes} is too large here")))
 }
 
 #[cfg(test)]
@@ -88,6 +141,32 @@ mod tests {
         }
         for text in ["", "MiB", "-1MB", "1.5MB", "12 parsecs", "20000000TiB", "1 MiB MiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct Keys {
+        size: ByteSize,
+        #[serde(with = "super")]
+        number: u32,
+    }
+
+    #[test]
+    fn every_key_takes_text_and_numbers() {
+        let keys = Keys { size: ByteSize(2048), number: 1 << 20 };
+        for text in
+            [r#"{"size": "2KiB", "number": "1MiB"}"#, r#"{"size": 2048, "number": 1048576}"#]
+        {
+            assert_eq!(serde_json::from_str::<Keys>(text).unwrap(), keys, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&keys).unwrap(), r#"{"size":"2KiB","number":"1MiB"}"#);
+        for (text, said) in [
+            (r#"{"size": -1, "number": 0}"#, "-1 is not a number of bytes"),
+            (r#"{"size": true, "number": 0}"#, "expected a size such as"),
+            (r#"{"size": 0, "number": "4GiB"}"#, "4GiB is too large here"),
+        ] {
+            let error = serde_json::from_str::<Keys>(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
         }
     }
 

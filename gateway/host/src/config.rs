@@ -15,19 +15,25 @@ pub struct HostConfig {
     /// How many requests may wait for an instance; one more is refused. Default 1024.
     pub waiting_max: usize,
     /// The largest memory limit that a plugin may ask for, in bytes. Default 512 MiB.
+    #[serde(with = "gw_artifact::size")]
     pub memory_bytes_max: u64,
     /// The largest request body that is passed to a guest, in bytes. Default 8 MiB.
+    #[serde(with = "gw_artifact::size")]
     pub request_bytes_max: usize,
     /// The largest response body that is taken from a guest, in bytes. Default 32 MiB.
+    #[serde(with = "gw_artifact::size")]
     pub response_bytes_max: usize,
     /// Tensors that one request may hold at once, in bytes. Default 64 MiB.
+    #[serde(with = "gw_artifact::size")]
     pub tensor_bytes_max: usize,
     /// What a guest may pass in one host call, in bytes. Default 64 MiB.
+    #[serde(with = "gw_artifact::size")]
     pub hostcall_bytes_max: usize,
     /// Resources (tensors, streams, headers) that one request may hold at once. Default 1024.
     pub resources_max: usize,
     /// What one request may print to standard output and error together, in bytes; the rest is
     /// dropped. Default 16 KiB.
+    #[serde(with = "gw_artifact::size")]
     pub log_bytes_max: usize,
     /// Where compiled code is kept between starts; nowhere by default. It needs
     /// [`HostConfig::seal_key`].

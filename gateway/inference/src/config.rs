@@ -34,6 +34,7 @@ pub struct InferenceConfig {
     pub plan_cache_dir: Option<PathBuf>,
     /// Bytes that kept plans and weights may take on disk; what was used longest ago goes first,
     /// and 0 keeps nothing. Default 4 GiB: a dozen models of 300 MB.
+    #[serde(with = "gw_artifact::size")]
     pub plan_cache_bytes_max: u64,
 }
 

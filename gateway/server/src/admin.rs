@@ -60,7 +60,7 @@ impl Admin {
     /// The API, with `metrics` beside it. Whoever serves it adds keys, probes and the log.
     pub(crate) fn routes(self, metrics: Router) -> Router {
         Router::new()
-            .route("/v1/status", get(status).fallback(|| async { takes("GET") }))
+            .route("/v1/status", get(status).fallback(|| async { takes("GET, HEAD") }))
             .route("/v1/bundles", post(push).fallback(|| async { takes("POST") }))
             .route("/v1/apps/{app}/rollback", post(roll_back).fallback(|| async { takes("POST") }))
             .fallback(|| async { HandleError::RouteNotFound })
@@ -90,11 +90,13 @@ async fn roll_back(
     app: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Result<impl IntoResponse, HandleError> {
-    let Path(app) = app.map_err(|error| HandleError::BadRequest { reason: error.body_text() })?;
+    let Path(app) =
+        app.map_err(|error| HandleError::BadRequest { field: "app", reason: error.body_text() })?;
     let body = read(body, ROLLBACK_BYTES_MAX).await?;
     let rollback = match &*body {
         [] => Rollback::default(),
         text => serde_json::from_slice(text).map_err(|error| HandleError::BadRequest {
+            field: "body",
             reason: format!("the body is not {{\"revision\"?: DIGEST}}: {error}"),
         })?,
     };
@@ -120,15 +122,16 @@ fn json_text(value: &Value) -> impl IntoResponse + use<> {
     ([(CONTENT_TYPE, "application/json")], format!("{value}\n"))
 }
 
-fn takes(method: &str) -> HandleError {
-    HandleError::MethodNotAllowed { allow: method.to_owned() }
+fn takes(methods: &str) -> HandleError {
+    HandleError::MethodNotAllowed { allow: methods.to_owned() }
 }
 
 async fn refuse_pages(request: Request, next: Next) -> Result<Response, HandleError> {
     let headers = request.headers();
     if headers.contains_key(ORIGIN) || headers.contains_key(FETCH_SITE) {
+        let field = if headers.contains_key(ORIGIN) { "origin" } else { "sec-fetch-site" };
         let reason = "the admin API does not answer web pages".to_owned();
-        return Err(HandleError::BadRequest { reason });
+        return Err(HandleError::BadRequest { field, reason });
     }
     Ok(next.run(request).await)
 }
@@ -142,7 +145,8 @@ async fn read(mut body: Body, limit: u64) -> Result<Bytes, HandleError> {
             Err(HandleError::BodyTooLarge { limit })
         }
         Err(error) => {
-            Err(HandleError::BadRequest { reason: format!("the request body broke off: {error}") })
+            let reason = format!("the request body broke off: {error}");
+            Err(HandleError::BadRequest { field: "body", reason })
         }
     }
 }

@@ -122,7 +122,7 @@ pub(crate) enum HandleError {
     #[error("the path takes {allow}")]
     MethodNotAllowed { allow: String },
     #[error("{reason}")]
-    BadRequest { reason: String },
+    BadRequest { field: &'static str, reason: String },
     #[error("the request body did not arrive within {limit:?}")]
     BodyTimeout { limit: Duration },
     #[error("the request body is larger than {limit} bytes")]
@@ -177,6 +177,25 @@ impl HandleError {
         }
     }
 
+    /// The part of the request that is wrong, where the caller is at fault.
+    fn field(&self) -> Option<&'static str> {
+        match self.code() {
+            Code::BadRequest => match self {
+                Self::BadRequest { field, .. } => Some(field),
+                _ => None,
+            },
+            Code::Unauthenticated => Some("authorization"),
+            Code::RouteNotFound => Some("path"),
+            Code::MethodNotAllowed => Some("method"),
+            Code::NotCached => Some("cache-control"),
+            Code::UnknownApp | Code::NothingBefore => Some("app"),
+            Code::UnknownRevision => Some("revision"),
+            // What is left is the body that came: all of it, or the bundle that it is.
+            code if code.fault() == Fault::Caller => Some("body"),
+            _ => None,
+        }
+    }
+
     /// When to come back, in whole seconds. Overload lasts as long as a few inferences, or as what
     /// waits is known to take.
     fn retry_after(&self) -> u64 {
@@ -210,9 +229,13 @@ impl HandleError {
             }
             _ => message,
         };
-        let body = serde_json::json!({
-            "error": { "code": code.text(), "message": message, "request_id": request_id }
+        let mut error = serde_json::json!({
+            "code": code.text(), "message": message, "request_id": request_id
         });
+        if let Some(field) = self.field() {
+            error["field"] = field.into();
+        }
+        let body = serde_json::json!({ "error": error });
         let mut response = Response::new(Bytes::from(format!("{body}\n")));
         *response.status_mut() = code.status();
         let headers = response.headers_mut();
@@ -366,6 +389,26 @@ mod tests {
         {"error":{"code":"deadline_passed","message":"the answer was not ready in time; try again; it took 312.0µs in the plugin, 1.9s in the queue of the model minilm, 100.0ms in runs","request_id":"id-1"}}
         {"error":{"code":"plugin_timeout","message":"the plugin did not answer in time; it took 312.0µs in the plugin, 1.9s in the queue of its models, 100.0ms in runs","request_id":"id-1"}}
         "#);
+    }
+
+    #[test]
+    fn what_the_caller_did_wrong_names_its_field() {
+        let cases = [
+            (HandleError::BodyTooLarge { limit: 1 }, Some("body")),
+            (HandleError::BodyTimeout { limit: Duration::ZERO }, Some("body")),
+            (HandleError::RouteNotFound, Some("path")),
+            (HandleError::MethodNotAllowed { allow: "GET".into() }, Some("method")),
+            (HandleError::Unauthenticated, Some("authorization")),
+            (HandleError::Deploy(BundleError::Unsigned.into()), Some("body")),
+            (HandleError::BadRequest { field: "app", reason: "no".into() }, Some("app")),
+            (HandleError::Saturated { what: "x" }, None),
+            (HandleError::Panicked { reason: "x".into() }, None),
+        ];
+        for (error, field) in cases {
+            let body: serde_json::Value =
+                serde_json::from_slice(error.response("x").body()).unwrap();
+            assert_eq!(body["error"]["field"].as_str(), field, "{error}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::cache::Cache;
+use crate::error::HandleError;
 use crate::metrics::HttpMetrics;
 
 /// An answer of another moment misleads whoever asks.
@@ -32,15 +33,21 @@ impl Node {
     /// `/healthz` and `/readyz`. They need no key and tell nothing but yes or no.
     pub(crate) fn probes(self: &Arc<Self>) -> Router {
         Router::new()
-            .route("/healthz", get(|| async { ([NO_STORE], "ok\n") }))
-            .route("/readyz", get(ready))
+            .route("/healthz", get(|| async { ([NO_STORE], "ok\n") }).fallback(only_read))
+            .route("/readyz", get(ready).fallback(only_read))
             .with_state(Arc::clone(self))
     }
 
     /// `/metrics`.
     pub(crate) fn metrics(self: &Arc<Self>) -> Router {
-        Router::new().route("/metrics", get(metrics)).with_state(Arc::clone(self))
+        Router::new()
+            .route("/metrics", get(metrics).fallback(only_read))
+            .with_state(Arc::clone(self))
     }
+}
+
+async fn only_read() -> HandleError {
+    HandleError::MethodNotAllowed { allow: "GET, HEAD".to_owned() }
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {

@@ -301,6 +301,8 @@ async fn a_large_body_is_refused_and_its_sender_hears_so() {
     let node = Node::start().await;
     let answer = node.post("/say", &"x".repeat(10 << 20)).await;
     assert_eq!((answer.status, &*answer.code()), (413, "body_too_large"));
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(body["error"]["field"], "body");
     let patient = "POST /say HTTP/1.1\r\nhost: x\r\ncontent-length: 10485760\r\n\
                    expect: 100-continue\r\nconnection: close\r\n\r\n";
     let answer = raw(node.address, patient).await;
@@ -347,8 +349,14 @@ async fn probes_need_no_key_and_everything_else_checks_it() {
         let metrics = get(address, "/metrics", "Bearer ours").await;
         assert_eq!(metrics.status, 200);
         assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
-        let wrong = send(address, "POST", "/healthz", &[], Bytes::new()).await;
-        assert_eq!((wrong.status, wrong.header("allow")), (405, "GET,HEAD"));
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let key = [("authorization", "Bearer ours")];
+            let wrong = send(address, "POST", path, &key, Bytes::new()).await;
+            let said = (wrong.status, &*wrong.code(), wrong.header("allow"));
+            assert_eq!(said, (405, "method_not_allowed", "GET, HEAD"), "{path}");
+            let body: Value = serde_json::from_str(&wrong.body).unwrap();
+            assert_eq!(body["error"]["field"], "method", "{path}");
+        }
         let head = send(address, "HEAD", "/healthz", &[], Bytes::new()).await;
         assert_eq!((head.status, head.header("content-length"), &*head.body), (200, "3", ""));
     }

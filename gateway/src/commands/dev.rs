@@ -21,6 +21,9 @@ use crate::config::Config;
 use crate::node::{self, Node};
 use crate::report;
 
+/// A line to paste is read before it is sent; a body that is longer than this is not.
+const INLINE_BYTES_MAX: usize = 200;
+
 /// Build an app, serve it on this machine, and rebuild it when its source changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let app = App::open(&args.folder)?;
     let config = Config::default();
     gw_server::check_keys(args.listen, &config.server)?;
+    node::check_device(&args.device, &config)?;
     let listener = node::listen(args.listen, "--listen")?;
     // From here on, so that an edit during the first build is not missed.
     let watch = if args.no_watch { None } else { Some(Watch::start(&app)?) };
@@ -129,16 +133,14 @@ fn banner(app: &App, url: &str) -> String {
     text
 }
 
-/// A request that the route takes. Its body is the app's `request.json` where there is one.
+/// A request that the route takes, from whatever folder it is sent.
 fn curl(route: &RouteEntry, url: &str, folder: &Path) -> String {
     let path: String = route.path.chars().filter(|c| !"{}*".contains(*c)).collect();
     let method = match route.methods.iter().find(|method| *method == "POST") {
         Some(post) => post,
         None => route.methods.first().map_or("POST", String::as_str),
     };
-    let request = folder.join("request.json");
-    let body = if request.is_file() { format!("@{}", request.display()) } else { "{}".to_owned() };
-    let body = shell_quoted(&body);
+    let body = shell_quoted(&example_body(folder));
     let target = shell_quoted(&format!("{url}{path}"));
     match method {
         "GET" => format!("curl -s {target}"),
@@ -148,6 +150,22 @@ fn curl(route: &RouteEntry, url: &str, folder: &Path) -> String {
         "DELETE" | "OPTIONS" => format!("curl -s -X {method} {target}"),
         _ => format!("curl -s -X {method} {target} -d {body}"),
     }
+}
+
+/// The app's `request.json` where there is one: the JSON itself if it fits the line.
+fn example_body(folder: &Path) -> String {
+    let file = folder.join("request.json");
+    if !file.is_file() {
+        return "{}".to_owned();
+    }
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let text = text.trim();
+    // What curl is given as data is a file's name where it begins with `@`.
+    let is_short = text.len() <= INLINE_BYTES_MAX && !text.contains(char::is_control);
+    if is_short && text.starts_with(['{', '[']) {
+        return text.to_owned();
+    }
+    format!("@{}", std::path::absolute(&file).unwrap_or(file).display())
 }
 
 /// A word that a shell takes as it is.
@@ -193,8 +211,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = folder.path().join("my app");
         std::fs::create_dir(&app).unwrap();
-        std::fs::write(app.join("request.json"), "{}").unwrap();
-        let line = curl(&route("/embed", &["POST"]), "http://h", &app);
-        assert_eq!(line, format!("curl -s http://h/embed -d '@{}/request.json'", app.display()));
+        let line = |request: &str| {
+            std::fs::write(app.join("request.json"), request).unwrap();
+            curl(&route("/embed", &["POST"]), "http://h", &app)
+        };
+        assert_eq!(
+            line("{\"input\": \"it's short\"}\n"),
+            r#"curl -s http://h/embed -d '{"input": "it'\''s short"}'"#
+        );
+        let file = format!("curl -s http://h/embed -d '@{}/request.json'", app.display());
+        assert_eq!(line(&format!("{{\"input\": \"{}\"}}", "long ".repeat(50))), file);
+        assert_eq!(line("{\n}"), file);
+    }
+
+    #[test]
+    fn a_file_in_the_line_is_found_from_any_folder() {
+        let here = Path::new(".").canonicalize().unwrap();
+        let app = tempfile::tempdir_in(&here).unwrap();
+        std::fs::write(app.path().join("request.json"), "{\n}").unwrap();
+        let relative = app.path().strip_prefix(&here).unwrap();
+        let expected = format!("@{}/request.json", app.path().display());
+        assert_eq!(example_body(relative), expected);
     }
 }

@@ -57,10 +57,15 @@ fn examine() -> anyhow::Result<Findings> {
     // Without a Rust toolchain there is no target either.
     let wasm_target = guest::has_target(here).unwrap_or(false);
     let folder = FetchConfig::from_env()?.cache_dir;
+    let mut missing = missing(&adapters, cargo.is_some(), wasm_target);
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if !is_set("XDG_RUNTIME_DIR") && !is_set("NODEVICE_SELECT") {
+        missing.extend(quiet(&adapters));
+    }
     Ok(Findings {
         version: env!("CARGO_PKG_VERSION"),
         auto: auto(&adapters),
-        missing: missing(&adapters, cargo.is_some(), wasm_target),
+        missing,
         adapters,
         cargo,
         wasm_target,
@@ -91,6 +96,17 @@ fn missing(adapters: &[AdapterInfo], cargo: bool, wasm_target: bool) -> Vec<Miss
     let target = format!("rustup target add {}", guest::TARGET);
     add(!wasm_target, guest::TARGET, "building plugins (gw dev adds it by itself)", &target);
     missing
+}
+
+/// Mesa looks for a display even where it only computes, and complains where there is none. Only
+/// the environment that gw is started with changes that.
+fn quiet(adapters: &[AdapterInfo]) -> Option<Missing> {
+    let is_mesa = |adapter: &AdapterInfo| adapter.driver.contains("Mesa");
+    adapters.iter().any(is_mesa).then(|| Missing {
+        what: "XDG_RUNTIME_DIR".to_owned(),
+        needed_for: "a quiet start: Mesa prints `error: XDG_RUNTIME_DIR …`, which does no harm",
+        fix: "export NODEVICE_SELECT=1".to_owned(),
+    })
 }
 
 /// The bytes of all files below `folder`; what cannot be read counts as nothing.

@@ -62,9 +62,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let inputs =
         args.input.iter().map(|text| read_input(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let path = models::locate(&args.model)?;
-    let Some(out) = args.out.as_deref().filter(|_| !inputs.is_empty()) else {
+    let Some(out) = args.out.as_deref() else {
         return print_signature(&path, args.output);
     };
+    if inputs.is_empty() {
+        check_takes_nothing(&models::signature(&path)?)?;
+    }
     let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
     let model = models::open(&args.model, &path, &args.device, &config)?;
     let start = Instant::now();
@@ -79,6 +82,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         text
     })
+}
+
+/// A model without inputs runs without `--input`; any other needs it.
+fn check_takes_nothing(signature: &Signature) -> Result<(), Advice> {
+    if signature.inputs.is_empty() {
+        return Ok(());
+    }
+    let inputs: Vec<String> = signature.inputs.iter().map(ToString::to_string).collect();
+    Err(Advice::new(format!("--input is missing: the model takes {}", inputs.join(", ")))
+        .hint("give --input NAME=FILE.npy for each, or leave --out away to print the signature")
+        .usage())
 }
 
 /// Reads the tensor of `NAME=FILE`.

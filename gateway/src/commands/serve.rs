@@ -49,14 +49,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = args.config.as_deref().map(Config::open).transpose()?.unwrap_or_default();
-    std::fs::create_dir_all(&args.state)
-        .with_context(|| format!("making the state folder {}", args.state.display()))?;
     let trusted = trusted(&args.trust, &args.state)?;
     if trusted.is_empty() {
         report::note("note: no key is trusted, so every push is refused; see --trust");
     }
     let listener = node::listen(args.listen, "--listen")?;
     let admin = node::listen(args.admin, "--admin")?;
+    node::check_device(&args.device, &config)?;
+    // What does not start leaves nothing behind.
+    std::fs::create_dir_all(&args.state)
+        .with_context(|| format!("making the state folder {}", args.state.display()))?;
     let mut registry = Registry::default();
     let loader = node::loader(&config, &args.device, &args.state, &mut registry)?;
     let models = Arc::clone(&loader.models);

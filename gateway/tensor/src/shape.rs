@@ -81,9 +81,32 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
-/// Prints as `[2, 128, 384]`.
+/// Real models have five or six dimensions; more of them tell a reader nothing.
+const SHOWN_DIMS_MAX: usize = 12;
+
+/// Prints as `[2, 128, 384]`. Of a shape with very many dimensions it shows the first, and how many
+/// there are.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.0).finish()
+        let shown = &self.0[..self.0.len().min(SHOWN_DIMS_MAX)];
+        let mut list = f.debug_list();
+        list.entries(shown);
+        if shown.len() < self.0.len() {
+            return list.entry(&format_args!("… {} dimensions", self.0.len())).finish();
+        }
+        list.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_prints_short() {
+        assert_eq!(Shape::new([2, 128, 384]).to_string(), "[2, 128, 384]");
+        assert_eq!(Shape::new([]).to_string(), "[]");
+        let text = Shape::new(vec![1; 1000]).to_string();
+        assert_eq!(text, format!("[{}… 1000 dimensions]", "1, ".repeat(SHOWN_DIMS_MAX)));
     }
 }

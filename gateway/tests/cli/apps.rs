@@ -1,8 +1,9 @@
 //! `gw dev`, `gw push` and `gw serve`: what they refuse before they begin.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use crate::User;
+use crate::{User, exists};
 
 /// The smallest component: a plugin that is there, though it handles nothing.
 const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
@@ -21,6 +22,9 @@ path = "/echo"
 methods = ["POST"]
 plugins = ["echo"]
 "#;
+
+/// A model that cannot be had.
+const GONE: &str = "[[model]]\nname = \"gone\"\nsource = \"file:gone.onnx\"\n";
 
 fn app(user: &User, manifest: &str) -> String {
     user.write("app/echo.wasm", COMPONENT);
@@ -69,14 +73,48 @@ fn a_port_in_use_is_named_with_the_fix() {
     let admin = ["127.0.0.1:0", "--admin", &address];
     user.gw(&[&serve[..], &admin].concat())
         .refused(1, &[&address, "in use", "--admin 127.0.0.1:0"]);
+    assert!(!exists(&state), "what does not start leaves nothing behind");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_before_the_build() {
+    let user = User::new();
+    // Its build would fail, so a refusal of the device shows that there was none.
+    let folder = app(&user, &format!("{APP}\n{GONE}"));
+    let args = ["--device", "no-such-gpu", "--listen", "127.0.0.1:0"];
+    let said = user.gw(&[&["dev", &folder], &args[..]].concat());
+    said.refused(1, &["no-such-gpu"]);
+    assert!(!said.err.contains("gone.onnx"), "{}", said.err);
+    let state = user.path("state");
+    let serve = ["serve", "--state", &state, "--admin", "127.0.0.1:0"];
+    user.gw(&[&serve[..], &args].concat()).refused(1, &["no-such-gpu"]);
+}
+
+#[test]
+fn the_main_address_of_a_node_is_not_its_admin_address() {
+    // Whatever answers like a route that is not there.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // A request is small, and comes in one piece.
+        let read = stream.read(&mut [0; 4096]).unwrap();
+        assert!(read > 0);
+        let body = r#"{"error":{"code":"route_not_found","message":"no route answers this path"}}"#;
+        let length = body.len();
+        write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    });
+    User::new()
+        .gw(&["status", "--to", &url])
+        .refused(1, &[&url, "is not a node's admin address", "hint:", "admin on"]);
+    answering.join().unwrap();
 }
 
 #[test]
 fn an_address_that_others_reach_is_refused_before_the_build() {
     let user = User::new();
     // Its build would fail, so a refusal of the address shows that there was none.
-    let model = "[[model]]\nname = \"gone\"\nsource = \"file:gone.onnx\"\n";
-    let folder = app(&user, &format!("{APP}\n{model}"));
+    let folder = app(&user, &format!("{APP}\n{GONE}"));
     user.gw(&["dev", &folder, "--listen", "127.0.0.1:0"]).refused(1, &["gone.onnx"]);
     let said = user.gw(&["dev", &folder, "--listen", "0.0.0.0:0"]);
     said.refused(2, &["0.0.0.0:0 is reachable from other machines", "127.0.0.1"]);

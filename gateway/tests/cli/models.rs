@@ -60,6 +60,13 @@ fn without_inputs_the_signature_is_printed() {
 }
 
 #[test]
+fn a_run_without_its_inputs_is_a_mistake() {
+    let user = User::new();
+    add(&user, &[]).refused(2, &["--input is missing", "a: f32 [batch, 3], in:b/0", "hint:"]);
+    assert!(!exists(&user.path("results")));
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_refused_by_name() {
     let user = User::new();
     user.write("a.npy", floats(&[1.0, 2.0, 3.0]));

@@ -1,6 +1,8 @@
 //! Sentence embeddings: `{"input": "text"}` or `{"input": ["text", …]}` in, unit vectors out.
 //! The tokenizer is parsed once, in `init`, when the plugin is built; every request starts with it
-//! in place. A request of several texts is one `compute`.
+//! in place. Texts of similar length are one `compute`.
+
+mod tokens;
 
 use std::sync::OnceLock;
 
@@ -8,16 +10,15 @@ use gw_sdk::nn::{Graph, Tensor};
 use gw_sdk::{Error, Plugin, Request, Response};
 use serde::Serialize;
 use serde_json::Value;
-use tokenizers::{Encoding, Tokenizer, TruncationParams};
+
+use crate::tokens::{Batch, Encoder, Tokens};
 
 /// The model's name in `gw.toml`.
 const MODEL: &str = "minilm";
-/// The positions that the model knows; `tokenizer.json` would cut texts at 128 tokens already.
-const TOKENS_MAX: usize = 512;
 /// More texts than this belong in several requests.
 const TEXTS_MAX: usize = 64;
 
-static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
+static ENCODER: OnceLock<Encoder> = OnceLock::new();
 
 struct Embed;
 
@@ -26,24 +27,31 @@ gw_sdk::export!(Embed);
 impl Plugin for Embed {
     fn init() {
         let json = std::fs::read("/assets/tokenizer.json").expect("gw.toml lists tokenizer.json");
-        TOKENIZER.get_or_init(|| tokenizer(&json));
+        ENCODER.get_or_init(|| Encoder::parse(&json).expect("tokenizer.json is a tokenizer"));
     }
 
     fn handle(request: Request) -> Result<Response, Error> {
         let texts = texts(request.json()?)?;
-        let tokenizer = TOKENIZER.get().expect("init ran before any request");
-        let batch = Batch::new(tokenizer, texts)?;
-        let outputs = Graph::load(MODEL)?.compute(vec![
-            ("input_ids", Tensor::new(&batch.dims, &batch.ids)),
-            ("attention_mask", Tensor::new(&batch.dims, &batch.mask)),
-            ("token_type_ids", Tensor::new(&batch.dims, &vec![0i64; batch.ids.len()])),
-        ])?;
-        let hidden = outputs.read("last_hidden_state")?.to_vec::<f32>()?;
+        let encoder = ENCODER.get().expect("init ran before any request");
+        let tokens = tokens(encoder, &texts)?;
+        let model = Graph::load(MODEL)?;
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for batch in Batch::of(&tokens) {
+            let outputs = model.compute(vec![
+                ("input_ids", Tensor::new(&batch.dims, &batch.ids)),
+                ("attention_mask", Tensor::new(&batch.dims, &batch.mask)),
+                ("token_type_ids", Tensor::new(&batch.dims, &vec![0i64; batch.ids.len()])),
+            ])?;
+            let hidden = outputs.read("last_hidden_state")?.to_vec::<f32>()?;
+            for (&text, vector) in batch.texts.iter().zip(embeddings(&hidden, &batch)) {
+                vectors[text] = vector;
+            }
+        }
         Response::json(&Answer {
             model: MODEL,
-            embeddings: embeddings(&hidden, &batch),
-            usage: Usage { tokens: batch.mask.iter().sum() },
-            truncated: batch.truncated,
+            embeddings: vectors,
+            usage: Usage { tokens: tokens.iter().map(|text| text.ids.len()).sum() },
+            truncated: (0..tokens.len()).filter(|&text| tokens[text].truncated).collect(),
         })
     }
 }
@@ -53,14 +61,14 @@ struct Answer {
     model: &'static str,
     embeddings: Vec<Vec<f32>>,
     usage: Usage,
-    /// The texts of which only the first [`TOKENS_MAX`] tokens count.
+    /// The texts of which only the first [`tokens::TOKENS_MAX`] tokens count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     truncated: Vec<usize>,
 }
 
 #[derive(Serialize)]
 struct Usage {
-    tokens: i64,
+    tokens: usize,
 }
 
 /// The texts of a request, or what is wrong with it.
@@ -87,44 +95,9 @@ fn texts(mut body: Value) -> Result<Vec<String>, Error> {
     texts.collect()
 }
 
-fn tokenizer(json: &[u8]) -> Tokenizer {
-    let mut tokenizer = Tokenizer::from_bytes(json).expect("tokenizer.json is a tokenizer");
-    let truncation = TruncationParams { max_length: TOKENS_MAX, ..TruncationParams::default() };
-    tokenizer.with_truncation(Some(truncation)).expect("the stride is shorter than the length");
-    // A batch is padded to its own longest text, not to a fixed length.
-    tokenizer.with_padding(None);
-    tokenizer
-}
-
-/// Texts as the model takes them: rows of one length.
-struct Batch {
-    /// `[texts, tokens]`
-    dims: [usize; 2],
-    ids: Vec<i64>,
-    mask: Vec<i64>,
-    truncated: Vec<usize>,
-}
-
-impl Batch {
-    fn new(tokenizer: &Tokenizer, texts: Vec<String>) -> Result<Self, Error> {
-        let encodings: Vec<Encoding> = (texts.into_iter())
-            .map(|text| tokenizer.encode_fast(text, true))
-            .collect::<Result<_, _>>()
-            .map_err(|error| Error::new(422, "untokenizable", error.to_string()).field("input"))?;
-        let tokens = encodings.iter().map(Encoding::len).max().unwrap_or(0);
-        let dims = [encodings.len(), tokens];
-        let mut batch = Self { dims, ids: Vec::new(), mask: Vec::new(), truncated: Vec::new() };
-        for (row, encoding) in encodings.iter().enumerate() {
-            batch.ids.extend(encoding.get_ids().iter().map(|&id| i64::from(id)));
-            batch.ids.resize((row + 1) * tokens, 0);
-            batch.mask.resize(row * tokens + encoding.len(), 1);
-            batch.mask.resize((row + 1) * tokens, 0);
-            if !encoding.get_overflowing().is_empty() {
-                batch.truncated.push(row);
-            }
-        }
-        Ok(batch)
-    }
+fn tokens(encoder: &Encoder, texts: &[String]) -> Result<Vec<Tokens>, Error> {
+    let encoded = texts.iter().map(|text| encoder.encode(text)).collect::<Result<_, _>>();
+    encoded.map_err(|error| Error::new(422, "untokenizable", error.to_string()).field("input"))
 }
 
 /// The mean of each text's token vectors, scaled to unit length.

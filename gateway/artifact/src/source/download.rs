@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::http::{ATTEMPTS, Client, Failure, back_off};
-use super::{FetchError, Progress};
+use super::{FetchError, Progress, ShownUrl};
 use crate::ByteSize;
 
 /// A file, or a slice of one, at a URL.
@@ -20,10 +20,19 @@ pub(super) struct Remote {
     pub(super) length: Option<u64>,
 }
 
+impl Remote {
+    /// The same without passwords and tokens, which have no place on a disk and may change between
+    /// two attempts.
+    fn without_secrets(&self) -> Self {
+        Self { url: ShownUrl::from(self.url.as_str()).to_string(), ..self.clone() }
+    }
+}
+
 /// What the `.part` file beside it holds. It is written before the first byte, and a part whose
 /// description is missing or of something else is thrown away, so that files are never spliced.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Description {
+    /// Without secrets.
     remote: Remote,
     /// As the server named it; without a name nothing is continued.
     version: Option<String>,
@@ -114,7 +123,8 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     fn attempt(&mut self, client: &Client) -> Result<(), Failure> {
         let Remote { url, start, length } = self.remote;
-        let described = self.partial.described().filter(|known| known.remote == *self.remote);
+        let remote = self.remote.without_secrets();
+        let described = self.partial.described().filter(|known| known.remote == remote);
         let here = match &described {
             Some(_) => fs::metadata(&self.partial.data).map_or(0, |metadata| metadata.len()),
             None => 0,
@@ -137,8 +147,7 @@ impl Transfer<'_> {
             part.version.is_some() && described.is_some_and(|known| known.version == part.version);
         let wanted = if same && part.start == start + here { here } else { 0 };
         if wanted == 0 {
-            let (remote, version) = (self.remote.clone(), part.version.clone());
-            let description = Description { remote, version };
+            let description = Description { remote, version: part.version.clone() };
             self.partial.describe(&description).map_err(Failure::Final)?;
             if here > 0 && part.start != *start {
                 return Err(Failure::Transient("the file changed".to_owned()));

@@ -425,6 +425,29 @@ fn a_password_in_a_url_is_never_shown() {
 }
 
 #[test]
+fn a_download_that_is_not_whole_yet_keeps_no_password_and_goes_on() {
+    let body = noise(100_000);
+    let source = |url: &str| format!("{}/f?token=secret", url.replace("//", "//me:secret@"));
+    let files = || vec![("/f?token=secret".to_owned(), body.clone())];
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(Manner::CutAfter(0), files());
+    fetch(&fetcher(cache.path(), &server.url), &source(&server.url), None).unwrap_err();
+    let mut descriptions = 0;
+    for entry in std::fs::read_dir(cache.path().join("partial")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        assert!(!text.contains("secret"), "{}: {text}", path.display());
+        descriptions += usize::from(text.contains("***@127.0.0.1"));
+    }
+    assert_eq!(descriptions, 1);
+    let server = Server::start(Manner::CutAfter(60_000), files());
+    let fetched = fetch(&fetcher(cache.path(), &server.url), &source(&server.url), None).unwrap();
+    assert_eq!(fetched.digest, Digest::of(&body));
+    let requests = server.requests();
+    assert!(requests[1].ends_with("Some((60000, None))"), "{requests:?}");
+}
+
+#[test]
 fn sources_read_as_people_write_them() {
     let hf = Source::Hf { repo: "o/r".into(), revision: "main".into(), file: "a/b.onnx".into() };
     assert_eq!("hf:o/r#a/b.onnx".parse(), Ok(hf.clone()));

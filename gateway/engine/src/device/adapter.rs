@@ -169,7 +169,13 @@ fn choose<'a>(
 }
 
 fn refusal(select: &AdapterSelect, found: &[AdapterInfo]) -> DeviceError {
-    let names: Vec<&str> = found.iter().map(|adapter| adapter.name.as_str()).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for adapter in found {
+        // One device shows under several APIs.
+        if !names.contains(&adapter.name.as_str()) {
+            names.push(&adapter.name);
+        }
+    }
     let found = names.join(", ");
     match select {
         _ if names.is_empty() => DeviceError::NoAdapter,
@@ -294,5 +300,8 @@ mod tests {
         assert_eq!(named("radeon"), None);
         let error = refusal(&AdapterSelect::Named("radeon".into()), &list).to_string();
         assert!(error.contains("radeon") && error.contains("NVIDIA RTX"), "{error}");
+        let twice = [list[1].clone(), adapter("llvmpipe (LLVM 15)", "gl", "cpu", true)];
+        let error = refusal(&AdapterSelect::Hardware, &twice).to_string();
+        assert_eq!(error.matches("llvmpipe").count(), 1, "{error}");
     }
 }

@@ -113,27 +113,25 @@ impl fmt::Display for Plan {
     }
 }
 
-/// One line per step, then the totals.
+/// What a column of a listing may take; a line has some 110 characters then.
+const KERNEL_WIDTH: usize = 36;
+const LABEL_WIDTH: usize = 32;
+const OUTPUT_WIDTH: usize = 20;
+
+/// One line per step, then the totals. What does not fit its column is cut: the JSON has all of it.
 impl fmt::Display for PlanSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kernels: Vec<String> = self.steps.iter().map(StepSummary::name).collect();
-        let grids: Vec<String> = self.steps.iter().map(StepSummary::grid).collect();
-        let widest = |texts: &[String]| texts.iter().map(|t| t.chars().count()).max().unwrap_or(0);
-        let (kernel_width, grid_width) = (widest(&kernels), widest(&grids));
-        let label_width = self.steps.iter().map(|s| s.label.chars().count()).max().unwrap_or(0);
-        for (index, step) in self.steps.iter().enumerate() {
-            write!(
+        let rows: Vec<[String; 4]> = self.steps.iter().map(StepSummary::columns).collect();
+        let width = |column: usize| {
+            rows.iter().map(|row: &[String; 4]| row[column].chars().count()).max().unwrap_or(0)
+        };
+        let (kernel_width, grid_width, label_width) = (width(0), width(1), width(2));
+        for (index, [kernel, grid, label, output]) in rows.iter().enumerate() {
+            writeln!(
                 f,
-                "{index:>4}  {:kernel_width$}  {:label_width$}  {:>grid_width$} ",
-                kernels[index], step.label, grids[index],
+                "{index:>4}  {kernel:kernel_width$}  {grid:>grid_width$}  {label:label_width$}  -> \
+                 {output}"
             )?;
-            for (place, binding) in step.bindings.iter().enumerate() {
-                // An arrow parts what is read from what is written.
-                let arrow = binding.write && !step.bindings[..place].iter().any(|b| b.write);
-                let arrow = if arrow { " ->" } else { "" };
-                write!(f, "{arrow} {}:{}", binding.buffer, binding.bytes)?;
-            }
-            writeln!(f)?;
         }
         write!(
             f,
@@ -144,13 +142,47 @@ impl fmt::Display for PlanSummary {
 }
 
 impl StepSummary {
-    fn name(&self) -> String {
-        format!("{} [{}]", self.kernel, self.variant)
-    }
-
-    fn grid(&self) -> String {
+    /// The kernel, its grid, the nodes, and what it writes.
+    fn columns(&self) -> [String; 4] {
+        let kernel = format!("{} [{}]", self.kernel, self.variant);
         let [x, y, z] = self.workgroups;
-        format!("{x}x{y}x{z}")
+        let written: Vec<String> = self
+            .bindings
+            .iter()
+            .filter(|binding| binding.write)
+            .map(|binding| {
+                format!("{} {}", cut(&binding.buffer, OUTPUT_WIDTH), size(binding.bytes))
+            })
+            .collect();
+        let more =
+            if written.len() > 1 { format!(" +{}", written.len() - 1) } else { String::new() };
+        let output = written.first().map_or_else(|| "nothing".to_owned(), Clone::clone);
+        [
+            cut(&kernel, KERNEL_WIDTH),
+            format!("{x}x{y}x{z}"),
+            cut(&self.label, LABEL_WIDTH),
+            format!("{output}{more}"),
+        ]
+    }
+}
+
+/// The start of a text, and its end if that is where names differ.
+fn cut(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let (head, tail) = (width.div_ceil(2), width / 2 - 1);
+    let start = text.chars().take(head);
+    start.chain(['…']).chain(text.chars().skip(count - tail)).collect()
+}
+
+/// A number of bytes in three or four digits.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_240_000 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes >> 20),
     }
 }
 
@@ -169,14 +201,26 @@ mod tests {
         plan.step("Add_1", &[h, w], &[y]);
         let plan = plan.build();
         insta::assert_snapshot!(plan, @r"
-           0  nothing [plain]  /embeddings/Mul  1x1x1  x:400 w:16 -> h:400
-           1  nothing [plain]  Add_1            1x1x1  h:400 w:16 -> y:400
+           0  nothing [plain]  1x1x1  /embeddings/Mul  -> h 400 B
+           1  nothing [plain]  1x1x1  Add_1            -> y 400 B
         2 dispatches, 16 weight bytes, 1024 arena bytes (at least 1024 are alive at once)
         ");
         let step = serde_json::to_value(&plan.summary().steps[0].bindings[1]).unwrap();
         let expected =
             serde_json::json!({"buffer": "w", "kind": "weight", "write": false, "bytes": 16});
         assert_eq!(step, expected);
+    }
+
+    #[test]
+    fn a_line_stays_short_whatever_the_names() {
+        let mut plan = PlanBuilder::default();
+        let (x, y) = (plan.input("x", 100), plan.output(&"/decoder/layer".repeat(9), 1 << 20));
+        plan.step(&"/model/block/very/deep/Mul + ".repeat(9), &[x], &[y]);
+        let text = plan.build().to_string();
+        let line = text.lines().next().unwrap();
+        assert!(line.chars().count() <= 110, "{line}");
+        assert!(line.contains("/model/block") && line.contains('…'), "{line}");
+        assert!(line.ends_with("KiB"), "{line}");
     }
 
     #[test]

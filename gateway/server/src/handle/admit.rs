@@ -89,6 +89,7 @@ impl Admission {
         let (mut first, mut rest, mut bytes) = (Bytes::new(), BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| HandleError::BadRequest {
+                field: "body",
                 reason: format!("the request body broke off: {error}"),
             })?;
             let Ok(data) = frame.into_data() else { continue };

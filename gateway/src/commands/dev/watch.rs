@@ -100,12 +100,21 @@ fn collect(folder: &Path, found: &mut BTreeSet<PathBuf>) {
 fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name == "target"
+        // Whatever else a cargo was told to build into; it marks the folder.
+        || path.join("CACHEDIR.TAG").is_file()
         || name == "Cargo.lock"
         || name == "node_modules"
         || name == "4913"
         || name.starts_with('.')
         || name.ends_with('~')
         || name.ends_with(".swp")
+}
+
+/// Cargo makes `target` under another name, such as `targetA1b2C3`, and renames it then.
+fn is_new_target(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let random = name.strip_prefix("target").unwrap_or_default();
+    random.len() == 6 && random.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 fn is_change(event: &Event) -> bool {
@@ -118,7 +127,8 @@ fn is_change(event: &Event) -> bool {
         | EventKind::Other => true,
     };
     // An event without a path says that events were lost.
-    kind && (event.paths.is_empty() || event.paths.iter().any(|path| !is_ignored(path)))
+    let is_source = |path: &PathBuf| !is_ignored(path) && !is_new_target(path);
+    kind && (event.paths.is_empty() || event.paths.iter().any(is_source))
 }
 
 #[cfg(test)]
@@ -135,6 +145,9 @@ mod tests {
             (EventKind::Create(CreateKind::File), "gw.toml", true),
             (write, "plugin/Cargo.lock", false),
             (EventKind::Create(CreateKind::Folder), "plugin/target", false),
+            (EventKind::Create(CreateKind::Folder), "plugin/targetA1b2C3", false),
+            (EventKind::Create(CreateKind::Folder), "plugin/src/targets", true),
+            (write, "plugin/src/target.rs", true),
             (write, "plugin/src/.lib.rs.swp", false),
             (write, "plugin/src/lib.rs~", false),
             (EventKind::Access(AccessKind::Read), "plugin/src/lib.rs", false),
@@ -157,6 +170,9 @@ mod tests {
         for folder in ["plugin/src/deep", "plugin/target/release", ".git/objects"] {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
+        // A target folder of another name.
+        std::fs::create_dir_all(root.path().join("plugin/out/release")).unwrap();
+        std::fs::write(root.path().join("plugin/out/CACHEDIR.TAG"), "").unwrap();
         let mut found = BTreeSet::new();
         collect(root.path(), &mut found);
         let expected = ["", "plugin", "plugin/src", "plugin/src/deep"];
