@@ -52,7 +52,7 @@ fn answer(
     pause: Duration,
     sent: &AtomicU64,
 ) {
-    let Some((is_head, path, range)) = request(&stream) else { return };
+    let Some(Asked { is_head, path, range }) = request(&stream) else { return };
     let Some(body) = files.get(&path) else {
         let _ = write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
         return;
@@ -90,12 +90,19 @@ fn answer(
     }
 }
 
-/// Whether it is a HEAD, the path, and the first and last byte of its range.
-fn request(stream: &TcpStream) -> Option<(bool, String, Option<(usize, usize)>)> {
+/// What was asked for.
+struct Asked {
+    is_head: bool,
+    path: String,
+    /// The first and the last byte.
+    range: Option<(usize, usize)>,
+}
+
+fn request(stream: &TcpStream) -> Option<Asked> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next()?;
     let mut words = first.split(' ');
-    let (method, path) = (words.next()?, words.next()?.to_owned());
+    let (is_head, path) = (words.next()? == "HEAD", words.next()?.to_owned());
     let mut range = None;
     for line in lines.take_while(|line| !line.is_empty()) {
         if let Some(bytes) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
@@ -103,5 +110,5 @@ fn request(stream: &TcpStream) -> Option<(bool, String, Option<(usize, usize)>)>
             range = Some((from.parse().ok()?, to.parse().unwrap_or(usize::MAX)));
         }
     }
-    Some((method == "HEAD", path, range))
+    Some(Asked { is_head, path, range })
 }

@@ -10,7 +10,7 @@
     clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::unnecessary_debug_formatting,
-    reason = "tests build small things by hand, quote paths as TOML does, and print what they measured"
+    reason = "tests build small things by hand, quote paths as TOML does, and print figures"
 )]
 
 mod crash;
