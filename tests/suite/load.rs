@@ -241,8 +241,12 @@ fn a_thousand_misses_run_once(device: &str) {
     assert!(before.iter().all(|count| *count >= 1.0), "the counters are there: {before:?}");
 
     let mut callers: Vec<_> = (0..CALLERS).map(|_| Connection::open(&gateway.url)).collect();
-    callers.iter_mut().for_each(|caller| caller.begin("/embed", body.as_bytes()));
-    callers.iter_mut().for_each(|caller| caller.finish(body.as_bytes()));
+    for caller in &mut callers {
+        caller.begin("/embed", body.as_bytes());
+    }
+    for caller in &mut callers {
+        caller.finish(body.as_bytes());
+    }
     let answers: Vec<Answer> = callers.iter_mut().map(Connection::receive).collect();
 
     let first = &answers[0];
