@@ -27,6 +27,7 @@ pub struct Gateway {
 }
 
 /// An answer, whole.
+#[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -92,7 +93,11 @@ impl Gateway {
         Self::start(command)
     }
 
-    fn start(mut command: Command) -> Self {
+    /// `command`, which is `gw dev` or `gw serve`, once it serves.
+    ///
+    /// # Panics
+    /// Where it never does; the message has all that it printed.
+    pub fn start(mut command: Command) -> Self {
         let admin_expected = command.get_args().any(|arg| arg == "serve");
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gw starts");

@@ -6,8 +6,12 @@
 pub mod adapters;
 pub mod agreement;
 pub mod conformance;
+pub mod connection;
 pub mod figures;
 pub mod gateway;
+pub mod guests;
+pub mod origin;
+pub mod random;
 pub mod reference;
 
 use std::path::{Path, PathBuf};

@@ -5,15 +5,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use gw_artifact::manifest::Manifest;
 use serde::Deserialize;
 
-use crate::repo;
+use crate::{fetch, repo};
 
 /// One sentence as ONNX Runtime sees it.
 #[derive(Debug, Deserialize)]
 pub struct Embedding {
     /// How many tokens the sentence has, with those that the tokenizer adds.
     pub tokens: u64,
+    /// Whether it was longer than the model takes.
+    #[serde(default)]
+    pub truncated: bool,
     /// Mean-pooled and of unit length, `[384]`.
     pub embedding: Vec<f64>,
 }
@@ -34,11 +38,21 @@ pub fn embeddings() -> Result<Vec<Embedding>> {
     read_json("embeddings.json")
 }
 
-/// Runs ONNX Runtime now, on these files, in a Python environment that is made where it is missing.
+/// Runs ONNX Runtime now, on the model and the tokenizer that `examples/01-embed` names.
 ///
 /// # Errors
-/// Where Python, its packages or the run fail; the output of what failed is in the error.
-pub fn run_onnx_runtime(
+/// Where a file, Python, its packages or the run fail; the output of what failed is in the error.
+pub fn embed_now(sentences: &[String]) -> Result<Vec<Embedding>> {
+    let (manifest, _) = Manifest::open(&repo().join("examples/01-embed"))?;
+    let model = manifest.models.first().context("the example has a model")?;
+    let tokenizer = manifest.assets.first().context("the example has a tokenizer")?;
+    let model = fetch(&model.source, model.sha256.as_ref())?;
+    let tokenizer = fetch(&tokenizer.source, tokenizer.sha256.as_ref())?;
+    run_onnx_runtime(&model, &tokenizer, sentences)
+}
+
+/// The same on these files, in a Python environment that is made where it is missing.
+fn run_onnx_runtime(
     model: &Path,
     tokenizer: &Path,
     sentences: &[String],

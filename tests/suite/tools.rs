@@ -1,10 +1,7 @@
 //! `gw infer`, `gw plan`, `gw bench` and `gw doctor`, and the errors of models and manifests.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -44,8 +41,8 @@ impl Message {
     }
 }
 
-/// `y = op(x)` over f32 `[n, 4]`, opset 17.
-fn model_of(op: &str) -> Vec<u8> {
+/// `y = op(x)`, or `y = op(x, x)`, over f32 `[n, 4]`, opset 17.
+fn model_of(op: &str, inputs: usize) -> Vec<u8> {
     let port = |name: &str| {
         let shape = Message::new()
             .message(1, Message::new().bytes(2, b"n"))
@@ -53,8 +50,8 @@ fn model_of(op: &str) -> Vec<u8> {
         let tensor = Message::new().int(1, 1).message(2, shape);
         Message::new().bytes(1, name.as_bytes()).message(2, Message::new().message(1, tensor))
     };
-    let node =
-        Message::new().bytes(1, b"x").bytes(2, b"y").bytes(3, b"only").bytes(4, op.as_bytes());
+    let node = (0..inputs).fold(Message::new(), |node, _| node.bytes(1, b"x"));
+    let node = node.bytes(2, b"y").bytes(3, b"only").bytes(4, op.as_bytes());
     let graph = Message::new()
         .message(1, node)
         .bytes(2, b"tiny")
@@ -64,49 +61,16 @@ fn model_of(op: &str) -> Vec<u8> {
 }
 
 /// `y = relu(x)`.
-pub(crate) fn tiny_model() -> Vec<u8> {
-    model_of("Relu")
+fn tiny_model() -> Vec<u8> {
+    model_of("Relu", 1)
 }
 
-/// Adds a metadata property of `bytes` bytes: more file, the same model.
-pub(crate) fn pad_with_metadata(model: &mut Vec<u8>, bytes: usize) {
-    let entry = Message::new().bytes(1, b"padding").bytes(2, &vec![b'.'; bytes]);
+/// `y = x + x` in a file that `padding` makes longer: a property that no model reads.
+pub(crate) fn double_model(padding: &[u8]) -> Vec<u8> {
+    let mut model = model_of("Add", 2);
+    let entry = Message::new().bytes(1, b"padding").bytes(2, padding);
     model.extend(Message::new().message(14, entry).0);
-}
-
-/// Answers one GET, `Range` honoured, in pieces of 16 KiB with `pause` between them.
-pub(crate) fn serve_range(mut stream: TcpStream, body: &[u8], pause: Duration) {
-    let mut from = 0;
-    let mut reader = BufReader::new(stream.try_clone().expect("a socket can be shared"));
-    let mut line = String::new();
-    let mut head = false;
-    while reader.read_line(&mut line).is_ok_and(|read| read > 0) && line.trim() != "" {
-        let lower = line.to_ascii_lowercase();
-        head |= lower.starts_with("head ");
-        if let Some(range) = lower.trim().strip_prefix("range: bytes=") {
-            from = range.split('-').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        }
-        line.clear();
-    }
-    let (status, part) = match body.get(from..) {
-        Some(part) if from > 0 => ("206 Partial Content", part),
-        _ => ("200 OK", body),
-    };
-    let range = format!("Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
-    let range = if from > 0 { range.as_str() } else { "" };
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nETag: \"one\"\r\n\
-         {range}Connection: close\r\n\r\n",
-        part.len(),
-    );
-    let (_hold, clock) = std::sync::mpsc::channel::<()>();
-    for piece in if head { &[] } else { part }.chunks(16 << 10) {
-        if stream.write_all(piece).is_err() {
-            return;
-        }
-        let _ = clock.recv_timeout(pause);
-    }
+    model
 }
 
 /// `.npy`, version 1, little-endian f32.
@@ -188,7 +152,7 @@ fn a_broken_model_file_is_named_with_its_fault() {
     let cases: [(&str, Vec<u8>, &str); 3] = [
         ("truncated.onnx", tiny_model()[..40].to_vec(), "truncated"),
         ("noise.onnx", b"this is a shopping list, not a model".to_vec(), "ONNX"),
-        ("unsupported.onnx", model_of("DiscombobulateV9"), "DiscombobulateV9"),
+        ("unsupported.onnx", model_of("DiscombobulateV9", 1), "DiscombobulateV9"),
     ];
     for (name, bytes, expected) in cases {
         let path = folder.path().join(name);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Row, median};
 use crate::gateway::{Gateway, run};
-use crate::reference::{cosine, run_onnx_runtime, sentences};
+use crate::reference::{cosine, embed_now, sentences};
 use crate::{fetch, repo};
 
 /// Requests per median; guest time has a long tail on a busy machine.
@@ -18,12 +18,7 @@ fn example(device: &str) -> Gateway {
 
 pub(super) fn agreement() -> Result<Row> {
     let sentences = sentences()?;
-    let (manifest, _) = Manifest::open(&repo().join("examples/01-embed"))?;
-    let model = manifest.models.first().context("the example has a model")?;
-    let tokenizer = manifest.assets.first().context("the example has a tokenizer")?;
-    let model = fetch(&model.source, model.sha256.as_ref())?;
-    let tokenizer = fetch(&tokenizer.source, tokenizer.sha256.as_ref())?;
-    let expected = run_onnx_runtime(&model, &tokenizer, &sentences)?;
+    let expected = embed_now(&sentences)?;
     let mut worst = 1.0f64;
     for device in ["cpu", "llvmpipe"] {
         let answer = example(device).post("/embed", &json!({ "input": sentences }).to_string());
