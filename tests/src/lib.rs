@@ -58,7 +58,7 @@ pub fn fetch(
     source: &gw_artifact::Source,
     sha256: Option<&gw_artifact::Digest>,
 ) -> anyhow::Result<PathBuf> {
-    let fetcher = gw_artifact::Fetcher::new(gw_artifact::FetchConfig::from_env());
+    let fetcher = gw_artifact::Fetcher::new(gw_artifact::FetchConfig::from_env()?);
     let name = source.to_string();
     Ok(fetcher.fetch(&name, source, sha256, repo(), &gw_artifact::NoProgress)?.path)
 }

@@ -244,10 +244,14 @@ impl Worker {
         let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
 
         let started = Instant::now();
-        shares.iter().for_each(|share| share.job.spent.turn(Doing::Runs, started));
+        for share in shares {
+            share.job.spent.turn(Doing::Runs, started);
+        }
         let outputs = self.model.run(&inputs);
         let ended = Instant::now();
-        shares.iter().for_each(|share| share.job.spent.turn(Doing::Waits, ended));
+        for share in shares {
+            share.job.spent.turn(Doing::Waits, ended);
+        }
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
         let compute = ended.saturating_duration_since(started);
         self.shared.metrics.ran(batch, compute);
