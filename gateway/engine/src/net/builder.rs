@@ -192,7 +192,7 @@ impl Builder {
         if let Some(folded) = self.fold_pointwise(expr, inputs, &shape, dtype)? {
             return Ok(folded);
         }
-        let (expr, inputs) = self.without_constants(expr, inputs, &shape);
+        let (expr, inputs) = self.without_constants(expr, inputs, &shape)?;
         self.emit(Kind::Pointwise(expr), inputs, &shape, dtype)
     }
 
@@ -243,11 +243,12 @@ impl Builder {
         expr: &Expr,
         inputs: &[Operand],
         shape: &[usize],
-    ) -> (Expr, Vec<Operand>) {
+    ) -> Result<(Expr, Vec<Operand>), OpError> {
         let mut kept: Vec<Operand> = Vec::new();
         let mut map = Vec::with_capacity(inputs.len());
-        for input in inputs {
+        for (index, input) in inputs.iter().enumerate() {
             if let Some(value) = self.splat(input) {
+                formula::check_width(expr, index, value)?;
                 map.push(Err(value.float()));
                 continue;
             }
@@ -259,7 +260,7 @@ impl Builder {
             }
         }
         let scalars = kept.iter().map(Operand::scalar).collect();
-        (formula::rename(expr, scalars, &map), kept)
+        Ok((formula::rename(expr, scalars, &map), kept))
     }
 
     /// The operand with elements of another type. Between types that a device holds alike it is

@@ -3,6 +3,9 @@
 use gw_shaders::expr::{Binary, Expr, Instr, Reg, Unary};
 use gw_shaders::kernel::Scalar;
 
+use super::fold::Number;
+use crate::error::OpError;
+
 /// An [`Expr`] being written, with short names.
 pub(crate) struct Formula(pub(crate) Expr);
 
@@ -52,6 +55,21 @@ impl Formula {
     pub(crate) fn cast(&mut self, to: Scalar, a: Reg) -> Reg {
         self.0.push(Instr::Cast(to, a))
     }
+}
+
+/// Checks that a whole number which becomes part of `expr` in place of `input` fits 32 bits, where
+/// arithmetic is done with it: as a bound or a choice, the nearest number that fits does as well.
+pub(crate) fn check_width(expr: &Expr, input: Reg, value: Number) -> Result<(), OpError> {
+    let Number::Int(value) = value else { return Ok(()) };
+    let computes = |instr: &Instr| {
+        use Binary::{Add, Div, Fmod, Mod, Mul, Pow, Sub};
+        matches!(*instr, Instr::Binary(Add | Sub | Mul | Div | Pow | Mod | Fmod, a, b)
+            if a == input || b == input)
+    };
+    if i32::try_from(value).is_err() && expr.instrs.iter().any(computes) {
+        return Err(OpError::mismatch("a constant", "integers of 32 bits", value));
+    }
+    Ok(())
 }
 
 /// `expr` with some of its inputs taken from others: input `i` becomes input `map[i]` of

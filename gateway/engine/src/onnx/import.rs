@@ -1,6 +1,6 @@
 //! `ModelProto` to [`Graph`]: names become indices, nodes are put in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::external::Beside;
 use super::functions::{self, Functions};
@@ -329,7 +329,8 @@ fn is_in_order(nodes: &[Node], producer: &[Option<usize>]) -> bool {
     })
 }
 
-/// Every name that a subgraph of `node` mentions; those that it defines itself do no harm.
+/// Every name that the subgraphs of `node` read and do not define themselves: inside, a name
+/// means the value of the innermost graph that has it.
 fn free_names<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
     // A function sees its own inputs and nothing else.
     if (node.domain.as_str(), node.op.as_str()) == CALL {
@@ -337,9 +338,19 @@ fn free_names<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
     }
     for attr in node.attrs.values() {
         let Attr::Graph(graph) = attr else { continue };
-        names.extend(graph.values.iter().map(|value| value.name.as_str()));
-        for inner in &graph.nodes {
-            free_names(inner, names);
+        let made = graph.nodes.iter().flat_map(|inner| inner.outputs.iter().flatten());
+        let own: HashSet<ValueId> = graph.inputs.iter().chain(made).copied().collect();
+        let (mut own_names, mut read) = (HashSet::new(), Vec::new());
+        for (index, value) in (0..).zip(&graph.values) {
+            if own.contains(&ValueId(index)) || value.constant.is_some() {
+                own_names.insert(value.name.as_str());
+            } else {
+                read.push(value.name.as_str());
+            }
         }
+        for inner in &graph.nodes {
+            free_names(inner, &mut read);
+        }
+        names.extend(read.into_iter().filter(|name| !own_names.contains(name)));
     }
 }

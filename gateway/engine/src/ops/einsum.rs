@@ -4,12 +4,12 @@
 //! Operands join from left to right. An axis that nobody needs any more is summed as soon as it
 //! can be, so that no product is larger than its result.
 
-use gw_shaders::expr::{Binary, Expr};
+use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::reduce;
 use gw_tensor::Shape;
 
-use super::{Call, Table, convert, elementwise, reduce as reduction};
+use super::{Call, Table, convert, matmul, reduce as reduction};
 use crate::error::OpError;
 use crate::net::builder::{Builder, RANK_MAX};
 use crate::net::{Gemm, Kind, Operand};
@@ -241,11 +241,7 @@ fn product(
         let kind = Kind::Gemm(Gemm { quantised: false, epilogue: Expr::identity(Scalar::F32) });
         builder.emit(kind, vec![x, y], &[1, count, m, n], dtype)?
     } else {
-        let x = builder.reshape(&x, &[count, m, k, 1])?;
-        let y = builder.reshape(&y, &[count, 1, k, n])?;
-        let pairs = elementwise::apply(builder, Binary::Mul, &x, &y)?;
-        let sums = reduction::over(builder, reduce::Op::Sum, &pairs, &[2], false, dtype)?;
-        convert::wrapped(builder, &sums)?
+        matmul::sums_of_products(builder, &x, &y)?
     };
     let mut labels = batch.clone();
     labels.extend(&rows);

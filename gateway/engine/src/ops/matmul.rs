@@ -1,10 +1,11 @@
 //! Products of matrices.
 
-use gw_shaders::expr::Expr;
+use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::kernel::Scalar;
+use gw_shaders::reduce;
 use gw_tensor::{DType, Shape};
 
-use super::{Call, Table, expect_rank};
+use super::{Call, Table, convert, elementwise, expect_rank, reduce as reduction};
 use crate::error::OpError;
 use crate::net::builder::{Builder, broadcast};
 use crate::net::formula::Formula;
@@ -83,7 +84,7 @@ pub(super) fn gemm(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
 /// `a [.., m, k]` times `b [.., k, n]`, with the batch axes broadcast.
 pub(super) fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result<Operand, OpError> {
     for (what, x) in [("input 0", a), ("input 1", b)] {
-        if x.scalar() != Scalar::F32 {
+        if x.scalar() == Scalar::U32 || x.scalar() != a.scalar() {
             return Err(OpError::Type { what: what.to_owned(), given: x.dtype });
         }
         if x.shape().is_empty() {
@@ -132,8 +133,29 @@ pub(super) fn product(builder: &mut Builder, a: &Operand, b: &Operand) -> Result
         builder.expand(&b, &whole)?
     };
     let b = builder.reshape(&b, &[outer, inner, k, n])?;
-    let kind = Kind::Gemm(Gemm { quantised: false, epilogue: Expr::identity(Scalar::F32) });
-    let result = builder.emit(kind, vec![a, b], &[outer, inner, rows, n], DType::F32)?;
-    let result = Builder::retyped(&result, dtype);
+    let result = if a.scalar() == Scalar::F32 {
+        let kind = Kind::Gemm(Gemm { quantised: false, epilogue: Expr::identity(Scalar::F32) });
+        let sums = builder.emit(kind, vec![a, b], &[outer, inner, rows, n], DType::F32)?;
+        Builder::retyped(&sums, dtype)
+    } else {
+        let a = builder.reshape(&a, &[outer * inner, rows, k])?;
+        let b = builder.reshape(&b, &[outer * inner, k, n])?;
+        sums_of_products(builder, &a, &b)?
+    };
     builder.reshape(&result, &target)
+}
+
+/// `a [count, m, k]` times `b [count, k, n]`, product by product: whole numbers stay exact.
+pub(super) fn sums_of_products(
+    builder: &mut Builder,
+    a: &Operand,
+    b: &Operand,
+) -> Result<Operand, OpError> {
+    let ([count, m, k], n) = ([a.shape()[0], a.shape()[1], a.shape()[2]], b.shape()[2]);
+    let a = builder.reshape(a, &[count, m, k, 1])?;
+    let b = builder.reshape(b, &[count, 1, k, n])?;
+    let pairs = elementwise::apply(builder, Binary::Mul, &a, &b)?;
+    let dtype = a.dtype;
+    let sums = reduction::over(builder, reduce::Op::Sum, &pairs, &[2], false, dtype)?;
+    convert::wrapped(builder, &sums)
 }

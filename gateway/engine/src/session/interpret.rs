@@ -25,6 +25,7 @@ mod program;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gw_shaders::kernel::Caps;
 use gw_tensor::Tensor;
@@ -58,18 +59,31 @@ pub struct Interpreter {
     options: PlanOptions,
     programs: Plans<Part, Ready>,
     weights: Weights,
+    asks_values: AtomicBool,
 }
 
 impl Interpreter {
     /// Nothing is planned yet.
     pub fn new(model: Arc<Model>, options: PlanOptions) -> Self {
         let programs = Plans::new(PROGRAMS_MAX);
-        Self { model, options, programs, weights: Weights::default() }
+        Self {
+            model,
+            options,
+            programs,
+            weights: Weights::default(),
+            asks_values: AtomicBool::new(false),
+        }
     }
 
     /// What a run takes and gives.
     pub fn signature(&self) -> &Signature {
         self.model.signature()
+    }
+
+    /// Whether values of a run decided what had to be computed, in any run so far: not its shapes
+    /// alone.
+    pub fn asks_values(&self) -> bool {
+        self.asks_values.load(Ordering::Relaxed)
     }
 
     /// Bytes of weights that it holds now, in the form that it reads them.
@@ -90,6 +104,7 @@ impl Interpreter {
                 Ready::Input(index) => Answer::Input(*index, ordered[*index].clone()),
                 Ready::Value(program) => Answer::Value(program.run(&ordered)?.swap_remove(0).1),
             };
+            self.asks_values.store(true, Ordering::Relaxed);
             key.push(Part::Known(answer));
         }
     }

@@ -124,6 +124,35 @@ fn a_branch_is_taken_by_what_the_device_computed() {
     }
 }
 
+/// Inside of a branch a name means the branch's own value, also where one outside that is computed
+/// later, even from the branch, has the same.
+#[test]
+fn a_name_inside_a_branch_hides_the_one_outside() {
+    let branch =
+        |op: &str| inner(Onnx::new(17).node(op, &["x"], "t").node("Exp", &["t"], "y").output("y"));
+    let model = Onnx::new(17)
+        .input("x", FLOAT, &[LARGE])
+        .floats("zero", &[], &[0.0])
+        .node_with("ReduceSum", &["x"], "sum", &[("keepdims", Value::Int(0))])
+        .node("Greater", &["sum", "zero"], "positive")
+        .node_with(
+            "If",
+            &["positive"],
+            "y",
+            &[("then_branch", branch("Neg")), ("else_branch", branch("Abs"))],
+        )
+        .node("Relu", &["y"], "t")
+        .node("Neg", &["t"], "z")
+        .output("z")
+        .model();
+    let Some(session) = session(model) else { return };
+    for (value, due) in [(2.0f32, -(-2.0f32).exp()), (-3.0, -3f32.exp())] {
+        let z = run(&session, &[("x", floats(&[value; 3000]))]).unwrap();
+        let z = z[0].to_vec::<f32>().unwrap();
+        assert!(z.iter().all(|z| (z - due).abs() <= 1e-5 * due.abs()), "{} {due}", z[0]);
+    }
+}
+
 #[test]
 fn a_loop_without_end_is_refused() {
     let body = Onnx::new(17)

@@ -12,12 +12,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::rten::ThreadPool;
-use gw_engine::graph::Graph;
+use gw_engine::graph::{Attr, Graph};
 use gw_engine::{Interpreter, Model, PlanOptions};
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
-use super::import::{draws_numbers, import_error, rows_are_independent, run_error, signature};
+use super::import::{
+    chain, draws_numbers, import_error, is_too_large, rows_are_independent, run_error, signature,
+};
 use super::nominal::nominal_inputs;
 use super::{Backend, BackendKind, Footprint, LoadedModel};
 use crate::{InferenceError, Signature};
@@ -71,6 +73,8 @@ struct CpuModel {
     name: String,
     signature: Signature,
     rows_are_independent: bool,
+    /// Whether two runs on the same inputs may differ.
+    draws: bool,
     /// Empty until the candidates have run once.
     runner: OnceLock<Runner>,
     candidates: Mutex<Option<Candidates>>,
@@ -94,27 +98,29 @@ impl CpuModel {
             }
         };
         let signature = signature(graph);
-        let rten = match reads_bits(graph) {
-            false => Rten::load(name, path, &signature, cpu.threads.clone()).map(Box::new),
-            true => Err(InferenceError::Load {
-                model: name.to_owned(),
-                reason: "rten holds the bits of no type of eight bytes".to_owned(),
-            }),
-        };
         let (rows_are_independent, draws) = (rows_are_independent(graph), draws_numbers(graph));
-        let interpreter = |model| Interpreter::new(Arc::new(model), PlanOptions::default());
+        let mistaken = mistaken(graph).map(str::to_owned);
+        let interpreter =
+            engine.map(|model| Interpreter::new(Arc::new(model), PlanOptions::default()));
+        let barred = match (&interpreter, mistaken) {
+            (_, Some(op)) => Some(format!("rten is wrong about {op}")),
+            (Ok(interpreter), None) => barred(interpreter, &signature),
+            (Err(_), None) => None,
+        };
+        let rten = match barred {
+            None => Rten::load(name, path, &signature, cpu.threads.clone()).map(Box::new),
+            Some(reason) => Err(InferenceError::Load { model: name.to_owned(), reason }),
+        };
         let mut candidates = None;
-        let runner = match (rten, engine) {
-            // Two that draw random numbers never agree.
-            (Ok(rten), Ok(_)) if draws => Some(Runner::Rten(rten)),
-            (Ok(rten), Ok(model)) => {
-                candidates = Some(Candidates(rten, interpreter(model)));
+        let runner = match (rten, interpreter) {
+            (Ok(rten), Ok(interpreter)) => {
+                candidates = Some(Candidates(rten, interpreter));
                 None
             }
             (Ok(rten), Err(_)) => Some(Runner::Rten(rten)),
-            (Err(reason), Ok(model)) => {
+            (Err(reason), Ok(interpreter)) => {
                 tracing::info!(model = %name, %reason, "the engine runs it on the cpu");
-                Some(Runner::Interpreter(interpreter(model)))
+                Some(Runner::Interpreter(interpreter))
             }
             (Err(error), Err(_)) => return Err(error),
         };
@@ -122,6 +128,7 @@ impl CpuModel {
             name: name.to_owned(),
             signature,
             rows_are_independent,
+            draws,
             runner: runner.map_or_else(OnceLock::new, OnceLock::from),
             candidates: Mutex::new(candidates),
             threads: cpu.threads.clone(),
@@ -158,29 +165,47 @@ impl CpuModel {
             let runner = self.runner.get().ok_or(InferenceError::Load { model, reason: lost })?;
             return self.run_on(runner, inputs);
         };
-        let fast = guard(&self.name, DEVICE, || rten.run(&inputs));
-        let exact = guard(&self.name, DEVICE, || self.interpret(&interpreter, inputs));
-        let (result, runner) = match (fast, exact) {
-            (Ok(fast), Ok(exact)) => match compare::worst(&fast, &exact) {
-                error if error <= ERROR_MAX => (Ok(fast), Runner::Rten(rten)),
-                error => {
-                    tracing::warn!(model = %self.name, error, "rten is off; the engine runs it");
-                    (Ok(exact), Runner::Interpreter(interpreter))
-                }
-            },
-            (Ok(fast), Err(_)) => (Ok(fast), Runner::Rten(rten)),
-            (Err(reason), Ok(exact)) => {
-                tracing::info!(model = %self.name, %reason, "the engine runs it on the cpu");
-                (Ok(exact), Runner::Interpreter(interpreter))
+        let run = || self.interpret(&interpreter, inputs.clone());
+        let (result, runner) = match guard(&self.name, DEVICE, run) {
+            // Sizes that the values of a run decide have no bound in rten.
+            Ok(exact) if interpreter.asks_values() => (Ok(exact), Runner::Interpreter(interpreter)),
+            // Two that draw random numbers never agree.
+            Ok(exact) if self.draws => (Ok(exact), Runner::Rten(rten)),
+            Ok(exact) => self.compared(rten, interpreter, exact, &inputs),
+            Err(InferenceError::Unsupported { .. }) => {
+                (guard(&self.name, DEVICE, || rten.run(&inputs)), Runner::Rten(rten))
             }
-            // The inputs may be at fault: others decide.
-            (Err(_), Err(error)) => {
+            // The inputs may be at fault, or they ask for more than there is: others decide.
+            Err(error) => {
                 *place = Some(Candidates(rten, interpreter));
                 return Err(error);
             }
         };
         let _ = self.runner.set(runner);
         result
+    }
+
+    /// Runs rten on inputs that the interpreter has answered, and chooses between them.
+    fn compared(
+        &self,
+        rten: Box<Rten>,
+        interpreter: Interpreter,
+        exact: Vec<(String, Tensor)>,
+        inputs: &[Tensor],
+    ) -> (Result<Vec<(String, Tensor)>, InferenceError>, Runner) {
+        match guard(&self.name, DEVICE, || rten.run(inputs)) {
+            Ok(fast) => match compare::worst(&fast, &exact) {
+                error if error <= ERROR_MAX => (Ok(fast), Runner::Rten(rten)),
+                error => {
+                    tracing::warn!(model = %self.name, error, "rten is off; the engine runs it");
+                    (Ok(exact), Runner::Interpreter(interpreter))
+                }
+            },
+            Err(reason) => {
+                tracing::info!(model = %self.name, %reason, "the engine runs it on the cpu");
+                (Ok(exact), Runner::Interpreter(interpreter))
+            }
+        }
     }
 
     fn run_on(
@@ -210,9 +235,32 @@ impl CpuModel {
     }
 }
 
-/// Whether a node looks at the bits of numbers: rten holds those of eight bytes as four.
-fn reads_bits(graph: &Graph) -> bool {
-    graph.nodes.iter().any(|node| node.op == "BitCast")
+/// Why rten may not even read a model, as a run on nothing shows: it folds constants when it loads,
+/// and has no bound on sizes.
+fn barred(interpreter: &Interpreter, signature: &Signature) -> Option<String> {
+    let inputs = nominal_inputs(signature)?;
+    match guard("", DEVICE, || Ok(interpreter.run(&inputs))).ok()? {
+        Ok(_) if interpreter.asks_values() => {
+            Some("sizes that the values of a run decide have no bound in rten".to_owned())
+        }
+        Err(error) if is_too_large(&error) => Some(chain(&error)),
+        _ => None,
+    }
+}
+
+/// Operators about which rten 0.27 is wrong for values that a trial may not have: it holds numbers
+/// of eight bytes as four, and its exponential is infinite where a Softplus is 89.
+const MISTAKEN: [&str; 2] = ["BitCast", "Softplus"];
+
+/// The first node that is one of [`MISTAKEN`].
+fn mistaken(graph: &Graph) -> Option<&str> {
+    graph.nodes.iter().find_map(|node| {
+        let inner = node.attrs.values().find_map(|attr| match attr {
+            Attr::Graph(inner) => mistaken(inner),
+            _ => None,
+        });
+        inner.or_else(|| MISTAKEN.into_iter().find(|op| *op == node.op))
+    })
 }
 
 impl LoadedModel for CpuModel {

@@ -131,6 +131,22 @@ pub(super) fn draws_numbers(graph: &Graph) -> bool {
     })
 }
 
+/// Whether a run asked for more than the engine's bounds allow.
+pub(super) fn is_too_large(error: &RunError) -> bool {
+    fn beyond(error: &OpError) -> bool {
+        match error {
+            OpError::TooLarge { .. } => true,
+            OpError::Inner { reason, .. } => beyond(reason),
+            _ => false,
+        }
+    }
+    match error {
+        RunError::MemoryLimit { .. } => true,
+        RunError::Plan(PlanError::Node { reason, .. }) => beyond(reason),
+        _ => false,
+    }
+}
+
 /// A run's error in the words of this crate.
 pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> InferenceError {
     let (model, device) = (model.to_owned(), device.to_owned());

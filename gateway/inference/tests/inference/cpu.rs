@@ -81,3 +81,36 @@ fn a_type_that_rten_lacks_runs() {
         assert_eq!(y.to_vec::<u16>().unwrap(), [14, 60_000]);
     }
 }
+
+/// rten's exponential overflows there; a trial on small numbers does not tell.
+#[test]
+fn a_softplus_of_large_numbers_is_right() {
+    let model =
+        Onnx::new().input("x", Type::F32, "n").output("y", Type::F32, "n").node("y = Softplus(x)");
+    let file = ModelFile::new(model.bytes());
+    for device in devices() {
+        let model = file.open_on(&device).unwrap();
+        let y = &model.run(&[input("x", tensor(&[3], &[88f32, 89.0, 120.0]))]).unwrap()[0].1;
+        assert_close(&y.to_vec().unwrap(), &[88.0, 89.0, 120.0], 1e-5);
+    }
+}
+
+/// rten would make it, already when it loads the model, and abort.
+#[test]
+fn a_tensor_beyond_all_memory_is_an_error() {
+    let shape: Vec<u8> = [i64::from(i32::MAX), 100].iter().flat_map(|d| d.to_le_bytes()).collect();
+    let model = Onnx::new()
+        .input("x", Type::F32, "n")
+        .output("y", Type::F32, "a b")
+        .constant("shape", Type::I64, &[2], &shape)
+        .node("zeros = ConstantOfShape(shape)")
+        .node("y = Add(zeros, x)");
+    let file = ModelFile::new(model.bytes());
+    for device in devices() {
+        let run = file
+            .open_on(&device)
+            .and_then(|model| model.run(&[input("x", tensor(&[100], &[0f32; 100]))]));
+        let error = run.unwrap_err().to_string();
+        assert!(error.contains("larger than the limit"), "{error}");
+    }
+}

@@ -11,7 +11,7 @@ use gw_engine::onnx::proto::TensorProto;
 use gw_engine::plan::BufferKind;
 use gw_tensor::{DType, Tensor};
 
-use crate::onnx::{FLOAT, INT8, Onnx, Value};
+use crate::onnx::{FLOAT, INT8, INT64, Onnx, Value};
 use crate::run::{error, floats, kernels, plan, run};
 
 const UINT8: i32 = 2;
@@ -120,6 +120,37 @@ fn blocks_have_scales_of_their_own_and_ties_go_to_even() {
     let Some(given) = answers(&file, &[("x", x)]) else { return };
     // ONNX Runtime.
     assert_eq!(given[0].to_vec::<i8>().unwrap(), [0, 2, 6, -6, 4, 2, 127, -128]);
+}
+
+#[test]
+fn whole_numbers_are_multiplied_exactly() {
+    let file = Onnx::new(17)
+        .input("a", INT64, &[2, 2])
+        .input("b", INT64, &[2, 2])
+        .node("MatMul", &["a", "b"], "y")
+        .output("y");
+    let a = Tensor::from_slice([2, 2], &[16_777_217i64, 1, -2, 3]).unwrap();
+    let b = Tensor::from_slice([2, 2], &[1i64, 3, 0, -5]).unwrap();
+    let Some(given) = answers(&file, &[("a", a), ("b", b)]) else { return };
+    let due = [16_777_217i64, 3 * 16_777_217 - 5, -2, -6 - 15];
+    assert_eq!(given[0].to_vec::<i64>().unwrap(), due);
+}
+
+/// A device has 32 bits: what is no bound is not brought nearer to it.
+#[test]
+fn a_constant_beyond_32_bits_is_refused_where_it_is_added_but_not_as_a_bound() {
+    let file = |op: &str| {
+        Onnx::new(17)
+            .input("x", INT64, &[1])
+            .ints("far", &[1 << 40])
+            .node(op, &["x", "far"], "y")
+            .output("y")
+    };
+    let error = crate::run::plan_error(&file("Add").model());
+    assert!(error.contains("1099511627776"), "{error}");
+    let x = Tensor::from_slice([1], &[7i64]).unwrap();
+    let Some(given) = answers(&file("Min"), &[("x", x)]) else { return };
+    assert_eq!(given[0].to_vec::<i64>().unwrap(), [7]);
 }
 
 #[test]
