@@ -30,7 +30,6 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::error::HandleError;
-use crate::handle::admit;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Bundles that may be in memory at once; pushes are rare and bundles are large.
@@ -136,14 +135,11 @@ async fn refuse_pages(request: Request, next: Next) -> Result<Response, HandleEr
     Ok(next.run(request).await)
 }
 
-async fn read(mut body: Body, limit: u64) -> Result<Bytes, HandleError> {
+async fn read(body: Body, limit: u64) -> Result<Bytes, HandleError> {
     let bytes_max = usize::try_from(limit).unwrap_or(usize::MAX);
-    match Limited::new(&mut body, bytes_max).collect().await {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            admit::discard(&mut body).await;
-            Err(HandleError::BodyTooLarge { limit })
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(HandleError::BodyTooLarge { limit }),
         Err(error) => {
             let reason = format!("the request body broke off: {error}");
             Err(HandleError::BadRequest { field: "body", reason })

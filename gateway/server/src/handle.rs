@@ -96,7 +96,7 @@ impl Gateway {
         // The request holds its revision; a swap meanwhile does not touch it.
         drop(table);
         let _place = self.admission.enter()?;
-        let admitted = self.admission.read(&head.headers, body).await?;
+        let admitted = self.admission.read(body).await?;
         self.serve(Work { head, admitted, found, principal }, access).await
     }
 

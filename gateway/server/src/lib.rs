@@ -6,7 +6,7 @@
 //! A request goes down this list:
 //!
 //! - `server`: [`serve`] puts the routes together, opens and drains the listeners; `listen`:
-//!   connections and their limits.
+//!   connections and their limits, and bodies that nobody read.
 //! - `handle`: one request, from its head to its whole answer. Start reading here. Below it:
 //!   `auth`: who asks; `admit`: how much may be inside at once; `call`: one run of a plugin;
 //!   `headers` and `request_id`: what the node adds; `access`: the last line of each request.

@@ -1,5 +1,8 @@
 //! Connections: accepted within a limit, served, and drained when it is time to stop.
 
+mod unread;
+
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +10,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
-use futures::TryFutureExt;
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use hyper::service::{Service, service_fn};
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::ServerConfig;
+use crate::listen::unread::lend;
 
 /// The head of a request, and the buffer of a connection, in bytes; curl and browsers stay far
 /// below it.
@@ -122,7 +125,9 @@ impl Connection {
             let asked = Arc::clone(&asked);
             service_fn(move |request| {
                 asked.store(true, Ordering::Relaxed);
-                routes.call(request).map_ok(bare)
+                let (request, unread) = lend(request);
+                let answer = routes.call(request);
+                async move { Ok::<_, Infallible>(unread.settle(bare(answer.await?)).await) }
             })
         };
         let connection = self.builder.serve_connection(TokioIo::new(self.stream), service);

@@ -309,6 +309,71 @@ async fn a_large_body_is_refused_and_its_sender_hears_so() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
+/// Reads one answer of a connection that stays open: its head, in lower case.
+async fn one(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            if body.len() == length.unwrap().parse::<usize>().unwrap() {
+                return head.to_owned();
+            }
+        }
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed after {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_reads_no_body_keeps_the_connection() {
+    let config = ServerConfig { api_keys: vec![Digest::of(b"ours")], ..Default::default() };
+    let node = Node::start_with(config).await;
+    let cases = [
+        ("POST /nothing", "ours", 404),
+        ("PUT /raw", "ours", 405),
+        ("POST /healthz", "ours", 405),
+        ("POST /metrics", "ours", 405),
+        ("POST /raw", "theirs", 401),
+    ];
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let good = "POST /raw HTTP/1.1\r\nhost: x\r\nx-api-key: ours\r\ncontent-length: 5\r\n\r\nhello";
+    for (line, key, status) in cases {
+        for (framing, body) in [
+            ("content-length: 5", "hello"),
+            ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let head =
+                format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n{framing}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // The body comes when the refusal has long been decided.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.write_all(body.as_bytes()).await.unwrap();
+            let refused = one(&mut stream).await;
+            assert!(refused.starts_with(&format!("http/1.1 {status}")), "{line}: {refused}");
+            assert!(!refused.contains("connection: close"), "{line}: {refused}");
+            stream.write_all(good.as_bytes()).await.unwrap();
+            let answer = one(&mut stream).await;
+            assert!(answer.starts_with("http/1.1 200"), "after {line}, {framing}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_worth_reading_ends_the_connection_and_says_so() {
+    let node = Node::start().await;
+    // Larger than the bound; not sent before it is asked for; slower than the bound.
+    for framing in [
+        "content-length: 99999999",
+        "content-length: 5\r\nexpect: 100-continue",
+        "content-length: 5",
+    ] {
+        let head = format!("POST /nothing HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
+        let answer = raw(node.address, &head).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 404"), "{framing}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{framing}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_over_the_limit_is_told_to_come_back() {
     let node = Node::start_with(ServerConfig { requests_max: 0, ..Default::default() }).await;

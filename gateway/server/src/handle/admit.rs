@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::EXPECT;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,11 +15,6 @@ use crate::error::HandleError;
 
 /// Bodies are counted in units of this many bytes, because permits are 32-bit numbers.
 const UNIT: u64 = 1024;
-/// How much of a refused body is read all the same. A client that is still sending would not see
-/// the answer otherwise: its connection is reset.
-const REFUSED_BYTES_MAX: u64 = 64 << 20;
-/// How long that may take.
-const REFUSED_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The limits, and what is left of them.
 pub(crate) struct Admission {
@@ -56,27 +49,17 @@ impl Admission {
     }
 
     /// Reads a whole body within the limits.
-    pub(crate) async fn read<B>(
-        &self,
-        headers: &HeaderMap,
-        mut body: B,
-    ) -> Result<Admitted, HandleError>
+    pub(crate) async fn read<B>(&self, mut body: B) -> Result<Admitted, HandleError>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Display,
     {
         let limit = self.body_bytes_max;
-        let read = if body.size_hint().lower() > limit {
-            Err(HandleError::BodyTooLarge { limit })
-        } else {
-            let late = HandleError::BodyTimeout { limit: self.body_timeout };
-            timeout(self.body_timeout, self.collect(&mut body)).await.unwrap_or(Err(late))
-        };
-        // A client that waits for `100 Continue` has sent nothing, and reading would invite it.
-        if matches!(read, Err(HandleError::BodyTooLarge { .. })) && !headers.contains_key(EXPECT) {
-            discard(&mut body).await;
+        if body.size_hint().lower() > limit {
+            return Err(HandleError::BodyTooLarge { limit });
         }
-        read
+        let late = HandleError::BodyTimeout { limit: self.body_timeout };
+        timeout(self.body_timeout, self.collect(&mut body)).await.unwrap_or(Err(late))
     }
 
     async fn collect<B>(&self, body: &mut B) -> Result<Admitted, HandleError>
@@ -138,19 +121,6 @@ impl Admission {
     }
 }
 
-/// Reads what is refused, within bounds: a client that still sends would not read the answer.
-pub(crate) async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
-    let reading = async {
-        let mut bytes = 0;
-        while bytes < REFUSED_BYTES_MAX
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
-    };
-    let _ = timeout(REFUSED_TIME_MAX, reading).await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -178,37 +148,37 @@ mod tests {
     #[tokio::test]
     async fn a_body_in_pieces_is_put_together() {
         let admission = admission(|_| {});
-        let admitted = admission.read(&HeaderMap::new(), pieces(&[0, 1000, 0, 2000, 1000])).await;
+        let admitted = admission.read(pieces(&[0, 1000, 0, 2000, 1000])).await;
         assert_eq!(admitted.unwrap().body.len(), 4000);
-        let empty = admission.read(&HeaderMap::new(), Empty::new()).await;
+        let empty = admission.read(Empty::new()).await;
         assert!(empty.unwrap().body.is_empty());
     }
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_wherever_it_shows() {
         let admission = admission(|_| {});
-        let error = admission.read(&HeaderMap::new(), pieces(&[3000, 1001])).await.unwrap_err();
+        let error = admission.read(pieces(&[3000, 1001])).await.unwrap_err();
         assert!(matches!(error, HandleError::BodyTooLarge { limit: 4000 }));
         let declared = http_body_util::Full::new(Bytes::from(vec![0; 4001]));
-        let error = admission.read(&HeaderMap::new(), declared).await.unwrap_err();
+        let error = admission.read(declared).await.unwrap_err();
         assert!(matches!(error, HandleError::BodyTooLarge { limit: 4000 }));
     }
 
     #[tokio::test]
     async fn all_bodies_together_have_a_limit_and_count_while_they_are_held() {
         let admission = admission(|config| config.bodies_bytes_max = ByteSize(3 * UNIT));
-        let first = admission.read(&HeaderMap::new(), pieces(&[1000, 1000])).await.unwrap();
-        let error = admission.read(&HeaderMap::new(), pieces(&[1000, 1000])).await.unwrap_err();
+        let first = admission.read(pieces(&[1000, 1000])).await.unwrap();
+        let error = admission.read(pieces(&[1000, 1000])).await.unwrap_err();
         assert!(matches!(error, HandleError::Saturated { what: "bodies_bytes_max" }));
         drop(first);
-        assert!(admission.read(&HeaderMap::new(), pieces(&[1000, 1000])).await.is_ok());
+        assert!(admission.read(pieces(&[1000, 1000])).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
         let admission = admission(|_| {});
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let error = admission.read(&HeaderMap::new(), body).await.unwrap_err();
+        let error = admission.read(body).await.unwrap_err();
         assert!(matches!(error, HandleError::BodyTimeout { .. }));
     }
 
