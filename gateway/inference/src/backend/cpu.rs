@@ -12,13 +12,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::rten::ThreadPool;
-use gw_engine::graph::{Attr, Graph};
 use gw_engine::{Interpreter, Model, PlanOptions};
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
 use super::import::{
-    chain, draws_numbers, import_error, is_too_large, rows_are_independent, run_error, signature,
+    chain, draws_numbers, find_op, import_error, is_too_large, rows_are_independent, run_error,
+    signature,
 };
 use super::nominal::nominal_inputs;
 use super::{Backend, BackendKind, Footprint, LoadedModel};
@@ -99,7 +99,7 @@ impl CpuModel {
         };
         let signature = signature(graph);
         let (rows_are_independent, draws) = (rows_are_independent(graph), draws_numbers(graph));
-        let mistaken = mistaken(graph).map(str::to_owned);
+        let mistaken = find_op(graph, &|op| MISTAKEN.contains(&op)).map(str::to_owned);
         let interpreter =
             engine.map(|model| Interpreter::new(Arc::new(model), PlanOptions::default()));
         let barred = match (&interpreter, mistaken) {
@@ -251,17 +251,6 @@ fn barred(interpreter: &Interpreter, signature: &Signature) -> Option<String> {
 /// Operators about which rten 0.27 is wrong for values that a trial may not have: it holds numbers
 /// of eight bytes as four, and its exponential is infinite where a Softplus is 89.
 const MISTAKEN: [&str; 2] = ["BitCast", "Softplus"];
-
-/// The first node that is one of [`MISTAKEN`].
-fn mistaken(graph: &Graph) -> Option<&str> {
-    graph.nodes.iter().find_map(|node| {
-        let inner = node.attrs.values().find_map(|attr| match attr {
-            Attr::Graph(inner) => mistaken(inner),
-            _ => None,
-        });
-        inner.or_else(|| MISTAKEN.into_iter().find(|op| *op == node.op))
-    })
-}
 
 impl LoadedModel for CpuModel {
     fn signature(&self) -> &Signature {

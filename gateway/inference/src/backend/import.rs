@@ -100,14 +100,8 @@ const ACROSS_ROWS: [&str; 13] = [
 /// Whether no node takes its scale, or a decision, from a whole activation; see
 /// [`crate::LoadedModel::rows_are_independent`].
 pub(super) fn rows_are_independent(graph: &Graph) -> bool {
-    graph.nodes.iter().all(|node| {
-        let inner_are = node.attrs.values().all(|attr| match attr {
-            Attr::Graph(inner) => rows_are_independent(inner),
-            _ => true,
-        });
-        let across = node.op.starts_with("DynamicQuantize");
-        inner_are && !across && !ACROSS_ROWS.contains(&node.op.as_str())
-    })
+    let is_across = |op: &str| op.starts_with("DynamicQuantize") || ACROSS_ROWS.contains(&op);
+    find_op(graph, &is_across).is_none()
 }
 
 /// Operators that draw random numbers.
@@ -122,12 +116,17 @@ const RANDOM: [&str; 6] = [
 
 /// Whether a run may differ from the one before on the same inputs.
 pub(super) fn draws_numbers(graph: &Graph) -> bool {
-    graph.nodes.iter().any(|node| {
-        let inner = node.attrs.values().any(|attr| match attr {
-            Attr::Graph(inner) => draws_numbers(inner),
-            _ => false,
+    find_op(graph, &|op| RANDOM.contains(&op)).is_some()
+}
+
+/// The first operator, in the graph or in those inside its nodes, that `wanted` says.
+pub(super) fn find_op<'a>(graph: &'a Graph, wanted: &dyn Fn(&str) -> bool) -> Option<&'a str> {
+    graph.nodes.iter().find_map(|node| {
+        let inside = node.attrs.values().find_map(|attr| match attr {
+            Attr::Graph(inner) => find_op(inner, wanted),
+            _ => None,
         });
-        inner || RANDOM.contains(&node.op.as_str())
+        inside.or_else(|| Some(node.op.as_str()).filter(|op| wanted(op)))
     })
 }
 

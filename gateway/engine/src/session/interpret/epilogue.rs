@@ -24,14 +24,8 @@ pub(super) fn store(
     output: &Matrix,
     out: &mut [f32],
 ) {
-    let columns = sums.columns.max(1);
-    // Whole rows where they are short, some columns of one where it is long.
-    let at_once = (CHUNK / columns).max(1) * columns;
-    for (index, chunk) in sums.values.chunks(at_once).enumerate() {
-        for (piece, values) in chunk.chunks(CHUNK).enumerate() {
-            let start = index * at_once + piece * CHUNK;
-            store_chunk(sums, start, values, epilogue, further, output, out);
-        }
+    for (index, values) in sums.values.chunks(CHUNK).enumerate() {
+        store_chunk(sums, index * CHUNK, values, epilogue, further, output, out);
     }
 }
 
