@@ -3,8 +3,10 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+mod dispatches;
 mod embed;
 mod engine;
+mod speed;
 
 /// Of the output's range; see `models-worst-error`.
 const ERROR_MAX: f64 = 1e-3;
@@ -71,6 +73,71 @@ pub const FIGURES: &[Figure] = &[
         key: "models-worst-error",
         about: "largest error to ONNX Runtime over all real models, on cpu, llvmpipe, SwiftShader",
         measure: engine::models_worst_error,
+    },
+    Figure {
+        key: "dispatches-minilm",
+        about: "dispatches of MiniLM-L6 at 1x128, with its padding mask",
+        measure: dispatches::minilm,
+    },
+    Figure {
+        key: "dispatches-lite0",
+        about: "dispatches of EfficientNet-lite0",
+        measure: dispatches::lite0,
+    },
+    Figure {
+        key: "dispatches-ocr-det",
+        about: "dispatches of PP-OCR's detector at 640x640",
+        measure: dispatches::ocr_det,
+    },
+    Figure {
+        key: "dispatches-resnet50",
+        about: "dispatches of ResNet-50",
+        measure: dispatches::resnet50,
+    },
+    Figure {
+        key: "dispatches-silero",
+        about: "dispatches of Silero VAD",
+        measure: dispatches::silero,
+    },
+    Figure {
+        key: "minilm-llvmpipe",
+        about: "MiniLM at 1x128 on llvmpipe, against ONNX Runtime on the CPU",
+        measure: speed::minilm_llvmpipe,
+    },
+    Figure {
+        key: "minilm-swiftshader",
+        about: "MiniLM on SwiftShader, against ONNX Runtime's WebGPU provider there",
+        measure: speed::minilm_swiftshader,
+    },
+    Figure {
+        key: "gemm-naive",
+        about: "f32 products of 512 and 1024 on llvmpipe, against a naive kernel",
+        measure: speed::gemm_naive,
+    },
+    Figure {
+        key: "gemm-burn",
+        about: "the same against burn (builds burn for some twenty minutes, the first time)",
+        measure: speed::gemm_burn,
+    },
+    Figure {
+        key: "gemm-ort",
+        about: "the same against ONNX Runtime on the CPU",
+        measure: speed::gemm_ort,
+    },
+    Figure {
+        key: "lite0-llvmpipe",
+        about: "EfficientNet-lite0 on llvmpipe, against ONNX Runtime on the CPU",
+        measure: speed::lite0_llvmpipe,
+    },
+    Figure {
+        key: "ocr-det-llvmpipe",
+        about: "PP-OCR's detector on llvmpipe, against ONNX Runtime on the CPU",
+        measure: speed::ocr_det_llvmpipe,
+    },
+    Figure {
+        key: "ocr-rec-llvmpipe",
+        about: "PP-OCR's recogniser on llvmpipe, against ONNX Runtime on the CPU",
+        measure: speed::ocr_rec_llvmpipe,
     },
 ];
 

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test shows what the gateway said")]
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -67,7 +67,16 @@ pub fn gw(args: &[&str]) -> Command {
 
 /// Runs `gw` to its end: exit code, stdout, stderr.
 pub fn run(args: &[&str]) -> (i32, String, String) {
-    let output = gw(args).output().expect("gw starts");
+    run_with(args, &[])
+}
+
+/// The same, with variables of the environment.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with(args: &[&str], envs: &[(&str, PathBuf)]) -> (i32, String, String) {
+    let envs = envs.iter().map(|(name, value)| (name, value));
+    let output = gw(args).envs(envs).output().expect("gw starts");
     (
         output.status.code().unwrap_or(-1),
         String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -11,6 +11,7 @@ pub mod figures;
 pub mod gateway;
 pub mod guests;
 pub mod origin;
+pub mod peers;
 pub mod random;
 pub mod reference;
 

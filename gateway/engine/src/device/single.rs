@@ -1,10 +1,13 @@
-//! One dispatch with buffers of its own: the way kernels are compared with their references.
+//! One dispatch with buffers of its own: the way kernels are compared with their references, and
+//! timed.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use gw_shaders::kernel::{Dispatch, PARAM_WORDS_MAX};
 use wgpu::BufferUsages;
 
+use super::pipelines::Pipeline;
 use super::{Device, DeviceError};
 
 impl Device {
@@ -21,6 +24,53 @@ impl Device {
         dispatch: &Dispatch,
         buffers: &[Vec<u8>],
     ) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let pipeline = self.checked(dispatch, buffers)?;
+        let (device_buffers, staging) = self.scoped("the buffers of one dispatch", || {
+            let storage = buffers.iter().map(|bytes| self.storage(bytes)).collect::<Vec<_>>();
+            let staging = storage.iter().map(|buffer| self.staging(buffer.size())).collect();
+            (storage, staging)
+        })?;
+        let staging: Vec<wgpu::Buffer> = staging;
+        let submission = self.scoped(dispatch.kernel.name, || {
+            let group = self.group(&pipeline, &device_buffers);
+            self.submit_single(dispatch, &pipeline, &group, device_buffers.iter().zip(&staging))
+        })?;
+        self.read_all(submission, &staging)
+    }
+
+    /// The time of each of `runs` runs of `dispatch` on these buffers, from before it is encoded
+    /// until the device is done; nothing is read back.
+    ///
+    /// # Errors
+    /// As [`Device::run_dispatch`].
+    pub fn time_dispatch(
+        &self,
+        dispatch: &Dispatch,
+        buffers: &[Vec<u8>],
+        runs: usize,
+    ) -> Result<Vec<Duration>, DeviceError> {
+        let pipeline = self.checked(dispatch, buffers)?;
+        let group = self.scoped("the buffers of one dispatch", || {
+            let storage = buffers.iter().map(|bytes| self.storage(bytes)).collect::<Vec<_>>();
+            self.group(&pipeline, &storage)
+        })?;
+        let run = |_| {
+            let start = Instant::now();
+            let submission = self.scoped(dispatch.kernel.name, || {
+                self.submit_single(dispatch, &pipeline, &group, std::iter::empty())
+            })?;
+            self.wait(submission)?;
+            Ok(start.elapsed())
+        };
+        (0..runs).map(run).collect()
+    }
+
+    /// The pipeline of `dispatch`, whose bindings `buffers` fit in number.
+    fn checked(
+        &self,
+        dispatch: &Dispatch,
+        buffers: &[Vec<u8>],
+    ) -> Result<Arc<Pipeline>, DeviceError> {
         let kernel = &dispatch.kernel;
         let refused = |reason: String| DeviceError::Kernel {
             kernel: kernel.name,
@@ -34,17 +84,7 @@ impl Device {
         if dispatch.params.len() > PARAM_WORDS_MAX {
             return Err(refused(format!("{} words of params", dispatch.params.len())));
         }
-        let pipeline = self.pipeline(kernel)?;
-        let (device_buffers, staging) = self.scoped("the buffers of one dispatch", || {
-            let storage = buffers.iter().map(|bytes| self.storage(bytes)).collect::<Vec<_>>();
-            let staging = storage.iter().map(|buffer| self.staging(buffer.size())).collect();
-            (storage, staging)
-        })?;
-        let staging: Vec<wgpu::Buffer> = staging;
-        let submission = self.scoped(kernel.name, || {
-            self.encode_single(dispatch, &pipeline, &device_buffers, &staging)
-        })?;
-        self.read_all(submission, &staging)
+        self.pipeline(kernel)
     }
 
     fn storage(&self, bytes: &[u8]) -> wgpu::Buffer {
@@ -71,13 +111,7 @@ impl Device {
         })
     }
 
-    fn encode_single(
-        &self,
-        dispatch: &Dispatch,
-        pipeline: &super::pipelines::Pipeline,
-        buffers: &[wgpu::Buffer],
-        staging: &[wgpu::Buffer],
-    ) -> wgpu::SubmissionIndex {
+    fn group(&self, pipeline: &Pipeline, buffers: &[wgpu::Buffer]) -> wgpu::BindGroup {
         let entries: Vec<_> = (0..)
             .zip(buffers)
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
@@ -85,24 +119,34 @@ impl Device {
                 resource: buffer.as_entire_binding(),
             })
             .collect();
-        let group = self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+        self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.layout,
             entries: &entries,
-        });
+        })
+    }
+
+    /// Encodes the dispatch and the copies after it, and submits them.
+    fn submit_single<'a>(
+        &self,
+        dispatch: &Dispatch,
+        pipeline: &Pipeline,
+        group: &wgpu::BindGroup,
+        copies: impl Iterator<Item = (&'a wgpu::Buffer, &'a wgpu::Buffer)>,
+    ) -> wgpu::SubmissionIndex {
         let mut encoder =
             self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             pass.set_pipeline(&pipeline.raw);
-            pass.set_bind_group(0, &group, &[]);
+            pass.set_bind_group(0, group, &[]);
             if !dispatch.params.is_empty() {
                 pass.set_immediates(0, bytemuck::cast_slice(&dispatch.params));
             }
             let [x, y, z] = dispatch.workgroups;
             pass.dispatch_workgroups(x, y, z);
         }
-        for (buffer, staging) in buffers.iter().zip(staging) {
+        for (buffer, staging) in copies {
             encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, buffer.size());
         }
         self.queue.submit([encoder.finish()])
