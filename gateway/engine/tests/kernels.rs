@@ -7,6 +7,11 @@
 mod attention;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "kernels/counted"]
+mod counted {
+    mod build;
+    mod families;
+}
 #[path = "support/device.rs"]
 mod device;
 #[path = "kernels/gather.rs"]
