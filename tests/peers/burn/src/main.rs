@@ -8,24 +8,20 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use burn::backend::Wgpu;
-use burn::backend::wgpu::WgpuDevice;
-use burn::tensor::backend::Backend;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, DeviceKind, Distribution, Tensor};
 
 const RUNS: usize = 20;
 
 fn main() {
     let size: usize =
         std::env::args().nth(1).and_then(|size| size.parse().ok()).expect("usage: peer-burn SIZE");
-    let device = WgpuDevice::Cpu;
-    let random =
-        || Tensor::<Wgpu, 2>::random([size, size], Distribution::Uniform(-1.0, 1.0), &device);
+    let device = Device::wgpu(DeviceKind::Cpu);
+    let random = || Tensor::<2>::random([size, size], Distribution::Uniform(-1.0, 1.0), &device);
     let (a, b) = (random(), random());
     let run = || {
         let start = Instant::now();
         let product = a.clone().matmul(b.clone());
-        Wgpu::<f32, i32>::sync(&device).expect("the device answers");
+        device.sync().expect("the device answers");
         drop(product);
         start.elapsed().as_secs_f64() * 1e3
     };
