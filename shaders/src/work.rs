@@ -38,6 +38,16 @@ macro_rules! work {
                 }
             }
 
+            /// Every kernel that does it on this adapter, the default first.
+            ///
+            /// # Errors
+            /// Where the family cannot do it there.
+            pub fn variants(&self, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
+                match self {
+                    $(Self::$variant(spec) => $family::variants(spec, caps),)*
+                }
+            }
+
             /// What the output holds afterwards, in plain Rust; zero where nothing is stored.
             ///
             /// # Panics

@@ -95,6 +95,16 @@ pub enum PlanError {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// What has to be computed depends on the value of an input, and there is none.
+    #[error("{reason}; the value of input `{input}` {expected} decides it")]
+    MissingValue {
+        /// The input.
+        input: String,
+        /// What the model declares.
+        expected: String,
+        /// Where it is needed.
+        reason: Box<PlanError>,
+    },
     /// A shape does not fit what the model declares.
     #[error("model {model}: input `{input}` expects {expected}, given {given}")]
     InputShape {

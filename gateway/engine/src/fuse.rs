@@ -15,15 +15,19 @@ mod chains;
 mod constants;
 mod epilogue;
 mod layer_norm;
+mod lineage;
 mod quantised;
 mod siblings;
 
 use gw_shaders::kernel::Caps;
 
+use lineage::Lineage;
+
 use crate::error::OpError;
 use crate::lower::{Constants, fits};
 use crate::model::{PlanOptions, WeightMode};
 use crate::net::{Kind, Net, Node, Operand, TensorId};
+use crate::plan::why::NodeName;
 
 /// What a rule may use beside the graph.
 pub(crate) struct Rules<'a> {
@@ -35,6 +39,7 @@ pub(crate) struct Rules<'a> {
 /// Applies every rule that `rules` allow, in place.
 pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     net.drop_unread();
+    let lineage = Lineage::of(net);
     if rules.options.fuse {
         attention::apply(net, rules);
         layer_norm::apply(net, rules);
@@ -52,6 +57,7 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         siblings::apply(net, rules)?;
         net.drop_unread();
     }
+    lineage.credit(net);
     Ok(())
 }
 
@@ -143,7 +149,7 @@ fn fits_kernel(net: &Net, node: &Node, rules: &Rules<'_>) -> bool {
 }
 
 /// The names of two nodes that become one.
-fn joined(first: &Node, second: &Node) -> Vec<String> {
+fn joined(first: &Node, second: &Node) -> Vec<NodeName> {
     let mut names = first.names.clone();
     names.extend(second.names.iter().cloned());
     names

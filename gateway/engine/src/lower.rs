@@ -20,6 +20,7 @@ pub(crate) use constants::{Constants, key};
 use crate::error::OpError;
 use crate::net::layout::{Layout, common};
 use crate::net::{Kind, Net, Node, Operand, TensorId, scalar};
+use crate::plan::why::{Choice, NodeName};
 use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
 
 /// Why a node could not be lowered.
@@ -39,6 +40,7 @@ pub(crate) struct Lowering<'a> {
     buffers: Vec<Option<BufferId>>,
     /// What the steps being made compute.
     label: String,
+    nodes: Vec<NodeName>,
     /// Repeated elements of constants that may still be written out.
     budget: usize,
     /// Steps beyond the first of nodes that are split: any plan needs them.
@@ -49,6 +51,7 @@ pub(crate) struct Lowering<'a> {
 struct Made {
     work: Work,
     dispatch: Dispatch,
+    choice: Choice,
 }
 
 /// Lowers `net` for adapters that offer `caps`.
@@ -59,8 +62,9 @@ pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Pla
     }
     for node in net.nodes.iter().flatten() {
         lowering.label = label(node);
+        lowering.nodes.clone_from(&node.names);
         lowering.node(node).map_err(|error| Stopped {
-            node: node.names.first().cloned().unwrap_or_default(),
+            node: node.names.first().map(|node| node.name.clone()).unwrap_or_default(),
             op: family(&node.kind).to_owned(),
             error,
         })?;
@@ -83,9 +87,11 @@ pub(crate) fn fits(net: &Net, node: &Node, caps: &Caps, constants: &Constants) -
 fn label(node: &Node) -> String {
     match node.names.as_slice() {
         [] => String::new(),
-        [one] => one.clone(),
-        [first, last] => format!("{first} + {last}"),
-        [first, between @ .., last] => format!("{first} +{}+ {last}", between.len()),
+        [one] => one.name.clone(),
+        [first, last] => format!("{} + {}", first.name, last.name),
+        [first, between @ .., last] => {
+            format!("{} +{}+ {}", first.name, between.len(), last.name)
+        }
     }
 }
 
@@ -124,6 +130,7 @@ impl<'a> Lowering<'a> {
             plan: Plan::default(),
             buffers: vec![None; net.tensors.len()],
             label: String::new(),
+            nodes: Vec::new(),
             budget: constants::REPEATS_MAX,
             split: 0,
         }
@@ -194,6 +201,7 @@ impl<'a> Lowering<'a> {
         self.step(made, vec![source, buffer]);
         if let Some(step) = self.plan.steps.last_mut() {
             step.label.push_str(" (copy)");
+            step.nodes.clear();
         }
         Ok(buffer)
     }
@@ -201,13 +209,16 @@ impl<'a> Lowering<'a> {
     /// The kernel for what is to be done.
     fn made(&self, work: impl Into<Work>) -> Result<Made, OpError> {
         let work = work.into();
-        Ok(Made { dispatch: work.dispatch(self.caps)?, work })
+        let mut variants = work.variants(self.caps)?;
+        let dispatch = variants.remove(0);
+        let others = variants.into_iter().map(|other| other.kernel.variant);
+        Ok(Made { work, dispatch, choice: Choice::first(others.collect()) })
     }
 
     fn step(&mut self, made: Made, bindings: Vec<BufferId>) {
-        let Made { work, dispatch } = made;
-        let label = self.label.clone();
-        self.plan.steps.push(Step { label, work: Some(work), dispatch, bindings });
+        let Made { work, dispatch, choice } = made;
+        let (label, nodes) = (self.label.clone(), self.nodes.clone());
+        self.plan.steps.push(Step { label, nodes, choice, work: Some(work), dispatch, bindings });
     }
 
     /// `None` where the views have no index space in common.
@@ -264,6 +275,7 @@ impl<'a> Lowering<'a> {
         // Outputs first: one that is an input, seen another way, is copied from its buffer.
         for output in &self.net.outputs {
             self.label = format!("output {}", output.name);
+            self.nodes.clear();
             let source = self.output_source(&output.operand).map_err(|error| Stopped {
                 node: output.name.clone(),
                 op: "output".to_owned(),

@@ -1,23 +1,24 @@
 //! A model: an imported graph, and plans made of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
 use gw_shaders::kernel::Caps;
-use gw_tensor::{DType, Shape};
+use gw_tensor::{DType, Shape, Tensor};
 
 use crate::error::{ModelError, PlanError};
 use crate::fuse::{self, Rules};
 use crate::graph::{Dim, Graph, ValueId};
 use crate::lower::{self, Constants};
-use crate::net::builder::{Builder, check_size};
+use crate::net::builder::{Builder, Built, Made, check_size};
 use crate::net::oracle::{Answer, Oracle, Question};
 use crate::net::{Net, Output};
 use crate::onnx;
 use crate::ops;
 use crate::plan::Plan;
+use crate::plan::why::{Elsewhere, Fate, NodeName};
 
 /// An imported model: parsed and checked, with no shapes yet.
 #[derive(Debug)]
@@ -140,9 +141,47 @@ impl Model {
         caps: &Caps,
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
-        match self.stage(shapes, &[], caps, *options)? {
-            Stage::Whole(plan) => Ok(plan),
-            Stage::Input(_, error) | Stage::Value(_, error) => Err(error),
+        self.plan_with(shapes, &BTreeMap::new(), caps, options)
+    }
+
+    /// As [`Model::plan`], with the values of small inputs: where what has to be computed depends
+    /// on one, its value is taken into the plan.
+    ///
+    /// # Errors
+    /// As [`Model::plan`], [`PlanError::MissingValue`] where an input decides that has no value
+    /// here, and where a value does not have the type or shape of its input.
+    pub fn plan_with(
+        &self,
+        shapes: &BTreeMap<String, Shape>,
+        values: &BTreeMap<String, Tensor>,
+        caps: &Caps,
+        options: &PlanOptions,
+    ) -> Result<Plan, PlanError> {
+        let mut answers = Vec::new();
+        loop {
+            let (index, error) = match self.stage(shapes, &answers, caps, *options)? {
+                Stage::Whole(plan) => return Ok(plan),
+                Stage::Value(_, error) => return Err(error),
+                Stage::Input(index, error) => (index, error),
+            };
+            let port = &self.signature.inputs[index];
+            let Some(value) = values.get(&port.name) else {
+                let (input, expected) = (port.name.clone(), port.to_string());
+                return Err(PlanError::MissingValue { input, expected, reason: Box::new(error) });
+            };
+            let fits = shapes.get(&port.name).is_none_or(|shape| shape == value.shape());
+            if value.dtype() != port.dtype
+                || !fits
+                || !port.fits(value.shape(), &mut HashMap::new())
+            {
+                return Err(PlanError::InputShape {
+                    model: self.name.clone(),
+                    input: port.name.clone(),
+                    expected: port.to_string(),
+                    given: value.shape().clone(),
+                });
+            }
+            answers.push(Answer::Input(index, value.clone()));
         }
     }
 
@@ -160,18 +199,18 @@ impl Model {
             Ok(outputs) => (outputs, None),
             Err(stopped) => (Vec::new(), Some(self.node_error(stopped))),
         };
-        let mut net = builder.net;
+        let (mut net, built) = (builder.net, builder.built);
         let names = self.signature.outputs.iter().map(|port| port.name.clone());
         net.outputs = names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect();
         let (error, asked) = match (stopped, builder.oracle.question) {
-            (None, _) => return self.lowered(net, caps, options).map(Stage::Whole),
+            (None, _) => return self.lowered(net, &built, caps, options).map(Stage::Whole),
             (Some(error), None) => return Err(error),
             (Some(error), Some(Question::Input(input))) => return Ok(Stage::Input(input, error)),
             (Some(error), Some(Question::Value(tensor))) => (error, tensor),
         };
         let operand = net.whole(asked);
         net.outputs = vec![Output { name: "asked".to_owned(), operand }];
-        Ok(Stage::Value(self.lowered(net, caps, options)?, error))
+        Ok(Stage::Value(self.lowered(net, &built, caps, options)?, error))
     }
 
     /// The weights that plans have made.
@@ -205,18 +244,39 @@ impl Model {
         Ok(builder)
     }
 
-    fn lowered(&self, mut net: Net, caps: &Caps, options: PlanOptions) -> Result<Plan, PlanError> {
+    fn lowered(
+        &self,
+        mut net: Net,
+        built: &[Built],
+        caps: &Caps,
+        options: PlanOptions,
+    ) -> Result<Plan, PlanError> {
         net.drop_unread();
         let rules = Rules { caps, options, constants: &self.constants };
         fuse::fuse(&mut net, &rules).map_err(|reason| PlanError::Graph {
             model: self.name.clone(),
             reason: Box::new(reason),
         })?;
-        lower::lower(&net, caps, &self.constants).map_err(|stopped| {
+        let mut plan = lower::lower(&net, caps, &self.constants).map_err(|stopped| {
             let lower::Stopped { node, op, error } = stopped;
             self.node_error(ops::Stopped { node, op, error })
-        })
+        })?;
+        plan.elsewhere = elsewhere(&net, &plan, built);
+        Ok(plan)
     }
+}
+
+/// What became of the nodes that no step computes, each once.
+fn elsewhere(net: &Net, plan: &Plan, built: &[Built]) -> Vec<Elsewhere> {
+    let mut seen: HashSet<&NodeName> = plan.steps.iter().flat_map(|step| &step.nodes).collect();
+    let fate = |built: &Built| match (&built.result, built.made) {
+        (_, Made::Inner) => Fate::WrittenOut,
+        (Some(result), _) if net.is_constant(result) => Fate::Folded,
+        (Some(result), Made::Nothing) => Fate::View(net.tensor(result.tensor).name.clone()),
+        (None, _) | (_, Made::Nodes) => Fate::Unread,
+    };
+    let rest = built.iter().filter(|built| seen.insert(&built.node));
+    rest.map(|built| Elsewhere { node: built.node.clone(), fate: fate(built) }).collect()
 }
 
 impl Signature {

@@ -22,6 +22,8 @@ use gw_tensor::{DType, Shape, Tensor};
 
 use layout::Layout;
 
+use crate::plan::why::NodeName;
+
 /// A tensor of a [`Net`]: an index into its `tensors`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TensorId(pub(crate) u32);
@@ -213,7 +215,7 @@ pub(crate) struct Conv {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// The nodes of the model that it computes.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<NodeName>,
     pub(crate) kind: Kind,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) output: Operand,

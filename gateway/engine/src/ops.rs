@@ -56,8 +56,9 @@ use call::Call;
 
 use crate::error::{OpError, UnsupportedOp};
 use crate::graph::{Attr, Graph, Node, ValueId};
-use crate::net::builder::{Builder, RANK_MAX};
+use crate::net::builder::{Builder, Built, Made, RANK_MAX};
 use crate::net::{Input, Operand};
+use crate::plan::why::NodeName;
 
 /// Makes the outputs of one node, in order; optional ones at the end may be left out.
 pub(crate) type Build = fn(&mut Call<'_>) -> Result<Vec<Operand>, OpError>;
@@ -154,7 +155,7 @@ pub(crate) struct Stopped {
 pub(crate) fn build(graph: &Graph, builder: &mut Builder) -> Result<Vec<Operand>, Stopped> {
     for value in &graph.values {
         if let Some(tensor) = &value.constant {
-            builder.node.clone_from(&value.name);
+            builder.node.name.clone_from(&value.name);
             let operand = builder.constant(tensor.clone());
             let is_outermost = builder.scopes.len() == 1;
             builder.net.tensors[operand.tensor.0 as usize].stable = is_outermost;
@@ -163,12 +164,14 @@ pub(crate) fn build(graph: &Graph, builder: &mut Builder) -> Result<Vec<Operand>
     }
     for node in &graph.nodes {
         let made = builder.net.tensors.len();
-        builder.node.clone_from(&node.name);
+        builder.node = NodeName { name: node.name.clone(), op: full_name(&node.domain, &node.op) };
+        let nodes = builder.net.nodes.len();
         let outputs = build_node(graph, node, builder).map_err(|error| Stopped {
             node: node.name.clone(),
             op: node.op.clone(),
             error,
         })?;
+        note(builder, node, nodes, outputs.first());
         for (id, operand) in node.outputs.iter().zip(outputs) {
             let Some(id) = id else { continue };
             let name = &graph.value(*id).name;
@@ -187,6 +190,18 @@ pub(crate) fn build(graph: &Graph, builder: &mut Builder) -> Result<Vec<Operand>
         })
     };
     graph.outputs.iter().map(output).collect()
+}
+
+/// Remembers that `node` was built, and that the net had `nodes` nodes before.
+fn note(builder: &mut Builder, node: &Node, nodes: usize, result: Option<&Operand>) {
+    let is_outer = node.attrs.values().any(|attr| matches!(attr, Attr::Graph(_)));
+    let made = match builder.net.nodes.len() > nodes {
+        _ if is_outer => Made::Inner,
+        true => Made::Nodes,
+        false => Made::Nothing,
+    };
+    let (node, result) = (builder.node.clone(), result.cloned());
+    builder.built.push(Built { node, result, made });
 }
 
 fn bind(builder: &mut Builder, name: &str, operand: Operand) {

@@ -3,16 +3,19 @@
 //! - [`verify`]: what must hold of a plan before a device sees it.
 //! - [`memory`]: where every buffer lies.
 //! - [`store`]: plans on disk.
-//! - [`summary`]: a plan as text and as JSON.
+//! - [`summary`]: a plan as text and as JSON. [`why`]: where every node of the model went.
 
 pub mod memory;
 pub mod store;
 pub mod summary;
 pub mod verify;
+pub mod why;
 
 use gw_shaders::kernel::{Dispatch, Scalar};
 use gw_shaders::work::Work;
 use gw_tensor::{DType, Shape};
+
+use why::{Choice, Elsewhere, NodeName};
 
 /// A buffer of a [`Plan`]: an index into its `buffers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +83,10 @@ pub enum PortSource {
 pub struct Step {
     /// The node or nodes that it computes, for listings and errors.
     pub label: String,
+    /// The nodes of the model that it computes; none where it copies for the sake of another.
+    pub nodes: Vec<NodeName>,
+    /// What chose the variant of its kernel.
+    pub choice: Choice,
     /// What it computes; `None` in a plan from the disk.
     pub work: Option<Work>,
     /// The kernel, its numbers and its grid.
@@ -99,6 +106,8 @@ pub struct Plan {
     pub outputs: Vec<Port>,
     /// The dispatches, in order.
     pub steps: Vec<Step>,
+    /// The nodes of the model that no step computes.
+    pub elsewhere: Vec<Elsewhere>,
 }
 
 #[cfg(test)]

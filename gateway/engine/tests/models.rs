@@ -20,7 +20,7 @@ mod device;
 mod dynamic;
 #[path = "models/folding.rs"]
 mod folding;
-#[path = "models/fusions.rs"]
+#[path = "models/fusions/rules.rs"]
 mod fusions;
 #[path = "models/ops/index.rs"]
 mod index;
@@ -46,5 +46,7 @@ mod shapes;
 mod signal;
 #[path = "models/turns.rs"]
 mod turns;
+#[path = "models/fusions/why.rs"]
+mod why;
 #[path = "models/ops/windows.rs"]
 mod windows;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gw_engine::graph::Dim;
+use gw_engine::plan::why::Choice;
 use gw_engine::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
 use gw_engine::{
     AdapterSelect, Device, DeviceError, PlanError, PortSignature, RunError, Session,
@@ -130,6 +131,8 @@ impl Builder {
     fn step(&mut self, label: &str, dispatch: Dispatch, bindings: &[BufferId]) {
         self.0.steps.push(Step {
             label: label.to_owned(),
+            nodes: Vec::new(),
+            choice: Choice::default(),
             work: None,
             dispatch,
             bindings: bindings.to_vec(),

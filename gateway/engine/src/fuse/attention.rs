@@ -8,6 +8,7 @@ use super::{Rules, Uses, expr, fits_kernel, is_whole, redirect, replace};
 use crate::net::formula::{Formula, constant, only_instr};
 use crate::net::layout::Layout;
 use crate::net::{Attention, Kind, MaskKind, Net, Node, Operand};
+use crate::plan::why::NodeName;
 
 /// Choosing a number this low hides a key as adding it does: no score reaches its last digit.
 const HIDES: f64 = -1e30;
@@ -33,7 +34,7 @@ struct Found {
     scale: f32,
     mask: Mask,
     nan_to_zero: bool,
-    names: Vec<String>,
+    names: Vec<NodeName>,
 }
 
 enum Mask {
@@ -99,7 +100,7 @@ fn softmax_before<'n>(
     net: &'n Net,
     uses: &Uses,
     index: usize,
-    names: &mut Vec<String>,
+    names: &mut Vec<NodeName>,
 ) -> Option<(&'n Node, usize, bool)> {
     let node = net.nodes[index].as_ref()?;
     let probabilities = &node.inputs[0];
@@ -336,7 +337,7 @@ fn chosen_mask(
     let (small, full) = without_repeats(&condition.layout);
     let dtype = gw_tensor::DType::F32;
     let names = net.nodes[at].as_ref().map_or_else(Vec::new, |node| node.names.clone());
-    let name = format!("{} mask", names.first().map_or("", String::as_str));
+    let name = format!("{} mask", names.first().map_or("", |node| node.name.as_str()));
     let output = net.add(name, dtype, small.shape(), None);
     let operand = output.with_layout(output.layout.expanded(&full));
     let inputs = vec![condition.with_layout(small)];

@@ -24,7 +24,8 @@ pub(super) fn apply(net: &mut Net) -> Result<(), OpError> {
             Scale::Each(operand) => operand.clone(),
             Scale::All(value) => {
                 let one = Tensor::from_slice(Shape::default(), &[*value])?;
-                let one = net.add(format!("{} scale", node.names[0]), DType::F32, [], Some(one));
+                let one =
+                    net.add(format!("{} scale", node.names[0].name), DType::F32, [], Some(one));
                 let layout = one.layout.expanded(&node.inputs[at].shape());
                 one.with_layout(layout)
             }

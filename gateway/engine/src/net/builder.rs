@@ -15,6 +15,7 @@ use super::layout::Layout;
 use super::oracle::Oracle;
 use super::{Kind, Net, Node, Operand, scalar};
 use crate::error::OpError;
+use crate::plan::why::NodeName;
 
 /// Bindings hold at most 2 GiB on any adapter.
 const TENSOR_ELEMENTS_MAX: usize = 1 << 29;
@@ -35,13 +36,33 @@ const NUMBERS_MAX: usize = 1 << 22;
 /// More axes than any operator has a use for.
 pub(crate) const RANK_MAX: usize = 32;
 
+/// A node of the model that was built.
+pub(crate) struct Built {
+    pub(crate) node: NodeName,
+    /// Its first result.
+    pub(crate) result: Option<Operand>,
+    pub(crate) made: Made,
+}
+
+/// What building a node of the model made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    Nodes,
+    /// A view or a constant.
+    Nothing,
+    /// What the graph inside it makes.
+    Inner,
+}
+
 /// A [`Net`] being made.
 pub(crate) struct Builder {
     pub(crate) net: Net,
     /// Names of values to operands, innermost graph last.
     pub(crate) scopes: Vec<HashMap<String, Operand>>,
     /// The node that is being built.
-    pub(crate) node: String,
+    pub(crate) node: NodeName,
+    /// Every node of the model that was built so far.
+    pub(crate) built: Vec<Built>,
     /// Values of the run, and the first one that is missing.
     pub(crate) oracle: Oracle,
     budget: usize,
@@ -52,7 +73,8 @@ impl Builder {
         Self {
             net: Net::default(),
             scopes: vec![HashMap::new()],
-            node: String::new(),
+            node: NodeName::default(),
+            built: Vec::new(),
             oracle,
             budget: FOLD_BUDGET,
         }
@@ -78,7 +100,7 @@ impl Builder {
 
     pub(crate) fn constant(&mut self, tensor: Tensor) -> Operand {
         let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
-        self.net.add(self.node.clone(), dtype, shape, Some(tensor))
+        self.net.add(self.node.name.clone(), dtype, shape, Some(tensor))
     }
 
     pub(crate) fn ints(&mut self, shape: &[usize], values: &[i64]) -> Result<Operand, OpError> {
@@ -165,7 +187,7 @@ impl Builder {
             0 => Some(Tensor::new(dtype, shape, Vec::new())?),
             _ => None,
         };
-        Ok(self.net.add(self.node.clone(), dtype, shape, data))
+        Ok(self.net.add(self.node.name.clone(), dtype, shape, data))
     }
 
     /// A node that fills a part or all of a tensor.

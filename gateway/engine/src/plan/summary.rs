@@ -7,6 +7,7 @@ use gw_shaders::kernel::Access;
 use serde::Serialize;
 
 use super::memory::{self, MemoryLimits, MemoryPlan};
+use super::why::{Choice, Elsewhere, NodeName};
 use super::{BufferKind, Plan};
 
 /// What a plan does, in numbers and names.
@@ -22,6 +23,8 @@ pub struct PlanSummary {
     pub live_bytes: u64,
     /// The dispatches, in order.
     pub steps: Vec<StepSummary>,
+    /// The nodes of the model that no step computes.
+    pub elsewhere: Vec<Elsewhere>,
 }
 
 /// One dispatch.
@@ -33,6 +36,10 @@ pub struct StepSummary {
     pub variant: String,
     /// The nodes that it computes.
     pub label: String,
+    /// The same nodes, each with its operator.
+    pub nodes: Vec<NodeName>,
+    /// What chose the variant.
+    pub choice: Choice,
     /// The grid.
     pub workgroups: [u32; 3],
     /// What it binds, in order.
@@ -67,6 +74,7 @@ impl Plan {
             arena_bytes: memory.arena_bytes(),
             live_bytes: memory.live_bytes,
             steps: (0..self.steps.len()).map(|index| self.step_summary(index)).collect(),
+            elsewhere: self.elsewhere.clone(),
         }
     }
 
@@ -100,6 +108,8 @@ impl Plan {
             kernel: kernel.name,
             variant: kernel.variant.clone(),
             label: step.label.clone(),
+            nodes: step.nodes.clone(),
+            choice: step.choice.clone(),
             workgroups: step.dispatch.workgroups,
             bindings: bindings.collect(),
         }
@@ -133,6 +143,12 @@ impl fmt::Display for PlanSummary {
                  {output}"
             )?;
         }
+        self.write_totals(f)
+    }
+}
+
+impl PlanSummary {
+    pub(super) fn write_totals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} dispatches, {} weight bytes, {} arena bytes (at least {} are alive at once)",

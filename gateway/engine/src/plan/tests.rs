@@ -58,6 +58,8 @@ impl PlanBuilder {
         };
         self.0.steps.push(Step {
             label: label.to_owned(),
+            nodes: Vec::new(),
+            choice: Choice::default(),
             work: None,
             dispatch: Dispatch { kernel, params: vec![], workgroups: [1, 1, 1] },
             bindings: [reads, writes].concat(),

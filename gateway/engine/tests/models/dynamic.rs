@@ -1,9 +1,11 @@
 //! Models whose graph depends on values of the run, and functions of a model.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gw_engine::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
-use gw_engine::{Model, RunError, Session, SessionOptions};
+use gw_engine::{Model, PlanOptions, RunError, Session, SessionOptions};
+use gw_shaders::kernel::Caps;
 use gw_tensor::Tensor;
 use prost::Message;
 
@@ -66,8 +68,19 @@ fn a_plan_without_a_run_says_whose_value_it_lacks() {
         .output("y");
     let error = crate::run::plan_error(&file.model());
     assert!(error.contains("`Reshape_0`") && error.contains("known only during the run"));
+    assert!(error.contains("the value of input `shape` i64 [2] decides it"), "{error}");
+    let plan = |name: &str, value: Tensor| {
+        let values = [(name.to_owned(), value)].into();
+        let (caps, options) = (Caps::minimal(), PlanOptions::default());
+        file.model().plan_with(&BTreeMap::new(), &values, &caps, &options)
+    };
+    assert_eq!(*plan("shape", ints(&[2, 2])).unwrap().outputs[0].shape, [2, 2]);
+    for wrong in [ints(&[2, 2, 1]), floats(&[2.0, 2.0])] {
+        let error = plan("shape", wrong).unwrap_err().to_string();
+        assert!(error.contains("`shape` expects i64 [2]"), "{error}");
+    }
     let Some(session) = session(file.model()) else { return };
-    let error = session.plan_for(&std::collections::BTreeMap::new()).unwrap_err();
+    let error = session.plan_for(&BTreeMap::new()).unwrap_err();
     assert!(error.is_caller_fault() && error.to_string().contains("`shape`"), "{error}");
 }
 

@@ -92,7 +92,7 @@ fn a_shape_that_only_the_run_knows_is_an_error() {
     assert_eq!(
         error(&file, &[]),
         "model test: node `Reshape_0` (Reshape): input 1 depends on data that is known only \
-         during the run"
+         during the run; the value of input `shape` i64 [2] decides it"
     );
 }
 

@@ -17,6 +17,7 @@ pub(super) use decode::decode;
 use super::Stored;
 use crate::graph::Digest;
 use crate::lower::Constants;
+use crate::plan::why::{Choice, Elsewhere, NodeName};
 use crate::plan::{Buffer, BufferKind, Plan, Port, PortSource, Step};
 
 /// Weights of fewer bytes lie together in one file per plan.
@@ -69,6 +70,7 @@ struct PlanRecord<'a> {
     outputs: Vec<PortRecord<'a>>,
     #[serde(borrow)]
     steps: Vec<StepRecord<'a>>,
+    elsewhere: Vec<Elsewhere>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,6 +140,8 @@ struct StepRecord<'a> {
     params: Vec<u32>,
     workgroups: [u32; 3],
     bindings: Vec<u32>,
+    nodes: Vec<NodeName>,
+    choice: Choice,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,11 +197,11 @@ fn plan_record<'a>(
     shelf: &mut Shelf,
     constants: &Constants,
 ) -> Option<PlanRecord<'a>> {
-    let Plan { buffers, inputs, outputs, steps } = plan;
+    let Plan { buffers, inputs, outputs, steps, elsewhere } = plan;
     let mut table = HashMap::new();
     let mut kernels = Vec::new();
     let steps = steps.iter().map(|step| {
-        let Step { label, work: _, dispatch, bindings } = step;
+        let Step { label, nodes, choice, work: _, dispatch, bindings } = step;
         let Dispatch { kernel, params, workgroups } = dispatch;
         let index = *table.entry(kernel).or_insert_with(|| {
             kernels.push(kernel_record(kernel));
@@ -209,6 +213,8 @@ fn plan_record<'a>(
             params: params.clone(),
             workgroups: *workgroups,
             bindings: bindings.iter().map(|id| id.0).collect(),
+            nodes: nodes.clone(),
+            choice: choice.clone(),
         }
     });
     let steps = steps.collect();
@@ -236,7 +242,8 @@ fn plan_record<'a>(
     let (inputs, outputs) = (ports(inputs), ports(outputs));
     shelf.close();
     let blobs = shelf.blobs.iter().map(|(blob, _)| *blob).collect();
-    Some(PlanRecord { blobs, kernels, buffers, inputs, outputs, steps })
+    let elsewhere = elsewhere.clone();
+    Some(PlanRecord { blobs, kernels, buffers, inputs, outputs, steps, elsewhere })
 }
 
 fn kernel_record(kernel: &Kernel) -> KernelRecord<'_> {

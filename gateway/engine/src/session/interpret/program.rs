@@ -97,7 +97,7 @@ impl Program {
             return Err(RunError::MemoryLimit { bytes, max: memory_max });
         }
         let ends = ends(&plan);
-        let Plan { mut buffers, inputs, outputs, steps } = plan;
+        let Plan { mut buffers, inputs, outputs, steps, elsewhere: _ } = plan;
         let mut made = Vec::with_capacity(steps.len());
         for (index, step) in steps.into_iter().enumerate() {
             let scalars = step.dispatch.kernel.scalars();

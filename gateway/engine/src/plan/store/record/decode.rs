@@ -40,14 +40,15 @@ fn plan(
     constants: &Constants,
     read: impl FnMut(&Blob) -> Option<Bytes>,
 ) -> Option<Plan> {
-    let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps } = record;
+    let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps, elsewhere } = record;
     let mut weights = Opened { data: vec![None; blobs.len()], blobs, read };
     let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
-    let step = |StepRecord { label, kernel, params, workgroups, bindings }: StepRecord<'_>| {
+    let step = |record: StepRecord<'_>| {
+        let StepRecord { label, kernel, params, workgroups, bindings, nodes, choice } = record;
         let kernel = kernels.get(kernel as usize)?.clone();
         let dispatch = Dispatch { kernel, params, workgroups };
         let bindings = bindings.into_iter().map(BufferId).collect();
-        Some(Step { label: label.to_owned(), work: None, dispatch, bindings })
+        Some(Step { label: label.to_owned(), nodes, choice, work: None, dispatch, bindings })
     };
     let buffer = |BufferRecord { name, bytes, kind }: BufferRecord<'_>| {
         let kind = match kind {
@@ -76,6 +77,7 @@ fn plan(
         inputs: inputs.into_iter().map(&mut port).collect::<Option<_>>()?,
         outputs: outputs.into_iter().map(&mut port).collect::<Option<_>>()?,
         steps: steps.into_iter().map(step).collect::<Option<_>>()?,
+        elsewhere,
     })
 }
 
