@@ -10,6 +10,7 @@
 //! - The families: [`pointwise`], [`gemm`], [`attention`], [`norm`], [`softmax`], [`reduce`],
 //!   [`gather`], [`scatter`], [`scan`], [`sort`], [`trees`], [`det`], [`conv`], [`pool`],
 //!   [`fold`], [`resample`], [`sample`], [`roi`], [`lrn`], [`linear_attention`], [`recurrent`].
+//! - [`work`]: the spec of any family, and what it costs. [`peak`]: what an adapter can do at most.
 //!
 //! Every family has `Spec`, `variants(spec, caps)` (each way that the adapter allows, the
 //! default first), `dispatch(spec, caps)` (the default) and `reference(spec, inputs)`. Bindings
@@ -49,6 +50,7 @@ pub mod layout;
 pub mod linear_attention;
 pub mod lrn;
 pub mod norm;
+pub mod peak;
 pub mod pointwise;
 pub mod pool;
 pub mod recurrent;

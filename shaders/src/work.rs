@@ -3,7 +3,11 @@
 //! A spec is all that a family needs to make a kernel, and all that its plain reference needs to
 //! compute the same on the CPU.
 
+mod cost;
+
 use std::borrow::Borrow;
+
+pub use cost::Cost;
 
 use crate::data::Data;
 use crate::kernel::{Caps, Dispatch, Unsupported};

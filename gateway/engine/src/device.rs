@@ -3,11 +3,13 @@
 //! - [`adapter`]: which adapters there are, and which one to take.
 //! - [`error`]: what can go wrong.
 //! - `pipelines`: kernels, compiled once.
+//! - [`roofline`]: what a device can do at most.
 //! - `single`: one dispatch with its own buffers, for kernel tests.
 
 pub mod adapter;
 pub mod error;
 pub(crate) mod pipelines;
+pub mod roofline;
 mod single;
 
 use std::panic::AssertUnwindSafe;

@@ -44,4 +44,5 @@ pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
 pub use ops::operators;
 pub use plan::store::PlanCache;
 pub use session::interpret::Interpreter;
+pub use session::profile::Profile;
 pub use session::{RunError, Session, SessionOptions, SessionStats};

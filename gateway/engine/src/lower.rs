@@ -218,7 +218,10 @@ impl<'a> Lowering<'a> {
     fn step(&mut self, made: Made, bindings: Vec<BufferId>) {
         let Made { work, dispatch, choice } = made;
         let (label, nodes) = (self.label.clone(), self.nodes.clone());
-        self.plan.steps.push(Step { label, nodes, choice, work: Some(work), dispatch, bindings });
+        let bytes: Vec<u64> =
+            bindings.iter().map(|id| self.plan.buffers[id.0 as usize].bytes).collect();
+        let (cost, work) = (work.cost(&bytes), Some(work));
+        self.plan.steps.push(Step { label, nodes, choice, work, cost, dispatch, bindings });
     }
 
     /// `None` where the views have no index space in common.

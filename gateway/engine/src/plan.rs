@@ -12,7 +12,7 @@ pub mod verify;
 pub mod why;
 
 use gw_shaders::kernel::{Dispatch, Scalar};
-use gw_shaders::work::Work;
+use gw_shaders::work::{Cost, Work};
 use gw_tensor::{DType, Shape};
 
 use why::{Choice, Elsewhere, NodeName};
@@ -89,6 +89,8 @@ pub struct Step {
     pub choice: Choice,
     /// What it computes; `None` in a plan from the disk.
     pub work: Option<Work>,
+    /// What it costs at least.
+    pub cost: Cost,
     /// The kernel, its numbers and its grid.
     pub dispatch: Dispatch,
     /// One buffer per binding of the kernel.

@@ -11,6 +11,7 @@
 //! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
 //! - `prepared`: a plan with its pipelines, bind groups and arenas.
 //! - `weights`: constants on the device, shared by all plans.
+//! - [`profile`]: where the time of a run goes.
 //! - `staging`: mapped memory on the way in and out.
 //! - `convert`: tensors to device form and back.
 //! - `ledger`: who holds how many bytes.
@@ -23,6 +24,7 @@ mod parts;
 mod planning;
 mod plans;
 mod prepared;
+pub mod profile;
 mod staging;
 mod weights;
 
@@ -206,13 +208,22 @@ impl Session {
     /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
         let ordered = self.signature.ordered(inputs)?;
-        let mut key = Part::shapes(&ordered);
+        self.with_last(&ordered, |prepared| prepared.run(&self.device, &ordered))
+    }
+
+    /// Runs whatever parts come before the last one, which `last` is given.
+    fn with_last<T>(
+        &self,
+        inputs: &[&Tensor],
+        last: impl FnOnce(&Prepared) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let mut key = Part::shapes(inputs);
         loop {
             let answer = match &*self.prepared(&key)? {
-                Ready::Whole(prepared) => return prepared.run(&self.device, &ordered),
-                Ready::Input(index) => Answer::Input(*index, ordered[*index].clone()),
+                Ready::Whole(prepared) => return last(prepared),
+                Ready::Input(index) => Answer::Input(*index, inputs[*index].clone()),
                 Ready::Value(prepared) => {
-                    let mut asked = prepared.run(&self.device, &ordered)?;
+                    let mut asked = prepared.run(&self.device, inputs)?;
                     Answer::Value(asked.swap_remove(0).1)
                 }
             };

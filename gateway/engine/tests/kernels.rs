@@ -22,6 +22,8 @@ mod gemm;
 mod harness;
 #[path = "kernels/index.rs"]
 mod index;
+#[path = "kernels/peak.rs"]
+mod peak;
 #[path = "kernels/points.rs"]
 mod points;
 #[path = "kernels/pointwise.rs"]

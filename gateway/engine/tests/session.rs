@@ -8,6 +8,10 @@
 
 #[path = "support/device.rs"]
 mod device;
+#[path = "session/steady.rs"]
+mod steady;
+#[path = "session/timed.rs"]
+mod timed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use gw_engine::{
     SessionOptions, Signature,
 };
 use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs, Scalar};
+use gw_shaders::work::Cost;
 use gw_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -134,6 +139,7 @@ impl Builder {
             nodes: Vec::new(),
             choice: Choice::default(),
             work: None,
+            cost: Cost::default(),
             dispatch,
             bindings: bindings.to_vec(),
         });

@@ -10,7 +10,7 @@ mod nominal;
 use std::path::Path;
 use std::sync::Arc;
 
-use gw_engine::Device;
+use gw_engine::{Device, Profile};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -81,6 +81,20 @@ pub trait LoadedModel: Send + Sync {
     /// # Errors
     /// Where no plan can be made for the shapes.
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError>;
+
+    /// Where the time of a run with these inputs goes, over `runs` runs; `None` where runs have no
+    /// steps that could be timed.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::run`].
+    fn profile(
+        &self,
+        inputs: &[(String, Tensor)],
+        runs: u32,
+    ) -> Result<Option<Profile>, InferenceError> {
+        let _ = (inputs, runs);
+        Ok(None)
+    }
 }
 
 /// Bytes that a loaded model holds.
@@ -121,6 +135,12 @@ pub fn open_backend(
             }),
         },
     }
+}
+
+/// A device that takes every command and computes nothing, to time what a run costs the CPU.
+/// Nothing that serves answers may use it.
+pub fn open_noop(config: &InferenceConfig) -> Arc<dyn Backend> {
+    Arc::new(gpu::Gpu::new(Device::noop(), config))
 }
 
 /// Opens one model without a queue, for tools that measure or inspect it.

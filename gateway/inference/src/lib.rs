@@ -46,7 +46,9 @@ mod queue;
 pub mod signature;
 mod worker;
 
-pub use backend::{Backend, BackendKind, Footprint, LoadedModel, open_backend, open_model};
+pub use backend::{
+    Backend, BackendKind, Footprint, LoadedModel, open_backend, open_model, open_noop,
+};
 pub use config::InferenceConfig;
 pub use device::DeviceChoice;
 pub use error::{Fault, InferenceError, InputProblem};

@@ -1,21 +1,28 @@
 //! `gw bench`: how fast one model runs on one device.
 
+mod trace;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use gw_inference::{DeviceChoice, InferenceConfig, TensorSpec};
+use anyhow::Context as _;
+use gw_engine::Profile;
+use gw_inference::{DeviceChoice, InferenceConfig, LoadedModel, TensorSpec};
 use gw_tensor::{DType, Shape, Tensor};
 use half::{bf16, f16};
 use serde::Serialize;
 
 use crate::models::{self, ShapeArg, Shapes};
-use crate::report::{self, Output};
+use crate::report::{self, Advice, Output};
 
 /// Measure a model on one device with random inputs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   gw bench model.onnx --device cpu --shape input_ids=1x128 --runs 50
+  gw bench model.onnx --device llvmpipe --profile --trace run.json
 
+The device `noop` takes every command and computes nothing: what is left is the work of the CPU.
 Inputs are repeatable: integers are 0 or 1 (valid token ids of any vocabulary), inputs with `mask`
 in their name are all ones, floats are uniform between 0 and 1.")]
 pub(crate) struct Args {
@@ -34,6 +41,12 @@ pub(crate) struct Args {
     /// Run every node by itself on a GPU: slow and simple, to compare with
     #[arg(long, env = "GW_NO_FUSE", value_parser = clap::builder::FalseyValueParser::new())]
     no_fuse: bool,
+    /// Print the time, bytes and FLOPs of every step of a GPU, beside what the device can do
+    #[arg(long, env = "GW_PROFILE", value_parser = clap::builder::FalseyValueParser::new())]
+    profile: bool,
+    /// Write the profile to a file that chrome://tracing and Perfetto open
+    #[arg(long, env = "GW_TRACE", value_name = "FILE", requires = "profile")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -55,13 +68,24 @@ struct Figures {
     /// On a GPU the most device memory held at once, on the CPU the most resident memory of this
     /// process (`None` where the system does not tell).
     peak_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profiled>,
+}
+
+/// A profile, and what a program would work out from it; times in microseconds.
+#[derive(Debug, Serialize)]
+struct Profiled {
+    /// The time of all steps.
+    steps_us: f64,
+    #[serde(flatten)]
+    profile: Profile,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = models::locate(&args.model)?;
     let start = Instant::now();
     let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
-    let model = models::open(&args.model, &path, &args.device, &config)?;
+    let model = open(args, &path, &config)?;
     let load = start.elapsed();
     let resolved = Shapes::resolve(model.signature(), &args.shape)?;
     resolved.note_assumptions();
@@ -81,6 +105,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let shapes: Vec<(String, Shape)> = resolved.shapes.into_iter().collect();
     let dispatches = model.dispatches(&shapes)?;
     let on_device = model.footprint().peak_bytes;
+    let profile = match args.profile {
+        true => Some(profiled(args, model.as_ref(), &inputs)?),
+        false => None,
+    };
     let figures = Figures {
         adapter: model.device().to_owned(),
         load_ms: millis(load),
@@ -91,15 +119,51 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         runs: args.runs,
         dispatches,
         peak_bytes: if dispatches.is_some() { Some(on_device) } else { resident_peak() },
+        profile,
     };
     args.output.print(&figures, text)
 }
 
+/// The model on the device that was asked for; only here that may be `noop`.
+fn open(
+    args: &Args,
+    path: &std::path::Path,
+    config: &InferenceConfig,
+) -> anyhow::Result<Box<dyn LoadedModel>> {
+    match &args.device {
+        DeviceChoice::Named(name) if name == "noop" => {
+            Ok(gw_inference::open_noop(config).load(&args.model, path)?)
+        }
+        device => models::open(&args.model, path, device, config),
+    }
+}
+
+fn profiled(
+    args: &Args,
+    model: &dyn LoadedModel,
+    inputs: &[(String, Tensor)],
+) -> anyhow::Result<Profiled> {
+    let profile = model.profile(inputs, args.runs)?.ok_or_else(|| {
+        Advice::new("the cpu has no steps to profile, only GPU adapters do")
+            .hint("name an adapter, such as --device llvmpipe")
+            .usage()
+    })?;
+    if let Some(file) = &args.trace {
+        let trace = trace::trace(model.device(), &profile).to_string();
+        std::fs::write(file, trace).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(Profiled { steps_us: profile.steps_us(), profile })
+}
+
 fn text(figures: &Figures) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let profile = figures
+        .profile
+        .as_ref()
+        .map_or_else(String::new, |profiled| format!("\n\n{}", profiled.profile));
     format!(
         "adapter     {}\nload        {:.1} ms\nfirst run   {:.2} ms\nmedian      {:.2} ms  \
-         (p10 {:.2}, p90 {:.2}, {} runs)\ndispatches  {}\npeak        {}",
+         (p10 {:.2}, p90 {:.2}, {} runs)\ndispatches  {}\npeak        {}{profile}",
         figures.adapter,
         figures.load_ms,
         figures.first_ms,

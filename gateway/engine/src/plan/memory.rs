@@ -101,17 +101,7 @@ pub fn plan_memory(plan: &Plan, limits: &MemoryLimits) -> Result<MemoryPlan, Mem
     check_limits(plan, limits)?;
     let items = items(plan, limits.alignment);
     let live_bytes = live_bytes(&items, plan.steps.len() + 2);
-    let mut best: Option<Packing> = None;
-    for order in orders(&items) {
-        let packing = pack(&items, &order, limits.buffer_bytes);
-        if best.as_ref().is_none_or(|best| packing.total() < best.total()) {
-            best = Some(packing);
-        }
-        if best.as_ref().is_some_and(|best| best.total() == live_bytes) {
-            break;
-        }
-    }
-    let best = best.unwrap_or_default();
+    let best = packed(&items, live_bytes, limits.buffer_bytes);
     let mut places = vec![None; plan.buffers.len()];
     for (item, place) in items.iter().zip(&best.places) {
         places[item.buffer] = *place;
@@ -210,6 +200,39 @@ fn live_bytes(items: &[Item], moments: usize) -> u64 {
     })
 }
 
+/// The best packing that is found: the best rule of thumb, then whatever swap of two turns takes
+/// no more memory. Residual sums need that: the rules put ResNet-50 into 1.33 times its live set,
+/// some forty swaps into 1.11 times.
+fn packed(items: &[Item], live_bytes: u64, buffer_bytes: u64) -> Packing {
+    let ways = orders(items).into_iter().map(|order| (pack(items, &order, buffer_bytes), order));
+    let Some((mut best, mut order)) = ways.min_by_key(|(packing, _)| packing.total()) else {
+        return Packing::default();
+    };
+    // Fewer where a plan is long.
+    let tries = (20_000 / items.len().max(1)).min(100);
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = |bound: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % bound.max(1) as u64) as usize
+    };
+    for _ in 0..tries {
+        if best.total() == live_bytes {
+            break;
+        }
+        let (a, b) = (below(items.len()), below(items.len()));
+        order.swap(a, b);
+        let packing = pack(items, &order, buffer_bytes);
+        if packing.total() <= best.total() {
+            best = packing;
+        } else {
+            order.swap(a, b);
+        }
+    }
+    best
+}
+
 /// Orders worth trying: each is good for some shape of graph, and all are cheap.
 fn orders(items: &[Item]) -> Vec<Vec<usize>> {
     let sorted = |key: &dyn Fn(&Item) -> (u64, u64)| {
@@ -218,29 +241,13 @@ fn orders(items: &[Item]) -> Vec<Vec<usize>> {
         order
     };
     let span = |item: &Item| (item.last - item.first + 1) as u64;
-    let mut orders = vec![
+    vec![
         sorted(&|item| (item.bytes, span(item))),
         sorted(&|item| (item.bytes.saturating_mul(span(item)), item.bytes)),
         sorted(&|item| (span(item), item.bytes)),
         sorted(&|item| (item.apart.len() as u64, item.bytes)),
         (0..items.len()).collect(),
-    ];
-    // Small shufflings of the best rule of thumb; fewer where a plan is long.
-    let tries = (20_000 / items.len().max(1)).min(40);
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
-    for _ in 0..tries {
-        let mut order = orders[0].clone();
-        for i in 1..order.len() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            if random.is_multiple_of(4) {
-                order.swap(i - 1, i);
-            }
-        }
-        orders.push(order);
-    }
-    orders
+    ]
 }
 
 /// One way to place all items.

@@ -42,6 +42,10 @@ pub struct StepSummary {
     pub choice: Choice,
     /// The grid.
     pub workgroups: [u32; 3],
+    /// Operations; a multiply-add is two.
+    pub flops: u64,
+    /// Bytes that must move, each counted once.
+    pub bytes: u64,
     /// What it binds, in order.
     pub bindings: Vec<BindingSummary>,
 }
@@ -111,6 +115,8 @@ impl Plan {
             nodes: step.nodes.clone(),
             choice: step.choice.clone(),
             workgroups: step.dispatch.workgroups,
+            flops: step.cost.flops,
+            bytes: step.cost.bytes,
             bindings: bindings.collect(),
         }
     }
@@ -183,7 +189,7 @@ impl StepSummary {
 }
 
 /// The start of a text, and its end if that is where names differ.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     let count = text.chars().count();
     if count <= width {
         return text.to_owned();

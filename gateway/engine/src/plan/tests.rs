@@ -61,6 +61,7 @@ impl PlanBuilder {
             nodes: Vec::new(),
             choice: Choice::default(),
             work: None,
+            cost: Cost::default(),
             dispatch: Dispatch { kernel, params: vec![], workgroups: [1, 1, 1] },
             bindings: [reads, writes].concat(),
         });

@@ -1,6 +1,7 @@
 //! A plan with everything that a run needs, made once and replayed.
 
 mod build;
+pub(super) mod clock;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use wgpu::{CommandEncoderDescriptor, ComputePassDescriptor};
 use super::convert;
 use super::error::RunError;
 use super::ledger::{Held, Ledger};
+use super::profile::{Laps, Phases};
 use super::staging::{Ring, Staging};
 use super::weights::Weights;
 use crate::device::pipelines::Pipeline;
@@ -130,6 +132,45 @@ impl Prepared {
         device: &Device,
         inputs: &[&Tensor],
     ) -> Result<Vec<(String, Tensor)>, RunError> {
+        self.run_timed(device, inputs, &mut Phases::default())
+    }
+
+    /// As [`Prepared::run`], with a note of where the time went.
+    pub(super) fn run_timed(
+        &self,
+        device: &Device,
+        inputs: &[&Tensor],
+        phases: &mut Phases,
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
+        let submit = |staging: &Staging, phases: &mut Phases| {
+            Ok(device.scoped("a run", || self.submit(device, staging, phases))?)
+        };
+        self.replay(device, inputs, phases, submit)
+    }
+
+    /// As [`Prepared::run_timed`], where the commands were recorded once before: on a software
+    /// adapter every run empties the caches that recording needs.
+    pub(super) fn run_warm(
+        &self,
+        device: &Device,
+        inputs: &[&Tensor],
+        phases: &mut Phases,
+    ) -> Result<(), RunError> {
+        let submit = |staging: &Staging, phases: &mut Phases| {
+            device.scoped("a run", || drop(self.encode(device, staging)))?;
+            Ok(device.scoped("a run", || self.submit(device, staging, phases))?)
+        };
+        self.replay(device, inputs, phases, submit).map(drop)
+    }
+
+    /// Whatever a run does around `submit`, which leaves the staging memory asked for.
+    fn replay(
+        &self,
+        device: &Device,
+        inputs: &[&Tensor],
+        phases: &mut Phases,
+        submit: impl FnOnce(&Staging, &mut Phases) -> Result<wgpu::SubmissionIndex, RunError>,
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
         for upload in &self.uploads {
             convert::check_range(&self.inputs[upload.port], inputs[upload.port])?;
         }
@@ -141,11 +182,17 @@ impl Prepared {
             Some(staging) => staging,
             None => Staging::new(device, end(&self.uploads), end(&self.downloads))?,
         };
+        let (mut whole, mut laps) = (Laps::start(), Laps::start());
         self.write(&staging, inputs)?;
-        let submission = device.scoped("a run", || self.submit(device, &staging))?;
+        phases.upload_us = laps.lap();
+        let submission = submit(&staging, phases)?;
+        laps.lap();
         device.wait(submission)?;
         staging.arrivals.wait(device)?;
+        phases.wait_us = laps.lap();
         let outputs = self.read(&staging);
+        phases.read_back_us = laps.lap();
+        phases.total_us = whole.lap();
         // Only a pair that went through the whole run is mapped as the next run expects it.
         lease.staging = Some(staging);
         outputs
@@ -186,14 +233,26 @@ impl Prepared {
         Ok(())
     }
 
-    /// One encoder, one pass, one submission.
-    fn submit(&self, device: &Device, staging: &Staging) -> wgpu::SubmissionIndex {
+    /// Hands one command buffer over, and asks for the staging memory behind it.
+    fn submit(
+        &self,
+        device: &Device,
+        staging: &Staging,
+        phases: &mut Phases,
+    ) -> wgpu::SubmissionIndex {
+        let mut laps = Laps::start();
+        let commands = self.encode(device, staging);
+        phases.encode_us = laps.lap();
+        let submission = device.queue.submit([commands]);
+        staging.expect_both();
+        phases.submit_us = laps.lap();
+        submission
+    }
+
+    /// One encoder, one pass.
+    fn encode(&self, device: &Device, staging: &Staging) -> wgpu::CommandBuffer {
         let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-        if let Some(from) = &staging.upload {
-            for Copy { staging, buffer, offset, bytes, .. } in &self.uploads {
-                encoder.copy_buffer_to_buffer(from, *staging, buffer, *offset, *bytes);
-            }
-        }
+        self.upload(&mut encoder, staging);
         if !self.steps.is_empty() {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
             let mut bound = None;
@@ -202,19 +261,22 @@ impl Prepared {
                 bound = Some(&step.pipeline);
             }
         }
-        if let Some(to) = &staging.download {
-            for Copy { staging, buffer, offset, bytes, .. } in &self.downloads {
-                encoder.copy_buffer_to_buffer(buffer, *offset, to, *staging, *bytes);
-            }
+        self.download(&mut encoder, staging);
+        encoder.finish()
+    }
+
+    fn upload(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
+        let Some(from) = &staging.upload else { return };
+        for Copy { staging, buffer, offset, bytes, .. } in &self.uploads {
+            encoder.copy_buffer_to_buffer(from, *staging, buffer, *offset, *bytes);
         }
-        let submission = device.queue.submit([encoder.finish()]);
-        if let Some(buffer) = &staging.upload {
-            staging.arrivals.expect(buffer, wgpu::MapMode::Write);
+    }
+
+    fn download(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
+        let Some(to) = &staging.download else { return };
+        for Copy { staging, buffer, offset, bytes, .. } in &self.downloads {
+            encoder.copy_buffer_to_buffer(buffer, *offset, to, *staging, *bytes);
         }
-        if let Some(buffer) = &staging.download {
-            staging.arrivals.expect(buffer, wgpu::MapMode::Read);
-        }
-        submission
     }
 
     fn read(&self, staging: &Staging) -> Result<Vec<(String, Tensor)>, RunError> {

@@ -42,6 +42,18 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// Asks for both buffers to be mapped once the device is done with them.
+    pub(super) fn expect_both(&self) {
+        if let Some(buffer) = &self.upload {
+            self.arrivals.expect(buffer, wgpu::MapMode::Write);
+        }
+        if let Some(buffer) = &self.download {
+            self.arrivals.expect(buffer, wgpu::MapMode::Read);
+        }
+    }
+}
+
 /// Counts the buffers that the device still has to hand back.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gw_engine::{
-    Device, PlanCache, PlanOptions, RunError, Session, SessionOptions, SessionStats, WeightMode,
+    Device, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions, SessionStats,
+    WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -68,6 +69,16 @@ struct GpuModel {
 }
 
 impl GpuModel {
+    fn checked(
+        &self,
+        inputs: &[(String, Tensor)],
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let checked = (self.signature.check(inputs.to_vec()))
+            .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
+        let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
+        Ok(names.zip(checked).collect())
+    }
+
     /// Runs once on nothing, so that a form of an operator without a kernel is found at load and
     /// the driver has compiled most kernels before the first request. What else goes wrong at
     /// sizes that nobody asked for says nothing about other sizes.
@@ -110,10 +121,7 @@ impl LoadedModel for GpuModel {
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
-        let checked = (self.signature.check(inputs.to_vec()))
-            .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
-        let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
-        let inputs: Vec<(String, Tensor)> = names.zip(checked).collect();
+        let inputs = self.checked(inputs)?;
         guard(&self.name, &self.device, || {
             self.session.run(&inputs).map_err(|error| run_error(&self.name, &self.device, &error))
         })
@@ -144,6 +152,18 @@ impl LoadedModel for GpuModel {
                 Err(RunError::ValueNeeded { .. }) => Ok(None),
                 Err(error) => Err(run_error(&self.name, &self.device, &error)),
             }
+        })
+    }
+
+    fn profile(
+        &self,
+        inputs: &[(String, Tensor)],
+        runs: u32,
+    ) -> Result<Option<Profile>, InferenceError> {
+        let inputs = self.checked(inputs)?;
+        guard(&self.name, &self.device, || {
+            let profile = self.session.profile(&inputs, runs);
+            profile.map(Some).map_err(|error| run_error(&self.name, &self.device, &error))
         })
     }
 }

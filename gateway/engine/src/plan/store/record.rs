@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use gw_shaders::FAMILIES;
 use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs, Scalar};
+use gw_shaders::work::Cost;
 use gw_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,8 @@ enum SourceRecord {
 #[derive(Serialize, Deserialize)]
 struct StepRecord<'a> {
     label: &'a str,
+    flops: u64,
+    bytes: u64,
     kernel: u32,
     params: Vec<u32>,
     workgroups: [u32; 3],
@@ -201,7 +204,8 @@ fn plan_record<'a>(
     let mut table = HashMap::new();
     let mut kernels = Vec::new();
     let steps = steps.iter().map(|step| {
-        let Step { label, nodes, choice, work: _, dispatch, bindings } = step;
+        let Step { label, nodes, choice, work: _, cost, dispatch, bindings } = step;
+        let Cost { flops, bytes } = cost;
         let Dispatch { kernel, params, workgroups } = dispatch;
         let index = *table.entry(kernel).or_insert_with(|| {
             kernels.push(kernel_record(kernel));
@@ -209,6 +213,8 @@ fn plan_record<'a>(
         });
         StepRecord {
             label,
+            flops: *flops,
+            bytes: *bytes,
             kernel: counted(index),
             params: params.clone(),
             workgroups: *workgroups,

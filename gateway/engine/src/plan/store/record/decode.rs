@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use gw_shaders::FAMILIES;
 use gw_shaders::kernel::{Access, Dispatch, Kernel, Needs};
+use gw_shaders::work::Cost;
 use gw_tensor::Tensor;
 
 use super::{
@@ -44,11 +45,13 @@ fn plan(
     let mut weights = Opened { data: vec![None; blobs.len()], blobs, read };
     let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
     let step = |record: StepRecord<'_>| {
-        let StepRecord { label, kernel, params, workgroups, bindings, nodes, choice } = record;
+        let StepRecord { label, nodes, choice, flops, bytes, .. } = record;
+        let StepRecord { kernel, params, workgroups, bindings, .. } = record;
         let kernel = kernels.get(kernel as usize)?.clone();
         let dispatch = Dispatch { kernel, params, workgroups };
         let bindings = bindings.into_iter().map(BufferId).collect();
-        Some(Step { label: label.to_owned(), nodes, choice, work: None, dispatch, bindings })
+        let (label, cost) = (label.to_owned(), Cost { flops, bytes });
+        Some(Step { label, nodes, choice, work: None, cost, dispatch, bindings })
     };
     let buffer = |BufferRecord { name, bytes, kind }: BufferRecord<'_>| {
         let kind = match kind {

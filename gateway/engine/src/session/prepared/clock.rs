@@ -1,0 +1,184 @@
+//! The time of every step of a run.
+
+use gw_tensor::Tensor;
+use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
+
+use super::Prepared;
+use crate::device::{Device, DeviceError};
+use crate::session::error::RunError;
+use crate::session::profile::{Laps, Method, Phases};
+use crate::session::staging::Staging;
+
+/// Empty submissions that are timed; the median counts.
+const EMPTY: usize = 9;
+
+/// How steps are timed.
+#[derive(Debug)]
+pub(in crate::session) enum Clock {
+    Stamps(Stamps),
+    /// By submissions; an empty one takes so many microseconds.
+    Submissions(f64),
+}
+
+/// Where the device writes the time.
+#[derive(Debug)]
+pub(in crate::session) struct Stamps {
+    set: wgpu::QuerySet,
+    count: u32,
+    resolved: wgpu::Buffer,
+    read: wgpu::Buffer,
+    /// Nanoseconds of one tick.
+    period: f64,
+}
+
+impl Clock {
+    /// The best clock that `device` has for `steps` steps.
+    pub(in crate::session) fn new(device: &Device, steps: usize) -> Result<Self, DeviceError> {
+        let count = u32::try_from(steps + 1).unwrap_or(u32::MAX);
+        let has = device.raw.features().contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
+        if !has || count > wgpu::QUERY_SET_MAX_QUERIES || device.info().backend == "noop" {
+            return Self::submissions(device);
+        }
+        let bytes = 8 * u64::from(count);
+        device.scoped("a clock", || {
+            let buffer = |usage| {
+                let (label, size) = (Some("clock"), bytes);
+                let mapped_at_creation = false;
+                let descriptor = wgpu::BufferDescriptor { label, size, usage, mapped_at_creation };
+                device.raw.create_buffer(&descriptor)
+            };
+            Self::Stamps(Stamps {
+                set: device.raw.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("clock"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count,
+                }),
+                count,
+                resolved: buffer(BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC),
+                read: buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+                period: f64::from(device.queue.get_timestamp_period()),
+            })
+        })
+    }
+
+    /// A clock that any device has.
+    pub(in crate::session) fn submissions(device: &Device) -> Result<Self, DeviceError> {
+        let mut times = Vec::new();
+        for _ in 0..EMPTY {
+            let mut laps = Laps::start();
+            device.wait(submit(device, |_| ())?)?;
+            times.push(laps.lap());
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(Self::Submissions(times[EMPTY / 2]))
+    }
+
+    pub(in crate::session) fn method(&self) -> Method {
+        match self {
+            Self::Stamps(_) => Method::Timestamps,
+            Self::Submissions(_) => Method::Submissions,
+        }
+    }
+}
+
+/// Submits one pass.
+fn submit(
+    device: &Device,
+    record: impl FnOnce(&mut wgpu::ComputePass<'_>),
+) -> Result<wgpu::SubmissionIndex, DeviceError> {
+    device.scoped("a measurement", || {
+        let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+        record(&mut encoder.begin_compute_pass(&ComputePassDescriptor::default()));
+        device.queue.submit([encoder.finish()])
+    })
+}
+
+impl Prepared {
+    /// Runs the plan once; the microseconds of every step.
+    pub(in crate::session) fn time_steps(
+        &self,
+        device: &Device,
+        inputs: &[&Tensor],
+        clock: &Clock,
+    ) -> Result<Vec<f64>, RunError> {
+        let mut times = Vec::new();
+        self.replay(device, inputs, &mut Phases::default(), |staging, _| match clock {
+            Clock::Stamps(stamps) => self.stamped(device, staging, stamps),
+            Clock::Submissions(empty) => self.one_by_one(device, staging, *empty, &mut times),
+        })?;
+        if let Clock::Stamps(stamps) = clock {
+            times = stamps.read()?;
+        }
+        Ok(times)
+    }
+
+    /// All steps in one pass, the device's time between them.
+    fn stamped(
+        &self,
+        device: &Device,
+        staging: &Staging,
+        stamps: &Stamps,
+    ) -> Result<wgpu::SubmissionIndex, RunError> {
+        let Stamps { set, count, resolved, read, .. } = stamps;
+        Ok(device.scoped("a timed run", || {
+            let mut encoder =
+                device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+            self.upload(&mut encoder, staging);
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            pass.write_timestamp(set, 0);
+            for (step, index) in self.steps.iter().zip(1..) {
+                step.encode(&mut pass, None, step.workgroups);
+                pass.write_timestamp(set, index);
+            }
+            drop(pass);
+            self.download(&mut encoder, staging);
+            encoder.resolve_query_set(set, 0..*count, resolved, 0);
+            encoder.copy_buffer_to_buffer(resolved, 0, read, 0, read.size());
+            let submission = device.queue.submit([encoder.finish()]);
+            staging.expect_both();
+            staging.arrivals.expect(read, wgpu::MapMode::Read);
+            submission
+        })?)
+    }
+
+    /// Every step in a submission of its own, the CPU's time around it.
+    fn one_by_one(
+        &self,
+        device: &Device,
+        staging: &Staging,
+        empty: f64,
+        times: &mut Vec<f64>,
+    ) -> Result<wgpu::SubmissionIndex, RunError> {
+        let copies = |copy: &dyn Fn(&mut wgpu::CommandEncoder)| {
+            device.scoped("the copies of a timed run", || {
+                let mut encoder =
+                    device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+                copy(&mut encoder);
+                device.queue.submit([encoder.finish()])
+            })
+        };
+        device.wait(copies(&|encoder| self.upload(encoder, staging))?)?;
+        for step in &self.steps {
+            let mut laps = Laps::start();
+            device.wait(submit(device, |pass| step.encode(pass, None, step.workgroups))?)?;
+            times.push((laps.lap() - empty).max(0.0));
+        }
+        let submission = copies(&|encoder| self.download(encoder, staging))?;
+        staging.expect_both();
+        Ok(submission)
+    }
+}
+
+impl Stamps {
+    /// The microseconds between one stamp and the next, once they have arrived.
+    fn read(&self) -> Result<Vec<f64>, RunError> {
+        let mapped = self.read.get_mapped_range(..);
+        let mapped = mapped.map_err(|error| super::refused("reading the clock", &error))?;
+        let ticks: Vec<u64> =
+            mapped.as_chunks().0.iter().map(|&tick| u64::from_le_bytes(tick)).collect();
+        drop(mapped);
+        self.read.unmap();
+        let between = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * self.period / 1e3;
+        Ok(ticks.windows(2).map(between).collect())
+    }
+}
