@@ -10,7 +10,7 @@ mod nominal;
 use std::path::Path;
 use std::sync::Arc;
 
-use gw_engine::{Device, Profile};
+use gw_engine::{AdapterSelect, Device, Profile};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -121,6 +121,9 @@ pub fn open_backend(
         let adapters = gw_engine::adapters().into_iter();
         adapters.map(|info| Candidate { name: info.name, software: info.software }).collect()
     };
+    if let Some(gpu) = named(choice, config) {
+        return Ok(Arc::new(gpu));
+    }
     match select(choice, adapters)? {
         Selected::Cpu => Ok(Arc::new(cpu::Cpu::new(config.cpu_threads))),
         Selected::Adapter(adapter) => match Device::open(&adapter) {
@@ -135,6 +138,14 @@ pub fn open_backend(
             }),
         },
     }
+}
+
+/// The adapter that `choice` names, where it opens. Listing adapters loads every driver once more,
+/// so that waits until somebody must be told what there is.
+fn named(choice: &DeviceChoice, config: &InferenceConfig) -> Option<gpu::Gpu> {
+    let DeviceChoice::Named(name) = choice else { return None };
+    let device = Device::open(&AdapterSelect::Named(name.clone())).ok()?;
+    Some(gpu::Gpu::new(device, config))
 }
 
 /// A device that takes every command and computes nothing, to time what a run costs the CPU.
@@ -153,5 +164,16 @@ pub fn open_model(
     config: &InferenceConfig,
 ) -> Result<Box<dyn LoadedModel>, InferenceError> {
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    if matches!(choice, DeviceChoice::Named(_)) {
+        // The file is read while the driver loads. What fails fails again below, in words.
+        let (model, gpu) = std::thread::scope(|scope| {
+            let model = scope.spawn(|| gw_engine::Model::open(path));
+            let gpu = named(choice, config);
+            (model.join(), gpu)
+        });
+        if let (Ok(Ok(model)), Some(gpu)) = (model, gpu) {
+            return gpu.load_model(&name, model);
+        }
+    }
     open_backend(choice, config)?.load(&name, path)
 }

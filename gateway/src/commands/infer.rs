@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use gw_artifact::FetchConfig;
 use gw_inference::{DeviceChoice, Dim, InferenceConfig, Signature, TensorSpec};
 use gw_tensor::Tensor;
 use serde::Serialize;
@@ -68,7 +69,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if inputs.is_empty() {
         check_takes_nothing(&models::signature(&path)?)?;
     }
-    let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
+    let plan_cache_dir = Some(FetchConfig::from_env()?.cache_dir.join("plans"));
+    let gpu_fuse = !args.no_fuse;
+    let config = InferenceConfig { gpu_fuse, plan_cache_dir, ..InferenceConfig::default() };
     let model = models::open(&args.model, &path, &args.device, &config)?;
     let start = Instant::now();
     let outputs = model.run(&inputs)?;

@@ -16,6 +16,8 @@ mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use gw_shaders::kernel::Caps;
@@ -26,7 +28,7 @@ use crate::lower::Constants;
 use crate::model::Stage;
 use folder::Folder;
 pub(crate) use key::Key;
-use record::{Blob, Encoded};
+use record::{Blob, Encoded, checksum};
 
 /// The beginning of a plan's file; the last four bytes are the version of the form.
 const MAGIC: &[u8; 12] = b"gw plan\n\x01\0\0\0";
@@ -95,7 +97,7 @@ impl PlanCache {
         let stored = record::decode(
             body,
             constants,
-            |blob| self.blob(blob),
+            |blobs| self.blobs(blobs),
             |blob| self.folder.touch(&blob.name()),
         )?;
         if let Some(plan) = stored.plan() {
@@ -137,14 +139,40 @@ impl PlanCache {
         self.folder.write(&key.name(), &file)
     }
 
+    /// The bytes of files of weights, several at once: reading and checking them takes most of a
+    /// start. `None` where one is damaged or gone.
+    fn blobs(&self, blobs: &[Blob]) -> Option<Vec<Bytes>> {
+        let next = AtomicUsize::new(0);
+        let found: Vec<OnceLock<Bytes>> = vec![OnceLock::new(); blobs.len()];
+        let work = || {
+            let turn = || {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                blobs.get(index).zip(found.get(index))
+            };
+            while let Some((blob, place)) = turn() {
+                // The places of those that are damaged or gone stay empty.
+                let _ = self.blob(blob).map(|data| place.set(data));
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blobs.len());
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        found.into_iter().map(OnceLock::into_inner).collect()
+    }
+
     /// The bytes of a file of weights; a damaged one is removed, so that it is written anew.
     fn blob(&self, blob: &Blob) -> Option<Bytes> {
+        if blob.bytes == 0 {
+            return Some(Bytes::new());
+        }
         let name = blob.name();
         if !self.folder.holds(&name, blob.bytes) {
             return None;
         }
         let data = self.folder.read(&name, blob.bytes)?;
-        if Digest::of(&data) == blob.digest {
+        if checksum(&data) == blob.checksum {
             return Some(data.into());
         }
         self.folder.remove(&name);

@@ -110,12 +110,16 @@ fn shards<'a>(plan: &'a Plan, shared: bool, table: &Table, alignment: u64) -> Ve
     shards
 }
 
-/// Makes the buffer through mapped memory: `write_buffer` is several times slower.
+/// Makes the buffer through mapped memory: `write_buffer` is several times slower. A device that
+/// computes on the CPU reads where the CPU writes, so there is nothing to copy from.
 fn fill(device: &Device, shard: &Shard<'_>) -> Result<wgpu::Buffer, DeviceError> {
+    let direct = device.caps().software
+        && device.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
+    let usage = if direct { BufferUsages::MAP_WRITE } else { BufferUsages::COPY_SRC };
     let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
         label: Some("weights"),
         size: shard.bytes,
-        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        usage: BufferUsages::STORAGE | usage,
         mapped_at_creation: true,
     });
     let mapped = buffer.get_mapped_range_mut(..);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gw_engine::{
-    Device, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions, SessionStats,
-    WeightMode,
+    Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
+    SessionStats, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -45,9 +45,21 @@ impl Backend for Gpu {
     }
 
     fn load(&self, name: &str, path: &Path) -> Result<Box<dyn LoadedModel>, InferenceError> {
+        let model = guard(name, &self.name, || {
+            Model::open(path).map_err(|error| import_error(name, &self.name, &error))
+        })?;
+        self.load_model(name, model)
+    }
+}
+
+impl Gpu {
+    /// As [`Backend::load`], of a file that is read already.
+    pub(super) fn load_model(
+        &self,
+        name: &str,
+        model: Model,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError> {
         guard(name, &self.name, || {
-            let model = gw_engine::Model::open(path)
-                .map_err(|error| import_error(name, &self.name, &error))?;
             let signature = signature(model.graph());
             let rows_are_independent = rows_are_independent(model.graph());
             let (device, options) = (Arc::clone(&self.device), self.options.clone());

@@ -29,17 +29,37 @@ const PACKED_BYTES: usize = 64 << 10;
 pub(super) struct Blob {
     pub(super) digest: Digest,
     pub(super) bytes: u64,
+    pub(super) checksum: u64,
 }
 
 impl Blob {
     fn of(digest: Digest, data: &[u8]) -> Self {
-        Self { digest, bytes: data.len() as u64 }
+        Self { digest, bytes: data.len() as u64, checksum: checksum(data) }
     }
 
     /// The file's name.
     pub(super) fn name(&self) -> String {
         format!("{}.weights", self.digest)
     }
+}
+
+/// A sum over all bytes, in which a change of one word always shows. It finds what was damaged by
+/// accident some ten times faster than the digest, which is as much as the digest can do: who
+/// writes the folder writes the digests, too.
+pub(super) fn checksum(data: &[u8]) -> u64 {
+    // Odd, so that nothing is lost in a product.
+    const FACTOR: u64 = 0x9E37_79B1_85EB_CA87;
+    let turn = |lane: u64, word: u64| (lane ^ word).wrapping_mul(FACTOR).rotate_left(29);
+    let mut lanes = [1u64, 2, 3, 4];
+    let (blocks, rest) = data.as_chunks::<32>();
+    for block in blocks {
+        let words = block.as_chunks::<8>().0;
+        for lane in 0..4 {
+            lanes[lane] = turn(lanes[lane], u64::from_le_bytes(words[lane]));
+        }
+    }
+    let rest = rest.iter().fold(data.len() as u64, |sum, &byte| turn(sum, byte.into()));
+    lanes.into_iter().fold(rest, turn)
 }
 
 /// A stage of planning as bytes.

@@ -284,7 +284,7 @@ fn bit_flips_are_misses_and_never_a_panic() {
         prop_assert!(file == whole || opened(&file, &key).is_none());
         // Past the digest, what decodes is still checked before it is used.
         let constants = Constants::default();
-        let data = |blob: &Blob| bench.cache.blob(blob);
+        let data = |blobs: &[Blob]| bench.cache.blobs(blobs);
         if let Some(stored) = record::decode(&forged, &constants, data, |_| ())
             && let Some(plan) = stored.plan()
         {
@@ -293,6 +293,19 @@ fn bit_flips_are_misses_and_never_a_panic() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn a_checksum_shows_every_bit() {
+    let data: Vec<u8> = (0u8..=75).collect();
+    let whole = checksum(&data);
+    for bit in 0..8 * data.len() {
+        let mut flipped = data.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_ne!(checksum(&flipped), whole, "bit {bit}");
+    }
+    assert_ne!(checksum(&data[..75]), whole);
+    assert_ne!(checksum(&[]), checksum(&[0]));
 }
 
 #[test]

@@ -14,12 +14,12 @@ use crate::lower::Constants;
 use crate::plan::store::Stored;
 use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
 
-/// What [`super::encode`] was given. `read` gives the bytes of a file of weights, and `used` is
-/// told of every one that the plan names, also where its bytes are known already.
+/// What [`super::encode`] was given. `read` gives the bytes of files of weights, and `used` is told
+/// of every one that the plan names, also where its bytes are known already.
 pub(in crate::plan::store) fn decode(
     body: &[u8],
     constants: &Constants,
-    read: impl FnMut(&Blob) -> Option<Bytes>,
+    read: impl FnOnce(&[Blob]) -> Option<Vec<Bytes>>,
     used: impl FnMut(&Blob),
 ) -> Option<Stored> {
     let (record, rest): (StageRecord<'_>, _) = postcard::take_from_bytes(body).ok()?;
@@ -39,10 +39,10 @@ pub(in crate::plan::store) fn decode(
 fn plan(
     record: PlanRecord<'_>,
     constants: &Constants,
-    read: impl FnMut(&Blob) -> Option<Bytes>,
+    read: impl FnOnce(&[Blob]) -> Option<Vec<Bytes>>,
 ) -> Option<Plan> {
     let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps, elsewhere } = record;
-    let mut weights = Opened { data: vec![None; blobs.len()], blobs, read };
+    let weights = Opened::new(&blobs, &buffers, [&inputs, &outputs], constants, read)?;
     let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
     let step = |record: StepRecord<'_>| {
         let StepRecord { label, nodes, choice, flops, bytes, .. } = record;
@@ -57,9 +57,7 @@ fn plan(
         let kind = match kind {
             KindRecord::Input => BufferKind::Input,
             KindRecord::Weight { key, shared, span } => {
-                let known = constants.known(key).filter(|_| shared);
-                let data = known.filter(|data| data.len() as u64 == span.bytes);
-                let data = match data {
+                let data = match known(constants, key, shared, &span) {
                     Some(data) => data,
                     None => weights.get(span)?,
                 };
@@ -74,11 +72,11 @@ fn plan(
         Some(Buffer { name: name.to_owned(), kind, bytes })
     };
     let buffers = buffers.into_iter().map(buffer).collect::<Option<_>>()?;
-    let mut port = |record: PortRecord<'_>| port(record, &mut weights);
+    let port = |record: PortRecord<'_>| port(record, &weights);
     Some(Plan {
         buffers,
-        inputs: inputs.into_iter().map(&mut port).collect::<Option<_>>()?,
-        outputs: outputs.into_iter().map(&mut port).collect::<Option<_>>()?,
+        inputs: inputs.into_iter().map(port).collect::<Option<_>>()?,
+        outputs: outputs.into_iter().map(port).collect::<Option<_>>()?,
         steps: steps.into_iter().map(step).collect::<Option<_>>()?,
         elsewhere,
     })
@@ -97,10 +95,7 @@ fn kernel(record: KernelRecord<'_>) -> Option<Kernel> {
     })
 }
 
-fn port<R: FnMut(&Blob) -> Option<Bytes>>(
-    record: PortRecord<'_>,
-    weights: &mut Opened<R>,
-) -> Option<Port> {
+fn port(record: PortRecord<'_>, weights: &Opened) -> Option<Port> {
     let PortRecord { name, dtype, scalar, shape, source } = record;
     let source = match source {
         SourceRecord::Buffer(id) => PortSource::Buffer(BufferId(id)),
@@ -112,24 +107,50 @@ fn port<R: FnMut(&Blob) -> Option<Bytes>>(
     Some(Port { name: name.to_owned(), dtype, scalar, shape: shape.into(), source })
 }
 
-/// The files of weights that a plan names, each read when it is first needed.
-struct Opened<R> {
-    blobs: Vec<Blob>,
-    data: Vec<Option<Bytes>>,
-    read: R,
+/// The bytes of a weight, where another plan of the model has them.
+fn known(constants: &Constants, key: &str, shared: bool, span: &Span) -> Option<Bytes> {
+    let known = constants.known(key).filter(|_| shared);
+    known.filter(|data| data.len() as u64 == span.bytes)
 }
 
-impl<R: FnMut(&Blob) -> Option<Bytes>> Opened<R> {
-    fn get(&mut self, Span { blob, offset, bytes }: Span) -> Option<Bytes> {
-        let place = self.data.get_mut(blob as usize)?;
-        let data = match place {
-            Some(data) => data.clone(),
-            None => {
-                let blob = &self.blobs[blob as usize];
-                let read = if blob.bytes == 0 { Bytes::new() } else { (self.read)(blob)? };
-                place.insert(read).clone()
+/// The files of weights that a plan needs.
+struct Opened(Vec<Option<Bytes>>);
+
+impl Opened {
+    /// Reads those whose bytes are not known.
+    fn new(
+        blobs: &[Blob],
+        buffers: &[BufferRecord<'_>],
+        ports: [&[PortRecord<'_>]; 2],
+        constants: &Constants,
+        read: impl FnOnce(&[Blob]) -> Option<Vec<Bytes>>,
+    ) -> Option<Self> {
+        let mut data = vec![None; blobs.len()];
+        let weights = buffers.iter().filter_map(|buffer| match &buffer.kind {
+            KindRecord::Weight { key, shared, span }
+                if known(constants, key, *shared, span).is_none() =>
+            {
+                Some(span)
             }
-        };
+            _ => None,
+        });
+        let values = ports.into_iter().flatten().filter_map(|port| match &port.source {
+            SourceRecord::Constant { span, .. } => Some(span),
+            _ => None,
+        });
+        let mut needed: Vec<usize> = weights.chain(values).map(|span| span.blob as usize).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let files =
+            needed.iter().map(|&blob| blobs.get(blob).copied()).collect::<Option<Vec<_>>>()?;
+        for (blob, bytes) in needed.into_iter().zip(read(&files)?) {
+            data[blob] = Some(bytes);
+        }
+        Some(Self(data))
+    }
+
+    fn get(&self, Span { blob, offset, bytes }: Span) -> Option<Bytes> {
+        let data = self.0.get(blob as usize)?.as_ref()?;
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(bytes).ok()?)?;
         (end <= data.len()).then(|| data.slice(start..end))
