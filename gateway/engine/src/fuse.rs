@@ -9,13 +9,17 @@
 //! 5. [`chains`]: element-wise nodes that read each other.
 //! 6. [`epilogue`]: an element-wise node after a product or convolution.
 //! 7. [`siblings`]: products of one input with several weights.
+//! 8. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
+//! 9. [`mask`]: what an attention adds to the scores of a key.
 
 mod attention;
 mod chains;
 mod constants;
 mod epilogue;
 mod layer_norm;
+mod mask;
 mod quantised;
+mod rows;
 mod siblings;
 
 use gw_shaders::kernel::Caps;
@@ -50,6 +54,9 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         net.drop_unread();
         epilogue::apply(net, rules);
         siblings::apply(net, rules)?;
+        net.drop_unread();
+        rows::apply(net, rules);
+        mask::apply(net, rules);
         net.drop_unread();
     }
     Ok(())
