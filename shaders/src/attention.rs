@@ -7,7 +7,8 @@ use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
+use crate::expr::{Expr, Value};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 
 const NAME: &str = "attention";
 
@@ -83,6 +84,8 @@ pub struct Spec {
     pub output: Rows,
     /// What is added to or hidden from the scores.
     pub mask: Mask,
+    /// What makes that of one element of the mask's buffer; `None` where it lies there.
+    pub mask_expr: Option<Expr>,
     /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
     pub causal: Option<i32>,
     /// A query that sees no key gives zeros instead of NaN.
@@ -145,8 +148,9 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
         Mask::Additive(_) => ", additive mask",
         Mask::Boolean(_) => ", boolean mask",
     };
+    let made = if spec.mask_expr.is_some() { " made here" } else { "" };
     let causal = if spec.causal.is_some() { ", causal" } else { "" };
-    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{causal}", 4 * d4);
+    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{made}{causal}", 4 * d4);
     let mut composer = Composer::new(NAME, variant);
     composer.source(include_str!("attention.wgsl")).source(include_str!("operands.wgsl"));
     composer.constant("ROWS", rows).constant("LANES", lanes).constant("SHARE", share);
@@ -165,7 +169,7 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
     ] {
         operand(&mut composer, name, rows, dim);
     }
-    masking(&mut composer, spec);
+    masking(&mut composer, spec)?;
     output(&mut composer, spec);
     let tiles = u64::from(spec.queries.div_ceil(rows * lanes));
     let groups = tiles * u64::from(spec.heads) * u64::from(spec.batch);
@@ -210,7 +214,7 @@ fn operand(composer: &mut Composer, name: &str, rows: &Rows, dim: u32) {
     ));
 }
 
-fn masking(composer: &mut Composer, spec: &Spec) {
+fn masking(composer: &mut Composer, spec: &Spec) -> Result<(), Unsupported> {
     match spec.causal {
         Some(past) => composer.i32("past", past).hook("is_later", "causal_later"),
         None => composer.hook("is_later", "never_later"),
@@ -218,7 +222,7 @@ fn masking(composer: &mut Composer, spec: &Spec) {
     let (view, apply) = match &spec.mask {
         Mask::None => {
             composer.hook("mask_of_key", "no_mask_of_key").hook("add_mask", "add_none");
-            return;
+            return Ok(());
         }
         Mask::Additive(view) => (view, "apply_additive"),
         Mask::Boolean(view) => (view, "apply_boolean"),
@@ -227,12 +231,26 @@ fn masking(composer: &mut Composer, spec: &Spec) {
     composer.u32("mask_head", view.head.cast_unsigned());
     composer.u32("mask_query", view.query.cast_unsigned());
     composer.u32("mask_key", view.key.cast_unsigned());
-    composer.read("mask", "u32").hook("apply", apply);
+    composer.hook("apply", apply);
+    let (element, bits) = match &spec.mask_expr {
+        None => ("u32", "mask[at]"),
+        Some(expr) => {
+            composer.expr("mask_value", expr)?;
+            let one = <[Scalar; 1]>::try_from(expr.inputs.as_slice());
+            let [element] = one.map_err(|_| {
+                Unsupported::new(NAME, "an expression of more than the element of a mask")
+            })?;
+            (element.wgsl(), "bitcast<u32>(mask_value(mask[at]))")
+        }
+    };
+    composer.read("mask", element);
+    composer.text(&format!("fn mask_bits(at: u32) -> u32 {{\n    return {bits};\n}}\n"));
     if view.query == 0 {
         composer.hook("mask_of_key", "read_mask_of_key").hook("add_mask", "add_by_key");
     } else {
         composer.hook("mask_of_key", "no_mask_of_key").hook("add_mask", "add_by_cell");
     }
+    Ok(())
 }
 
 fn output(composer: &mut Composer, spec: &Spec) {
@@ -314,10 +332,18 @@ fn masked(spec: &Spec, mask: Option<&Data>, score: f64, [b, h, query, key]: [u32
     if spec.causal.is_some_and(|past| i64::from(key) > i64::from(query) + i64::from(past)) {
         return f64::NEG_INFINITY;
     }
-    match (&spec.mask, mask) {
+    let value = |view: &MaskView, mask: &Data| match &spec.mask_expr {
+        None => mask.at(at(view)),
+        Some(expr) => expr.eval(&[mask.at(at(view))]),
+    };
+    let given = match (&spec.mask, mask) {
+        (Mask::Additive(view) | Mask::Boolean(view), Some(mask)) => Some(value(view, mask)),
+        _ => None,
+    };
+    match (&spec.mask, given) {
         // A sum in f32, as a model has it: the least f32 takes in any score.
-        (Mask::Additive(view), Some(mask)) => f64::from(score as f32 + mask.f32()[at(view)]),
-        (Mask::Boolean(view), Some(mask)) if mask.u32()[at(view)] == 0 => f64::NEG_INFINITY,
+        (Mask::Additive(_), Some(Value::F32(value))) => f64::from(score as f32 + value),
+        (Mask::Boolean(_), Some(Value::U32(0))) => f64::NEG_INFINITY,
         _ => score,
     }
 }

@@ -112,7 +112,7 @@ fn no_mask_of_key(place: Place, key: u32) -> u32 {
 }
 
 fn read_mask_of_key(place: Place, key: u32) -> u32 {
-    return mask[mask_at(place, 0u, key)];
+    return mask_bits(mask_at(place, 0u, key));
 }
 
 fn mask_score(score: f32, about_key: u32, place: Place, query: u32, key: u32) -> f32 {
@@ -129,7 +129,7 @@ fn add_by_key(score: f32, about_key: u32, place: Place, query: u32, key: u32) ->
 }
 
 fn add_by_cell(score: f32, about_key: u32, place: Place, query: u32, key: u32) -> f32 {
-    return apply(score, mask[mask_at(place, query, key)]);
+    return apply(score, mask_bits(mask_at(place, query, key)));
 }
 
 fn apply_additive(score: f32, bits: u32) -> f32 {

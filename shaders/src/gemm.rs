@@ -3,8 +3,12 @@
 //! A workgroup computes a tile of the output. On software adapters a tile lies in the registers
 //! of one subgroup and workgroup memory is not touched: there the cost is loads, whatever their
 //! width, and barriers. On hardware 64 invocations share a tile of 64 x 64 in workgroup memory.
-//! Every variant adds in the order of k, so that a row's result does not depend on its batch;
-//! only `split` adds partial sums. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
+//! Every variant adds in the order of k, each product and sum with one rounding, so that a row's
+//! result does not depend on its batch. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
+//!
+//! - [`normed`]: products whose rows are normalised too.
+
+pub mod normed;
 
 use std::borrow::Borrow;
 
@@ -14,6 +18,7 @@ use crate::expr::Expr;
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 use crate::layout::Matrix;
 use crate::operands;
+pub(crate) use crate::operands::product;
 
 const NAME: &str = "gemm";
 
@@ -127,11 +132,7 @@ pub fn pack_i8(weights: &[i8], k: u32, n: u32) -> Vec<u32> {
 /// # Errors
 /// Where the epilogue has more inputs than the adapter binds or immediates hold.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
-    if let Weights::Blocks { bits, block } = spec.b
-        && (!matches!(bits, 4 | 8) || block == 0 || !block.is_multiple_of(32 / bits))
-    {
-        return Err(Unsupported::new(NAME, format!("blocks of {block} weights of {bits} bits")));
-    }
+    check(spec)?;
     let shape = Shape { batch: spec.batch, m: spec.m, n: spec.n, k: spec.k };
     variants_with(NAME, shape, false, caps, &|composer| {
         operands::a(composer, spec);
@@ -147,6 +148,17 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
 /// As [`variants`].
 pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
     Ok(variants(spec, caps)?.swap_remove(0))
+}
+
+fn check(spec: &Spec) -> Result<(), Unsupported> {
+    match spec.b {
+        Weights::Blocks { bits, block }
+            if !matches!(bits, 4 | 8) || block == 0 || !block.is_multiple_of(32 / bits) =>
+        {
+            Err(Unsupported::new(NAME, format!("blocks of {block} weights of {bits} bits")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether each column has a scale.
@@ -169,7 +181,7 @@ enum Way {
     Subgroup { lanes: u32, rows: u32, quads: u32 },
     Plain { lanes: u32, rows: u32, quads: u32 },
     Shared,
-    Split { rows: u32 },
+    Staged { rows: u32 },
 }
 
 /// The variants of any product whose operands `operands` declares; `gathers` where each value of
@@ -234,15 +246,15 @@ fn ways(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
         let place = if caps.software || m == 1 { ways.len() } else { 0 };
         ways.insert(place, Way::Shared);
         if m <= 4 {
-            // A depthwise window is too short to split.
+            // A depthwise window is too short to be staged.
             let place = if caps.software || gathers { ways.len() } else { 0 };
-            ways.insert(place, Way::Split { rows });
+            ways.insert(place, Way::Staged { rows });
         }
     }
     ways
 }
 
-/// Two tiles of 64 x 16, or the partial sums of 64 invocations with four rows each.
+/// Two tiles of 64 x 16, or one of 64 values of k by 32 columns.
 const SHARED_BYTES: u32 = 8 << 10;
 
 impl Way {
@@ -253,7 +265,7 @@ impl Way {
             Self::Subgroup { lanes, rows, .. } => k.div_ceil(4 * u64::from(lanes.div_ceil(rows))),
             Self::Plain { .. } => k.div_ceil(4),
             Self::Shared => k.div_ceil(16) * (16 + 3),
-            Self::Split { .. } => k.div_ceil(32),
+            Self::Staged { .. } => k.div_ceil(64) * (16 + 3),
         }
     }
 
@@ -262,7 +274,7 @@ impl Way {
             Self::Subgroup { lanes, rows, quads } => format!("subgroup{lanes} {rows}x{quads}"),
             Self::Plain { lanes, rows, quads } => format!("plain{lanes} {rows}x{quads}"),
             Self::Shared => "shared 64x64".to_owned(),
-            Self::Split { rows } => format!("split {rows}"),
+            Self::Staged { rows } => format!("staged {rows}"),
         }
     }
 
@@ -273,29 +285,34 @@ impl Way {
         caps: &Caps,
     ) -> Result<Dispatch, Unsupported> {
         let mut needs = Needs::default();
-        let (entry, lanes, rows, quads) = match self {
+        let (entry, lanes, rows, quads) = self.declare(&mut composer, &mut needs);
+        let tiles = u64::from(shape.m.div_ceil(rows)) * u64::from(shape.n.div_ceil(4 * quads));
+        let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);
+        composer.finish(entry, lanes, tiles.saturating_mul(batch), needs, caps)
+    }
+
+    /// Declares the sizes of a tile: its entry function, invocations, rows and vec4 columns.
+    fn declare(self, composer: &mut Composer, needs: &mut Needs) -> (&'static str, u32, u32, u32) {
+        match self {
             Self::Subgroup { lanes, rows, quads } => {
                 needs.subgroup = Some(lanes);
                 composer.hook("hear", "subgroupBroadcast");
-                registers(&mut composer, [rows, quads, lanes, lanes])
+                registers(composer, [rows, quads, lanes, lanes])
             }
             Self::Plain { lanes, rows, quads } => {
                 composer.hook("hear", "hear_self");
-                registers(&mut composer, [rows, quads, lanes, 1])
+                registers(composer, [rows, quads, lanes, 1])
             }
             Self::Shared => {
                 needs.workgroup_bytes = SHARED_BYTES;
                 ("shared_tile", 64, 64, 16)
             }
-            Self::Split { rows } => {
+            Self::Staged { rows } => {
                 needs.workgroup_bytes = SHARED_BYTES;
                 composer.constant("ROWS", rows);
-                ("split_rows", 64, rows, 8)
+                ("staged_rows", 64, rows, 8)
             }
-        };
-        let tiles = u64::from(shape.m.div_ceil(rows)) * u64::from(shape.n.div_ceil(4 * quads));
-        let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);
-        composer.finish(entry, lanes, tiles.saturating_mul(batch), needs, caps)
+        }
     }
 }
 
@@ -363,37 +380,6 @@ fn weight(spec: &Spec, inputs: &[&Data], z: [u32; 2], k: u32, col: u32) -> f32 {
             (value as f32 - inputs[1].f32()[of + 1]) * inputs[1].f32()[of]
         }
     }
-}
-
-/// Applies an epilogue to every sum and stores it.
-pub(crate) fn product(
-    batch: [u32; 2],
-    size: [u32; 2],
-    output: &Matrix,
-    epilogue: &Epilogue,
-    further: &[&Data],
-    sum: impl Fn([u32; 2], u32, u32) -> f64,
-) -> Data {
-    use crate::expr::Value;
-    let mut out = Vec::new();
-    for z in (0..batch[0]).flat_map(|outer| (0..batch[1]).map(move |inner| [outer, inner])) {
-        for (row, col) in (0..size[0]).flat_map(|row| (0..size[1]).map(move |col| (row, col))) {
-            let mut values = vec![Value::F32(sum(z, row, col) as f32)];
-            values.extend(
-                further
-                    .iter()
-                    .zip(&epilogue.inputs)
-                    .map(|(data, matrix)| Value::F32(data.f32()[matrix.at(z, row, col)])),
-            );
-            let Value::F32(value) = epilogue.expr.eval(&values) else {
-                panic!("the result of an epilogue is F32")
-            };
-            let at = output.at(z, row, col);
-            out.resize(out.len().max(at + 1), 0.0);
-            out[at] = value;
-        }
-    }
-    Data::F32(out)
 }
 
 #[cfg(test)]

@@ -63,9 +63,10 @@ fn rows_in_registers(group: u32, lane: u32) {
     }
 }
 
-// In order of k, so that every variant rounds alike.
+// In order of k and fused, so that every variant rounds alike.
 fn add_four(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
-    return (((sum + a.x * b[0]) + a.y * b[1]) + a.z * b[2]) + a.w * b[3];
+    let two = fma(vec4(a.y), b[1], fma(vec4(a.x), b[0], sum));
+    return fma(vec4(a.w), b[3], fma(vec4(a.z), b[2], two));
 }
 
 // 64 invocations compute 64 x 64 over 16 values of k at a time; both tiles are kept as
@@ -100,8 +101,9 @@ fn shared_tile(group: u32, lane: u32) {
             for (var h = 0u; h < 2u; h++) { // unroll
                 let a = tile_a[i * 16u + my_row + h];
                 for (var r = 0u; r < 4u; r++) { // unroll
-                    sums[h * 8u + r * 2u] += a[r] * b0;
-                    sums[h * 8u + r * 2u + 1u] += a[r] * b1;
+                    let at = h * 8u + r * 2u;
+                    sums[at] = fma(vec4(a[r]), b0, sums[at]);
+                    sums[at + 1u] = fma(vec4(a[r]), b1, sums[at + 1u]);
                 }
             }
         }
@@ -116,29 +118,40 @@ fn shared_tile(group: u32, lane: u32) {
     }
 }
 
-// Few rows: eight invocations share the k of one vec4 column, and add up their parts at the end.
-var<workgroup> parts: array<vec4<f32>, 64u * ROWS>;
+// Few rows: 64 invocations fetch 64 values of k of eight vec4 columns, and one for each row and
+// vec4 column adds them up in order.
+var<workgroup> staged: array<vec4<f32>, 512>;
 
-fn split_rows(group: u32, lane: u32) {
+fn staged_rows(group: u32, lane: u32) {
     let tile = tile_of(group, ROWS, 8u);
     let quad = tile.quad + lane % 8u;
+    let a_from = a_at(tile.z, tile.row + lane / 8u % ROWS);
     let b_from = b_at(tile.z, quad);
-    var sums: array<vec4<f32>, ROWS>;
-    for (var k = lane / 8u * 4u; k < params.k; k += 32u) {
-        let b = load_b(tile.z, b_from, quad, k);
-        for (var r = 0u; r < ROWS; r++) { // unroll
-            sums[r] = add_four(sums[r], load_a(a_at(tile.z, tile.row + r), k), b);
+    var sum = vec4(0.0);
+    for (var k = 0u; k < params.k; k += 64u) {
+        for (var half = 0u; half < 2u; half++) { // unroll
+            let mine = half * 32u + lane / 8u * 4u;
+            let b = load_b(tile.z, b_from, quad, k + mine);
+            for (var i = 0u; i < 4u; i++) { // unroll
+                staged[(mine + i) * 8u + lane % 8u] = b[i];
+            }
         }
+        workgroupBarrier();
+        if (lane < ROWS * 8u) {
+            for (var i = 0u; i < 64u; i += 4u) {
+                let at = i * 8u + lane % 8u;
+                let b = mat4x4<f32>(
+                    staged[at],
+                    staged[at + 8u],
+                    staged[at + 16u],
+                    staged[at + 24u],
+                );
+                sum = add_four(sum, load_a(a_from, k + i), b);
+            }
+        }
+        workgroupBarrier();
     }
-    for (var r = 0u; r < ROWS; r++) { // unroll
-        parts[r * 64u + lane] = sums[r];
-    }
-    workgroupBarrier();
     if (lane < ROWS * 8u) {
-        var sum = vec4(0.0);
-        for (var part = 0u; part < 8u; part++) {
-            sum += parts[lane / 8u * 64u + part * 8u + lane % 8u];
-        }
         store(tile.z, tile.row + lane / 8u, quad, sum, columns(quad));
     }
 }

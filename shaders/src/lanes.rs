@@ -23,7 +23,7 @@ impl Lanes {
         turns: u64,
         caps: &Caps,
     ) -> Result<Vec<Self>, Unsupported> {
-        let (alone, together) = (Self { shared: false }, Self { shared: true });
+        let (alone, together) = (Self::ALONE, Self::TOGETHER);
         if !caps.software {
             return Ok(vec![together, alone]);
         }
@@ -48,10 +48,26 @@ impl Lanes {
         if self.shared { "row per workgroup" } else { "row per invocation" }
     }
 
+    /// An invocation takes whole rows.
+    pub(crate) const ALONE: Self = Self { shared: false };
+
+    /// A workgroup takes whole rows.
+    pub(crate) const TOGETHER: Self = Self { shared: true };
+
+    /// The invocations that share a row.
+    pub(crate) const fn count(self) -> u32 {
+        if self.shared { SHARING } else { 1 }
+    }
+
     /// Declares `LANES`, the invocations that share a row, and the folds over them.
     pub(crate) fn declare(self, composer: &mut Composer) {
+        composer.constant("LANES", self.count());
+        self.folds(composer);
+    }
+
+    /// Declares the folds over `LANES`, which are those of a workgroup where they share a row.
+    pub(crate) fn folds(self, composer: &mut Composer) {
         composer.source(include_str!("lanes.wgsl")).source(crate::expr::LIBRARY);
-        composer.constant("LANES", if self.shared { SHARING } else { 1 });
         let (sum, max) =
             if self.shared { ("sum_shared", "max_shared") } else { ("sum_alone", "max_alone") };
         composer.hook("sum_of_lanes", sum).hook("max_of_lanes", max);

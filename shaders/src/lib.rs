@@ -41,6 +41,7 @@ pub mod attention;
 pub mod conv;
 pub mod data;
 pub mod det;
+pub mod embed;
 pub mod expr;
 pub mod fold;
 pub mod gather;
@@ -65,11 +66,14 @@ pub mod sort;
 pub mod trees;
 pub mod work;
 
+pub use gemm::normed;
+
 /// The name of every family, as [`kernel::Kernel::name`] has it.
-pub const FAMILIES: [&str; 21] = [
+pub const FAMILIES: [&str; 22] = [
     "attention",
     "conv",
     "det",
+    "embed",
     "fold",
     "gather",
     "gemm",

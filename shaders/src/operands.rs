@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 
 use crate::compose::Composer;
+use crate::data::Data;
+use crate::expr::Value;
 use crate::gemm::{Epilogue, Spec, Weights};
 use crate::kernel::{Scalar, Unsupported};
 use crate::layout::Matrix;
@@ -240,4 +242,34 @@ fn index(composer: &mut Composer, name: &str, matrix: &Matrix, unit: i32) -> Str
 
 fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a string takes any text");
+}
+
+/// Applies an epilogue to every sum and stores it.
+pub(crate) fn product(
+    batch: [u32; 2],
+    size: [u32; 2],
+    output: &Matrix,
+    epilogue: &Epilogue,
+    further: &[&Data],
+    sum: impl Fn([u32; 2], u32, u32) -> f64,
+) -> Data {
+    let mut out = Vec::new();
+    for z in (0..batch[0]).flat_map(|outer| (0..batch[1]).map(move |inner| [outer, inner])) {
+        for (row, col) in (0..size[0]).flat_map(|row| (0..size[1]).map(move |col| (row, col))) {
+            let mut values = vec![Value::F32(sum(z, row, col) as f32)];
+            values.extend(
+                further
+                    .iter()
+                    .zip(&epilogue.inputs)
+                    .map(|(data, matrix)| Value::F32(data.f32()[matrix.at(z, row, col)])),
+            );
+            let Value::F32(value) = epilogue.expr.eval(&values) else {
+                panic!("the result of an epilogue is F32")
+            };
+            let at = output.at(z, row, col);
+            out.resize(out.len().max(at + 1), 0.0);
+            out[at] = value;
+        }
+    }
+    Data::F32(out)
 }

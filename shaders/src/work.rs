@@ -12,8 +12,8 @@ pub use cost::Cost;
 use crate::data::Data;
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::{
-    attention, conv, det, fold, gather, gemm, linear_attention, lrn, norm, pointwise, pool,
-    recurrent, reduce, resample, roi, sample, scan, scatter, softmax, sort, trees,
+    attention, conv, det, embed, fold, gather, gemm, linear_attention, lrn, norm, normed,
+    pointwise, pool, recurrent, reduce, resample, roi, sample, scan, scatter, softmax, sort, trees,
 };
 
 macro_rules! work {
@@ -69,12 +69,14 @@ work! {
     Attention: attention,
     Conv: conv,
     Det: det,
+    Embed: embed,
     Fold: fold,
     Gather: gather,
     Gemm: gemm,
     LinearAttention: linear_attention,
     Lrn: lrn,
     Norm: norm,
+    Normed: normed,
     Pointwise: pointwise,
     Pool: pool,
     Recurrent: recurrent,

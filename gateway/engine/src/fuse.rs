@@ -9,6 +9,8 @@
 //! 5. [`chains`]: element-wise nodes that read each other.
 //! 6. [`epilogue`]: an element-wise node after a product or convolution.
 //! 7. [`siblings`]: products of one input with several weights.
+//! 8. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
+//! 9. [`mask`]: what an attention adds to the scores of a key.
 
 mod attention;
 mod chains;
@@ -16,7 +18,9 @@ mod constants;
 mod epilogue;
 mod layer_norm;
 mod lineage;
+mod mask;
 mod quantised;
+mod rows;
 mod siblings;
 
 use gw_shaders::kernel::Caps;
@@ -55,6 +59,9 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         net.drop_unread();
         epilogue::apply(net, rules);
         siblings::apply(net, rules)?;
+        net.drop_unread();
+        rows::apply(net, rules);
+        mask::apply(net, rules);
         net.drop_unread();
     }
     lineage.credit(net);

@@ -98,11 +98,12 @@ fn label(node: &Node) -> String {
 fn family(kind: &Kind) -> &'static str {
     match kind {
         Kind::Pointwise(_) => "pointwise",
-        Kind::Gemm(_) | Kind::Blocks(_) => "gemm",
+        Kind::Gemm(_) | Kind::Normed(..) | Kind::Blocks(_) => "gemm",
         Kind::Attention(_) => "attention",
         Kind::LinearAttention(_) => "linear_attention",
         Kind::Softmax { .. } => "softmax",
-        Kind::Norm { .. } => "norm",
+        Kind::Norm(_) => "norm",
+        Kind::Embed(_) => "embed",
         Kind::Reduce(_) => "reduce",
         Kind::Gather { .. } => "gather",
         Kind::Conv(_) => "conv",

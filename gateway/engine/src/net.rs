@@ -101,7 +101,11 @@ pub(crate) enum Kind {
     /// `[outer, len, inner]`.
     Softmax { log: bool },
     /// x `[rows, cols]`, scale `[cols]`, bias `[cols]`.
-    Norm { kind: norm::Kind, eps: f32, scale: bool, bias: bool },
+    Norm(norm::Form),
+    /// Scale and bias `[n]` of the norm, then what [`Kind::Gemm`] has; output `[b0, b1, m, n]`.
+    Normed(Gemm, norm::Form),
+    /// Scale and bias `[cols]` of the norm, then what the sources have; output `[count, cols]`.
+    Embed(Embed),
     /// `[outer, reduced, inner]` to `[outer, inner]`.
     Reduce(reduce::Op),
     /// data `[outer, axis, inner]`, the scales `[axis]` where `quantised`, indices `[count]`;
@@ -156,6 +160,24 @@ impl Gemm {
     }
 }
 
+/// See [`Kind::Embed`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Embed {
+    /// The inputs of the expression, in its order.
+    pub(crate) sources: Vec<RowSource>,
+    pub(crate) expr: Expr,
+    pub(crate) norm: Option<norm::Form>,
+}
+
+/// Where rows of `cols` come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowSource {
+    /// A table `[1, axis, cols]`, the scales `[axis]` where `quantised`, indices `[count]`.
+    Table { quantised: bool },
+    /// `[count, cols]`.
+    Rows,
+}
+
 /// See [`Kind::Blocks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
@@ -168,6 +190,8 @@ pub(crate) struct Blocks {
 pub(crate) struct Attention {
     pub(crate) scale: f32,
     pub(crate) mask: MaskKind,
+    /// What makes the mask of each element of its operand; `None` where that is it.
+    pub(crate) mask_expr: Option<Expr>,
     /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
     pub(crate) causal: Option<i32>,
     /// A query that sees no key gives zeros instead of NaN.

@@ -38,6 +38,8 @@ mod parts;
 mod quant;
 #[path = "models/ops/recurrent.rs"]
 mod recurrent;
+#[path = "models/rows.rs"]
+mod rows;
 #[path = "models/run.rs"]
 mod run;
 #[path = "models/shapes.rs"]

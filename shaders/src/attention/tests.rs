@@ -23,6 +23,7 @@ fn plain(heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
         v: dense(heads, keys, dim),
         output: dense(heads, queries, dim),
         mask: Mask::None,
+        mask_expr: None,
         causal: None,
         nan_to_zero: false,
     }

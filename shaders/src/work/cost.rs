@@ -7,7 +7,7 @@ use crate::expr::{Expr, Instr};
 use crate::gather::{self, Table};
 use crate::gemm::{self, Epilogue, Weights};
 use crate::layout::{Matrix, View};
-use crate::{attention, linear_attention, recurrent};
+use crate::{attention, embed, linear_attention, recurrent};
 
 /// The arithmetic and the traffic of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,10 @@ impl Work {
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
+            Self::Embed(spec) => {
+                let norm = if spec.norm.is_some() { NORM } else { 0 };
+                product(&[spec.count, spec.cols]) * (operations(&spec.expr) + norm)
+            }
             Self::Fold(spec) => {
                 product(&[spec.planes]) * product(&spec.windows) * product(&spec.kernel)
             }
@@ -51,16 +55,13 @@ impl Work {
                 Table::Plain(_) => 0,
                 Table::PackedI8 => product(&[spec.outer, spec.count, spec.inner]),
             },
-            Self::Gemm(spec) => {
-                let cells = product(&spec.batch) * product(&[spec.m, spec.n]);
-                cells * (2 * u64::from(spec.k) + operations(&spec.epilogue.expr))
-            }
+            Self::Gemm(spec) => cells(spec) * of_cell(spec),
+            Self::Normed(spec) => cells(&spec.product) * (of_cell(&spec.product) + NORM),
             Self::LinearAttention(spec) => tokens(spec),
             Self::Lrn(spec) => {
                 product(&[spec.batch, spec.channels, spec.inner]) * (2 * u64::from(spec.size) + 3)
             }
-            // The sum, the squares of what differs from the mean, the result.
-            Self::Norm(spec) => product(&[spec.rows, spec.cols]) * 7,
+            Self::Norm(spec) => product(&[spec.rows, spec.cols]) * NORM,
             Self::Pointwise(spec) => product(&spec.shape) * operations(&spec.expr),
             Self::Pool(spec) => {
                 product(&[spec.planes]) * product(&spec.output) * product(&spec.kernel)
@@ -94,9 +95,52 @@ impl Work {
             Self::Conv(spec) => (binding == 0).then(|| image(spec)),
             Self::Attention(spec) => rows_touched(spec, binding),
             Self::Gather(spec) => gathered(spec, binding),
+            Self::Embed(spec) => embedded(spec, binding),
+            Self::Normed(spec) => {
+                let weights = spec.norm.operands();
+                product_touched(&spec.product, binding.checked_sub(weights)?)
+            }
             _ => None,
         }
     }
+}
+
+/// Operations per element of a norm: the sum, the squares of what differs from the mean, the result.
+const NORM: u64 = 7;
+
+/// Sums of a product.
+fn cells(spec: &gemm::Spec) -> u64 {
+    product(&spec.batch) * product(&[spec.m, spec.n])
+}
+
+/// Operations of each.
+fn of_cell(spec: &gemm::Spec) -> u64 {
+    2 * u64::from(spec.k) + operations(&spec.epilogue.expr)
+}
+
+/// Of a table only the rows that indices name.
+fn embedded(spec: &embed::Spec, binding: usize) -> Option<u64> {
+    let weights = spec.norm.as_ref().map_or(0, |form| form.operands());
+    let rows = u64::from(spec.count);
+    let mut at = weights;
+    for input in &spec.inputs {
+        let bindings = match input {
+            embed::Rows::Table { table: Table::PackedI8, .. } => 3,
+            embed::Rows::Table { .. } => 2,
+            embed::Rows::Dense { .. } => 1,
+        };
+        if (at..at + bindings).contains(&binding) {
+            let row = match (input, binding - at) {
+                (embed::Rows::Table { table: Table::PackedI8, .. }, 0) => spec.cols.div_ceil(4),
+                (embed::Rows::Table { table: Table::PackedI8, .. }, 1) => 1,
+                (_, 0) => spec.cols,
+                _ => return None,
+            };
+            return Some(rows * u64::from(row));
+        }
+        at += bindings;
+    }
+    None
 }
 
 fn product(sizes: &[u32]) -> u64 {

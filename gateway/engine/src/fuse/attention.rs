@@ -291,6 +291,7 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
     let kind = Kind::Attention(Attention {
         scale: found.scale,
         mask: kind,
+        mask_expr: None,
         causal: None,
         nan_to_zero: found.nan_to_zero,
     });

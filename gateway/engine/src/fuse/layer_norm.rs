@@ -46,11 +46,12 @@ fn normalised(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
         return None;
     }
     let rows = node.output.layout.elements() / cols.max(1);
-    let kind = Kind::Norm { kind: norm::Kind::Layer, eps, scale: false, bias: false };
+    let form = norm::Form { kind: norm::Kind::Layer, eps, scale: false, bias: false };
     let flat =
         |operand: &Operand| Some(operand.with_layout(operand.layout.reshaped(&[rows, cols])?));
     let output = flat(&node.output)?;
-    Some(Node { names: node.names.clone(), kind, inputs: vec![flat(&x)?], output })
+    let (names, kind) = (node.names.clone(), Kind::Norm(form));
+    Some(Node { names, kind, inputs: vec![flat(&x)?], output })
 }
 
 /// The x of `x - mean(x)`, seen as `shape`.
@@ -139,9 +140,9 @@ fn weighted(
     sides.into_iter().filter(|_| found == op).find_map(|(rows, weight)| {
         let (rows, weight) = (node.inputs.get(rows)?, node.inputs.get(weight)?);
         let (from, producer) = uses.writer(net, rows.tensor)?;
-        let Kind::Norm { kind, eps, scale, bias } = producer.kind else { return None };
+        let Kind::Norm(form) = producer.kind else { return None };
         let alone = is_whole(net, rows) && uses.is_only_for(rows.tensor, index);
-        if !alone || [scale, bias] != expected || !is_whole(net, &node.output) {
+        if !alone || [form.scale, form.bias] != expected || !is_whole(net, &node.output) {
             return None;
         }
         let last = node.output.shape().len().checked_sub(1)?;
@@ -153,7 +154,8 @@ fn weighted(
         let mut inputs = producer.inputs.clone();
         inputs.push(weight.with_layout(values));
         let is_scale = op == Binary::Mul;
-        let kind = Kind::Norm { kind, eps, scale: true, bias: bias || !is_scale };
+        let bias = form.bias || !is_scale;
+        let kind = Kind::Norm(norm::Form { scale: true, bias, ..form });
         let layout = node.output.layout.reshaped(&producer.output.shape())?;
         let output = node.output.with_layout(layout);
         Some((from, Node { names: joined(producer, node), kind, inputs, output }))

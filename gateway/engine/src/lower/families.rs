@@ -1,10 +1,11 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`gemm`], [`blocks`]: products. [`gather`]: rows that indices name.
+//! - [`gemm`], [`blocks`]: products. [`gather`], [`embed`]: rows that indices name.
 //! - [`index`]: scans, sorting, scattering, trees and determinants. [`recurrent`]: layers with a
 //!   state.
 
 mod blocks;
+mod embed;
 mod gather;
 mod gemm;
 mod index;
@@ -41,20 +42,16 @@ impl Lowering<'_> {
                 let spec = softmax::Spec { outer, len, inner, log: *log };
                 self.dense_step(node, self.made(spec)?)
             }
-            Kind::Norm { kind, eps, scale, bias } => {
+            Kind::Norm(form) => {
                 let [rows, cols] = sizes(&node.inputs[0])?;
-                let spec = norm::Spec {
-                    kind: *kind,
-                    rows,
-                    cols,
-                    eps: *eps,
-                    residual: false,
-                    scale: *scale,
-                    bias: *bias,
-                    emit_sum: false,
-                };
-                self.dense_step(node, self.made(spec)?)
+                let made = self.made(norm::Spec { form: *form, rows, cols })?;
+                // The kernel takes the row last.
+                let mut node = node.clone();
+                node.inputs.rotate_left(1);
+                self.dense_step(&node, made)
             }
+            Kind::Normed(gemm, form) => self.normed(gemm, *form, node),
+            Kind::Embed(embed) => self.embed(embed, node),
             Kind::Reduce(op) => {
                 let [outer, reduced, inner] = sizes(&node.inputs[0])?;
                 let scalar = node.inputs[0].scalar();
@@ -196,6 +193,7 @@ impl Lowering<'_> {
             v,
             output,
             mask,
+            mask_expr: kind.mask_expr.clone(),
             causal: kind.causal,
             nan_to_zero: kind.nan_to_zero,
         };

@@ -113,10 +113,10 @@ pub(super) fn rows(
     let count = x.layout.elements() / cols.max(1);
     let flat = builder.reshape(x, &[count, cols])?;
     let [scale, bias] = &weights;
-    let kind = Kind::Norm { kind, eps, scale: scale.is_some(), bias: bias.is_some() };
+    let form = norm::Form { kind, eps, scale: scale.is_some(), bias: bias.is_some() };
     let mut inputs = vec![flat];
     inputs.extend(weights.into_iter().flatten());
-    let result = builder.emit(kind, inputs, &[count, cols], x.dtype)?;
+    let result = builder.emit(Kind::Norm(form), inputs, &[count, cols], x.dtype)?;
     builder.reshape(&result, &shape)
 }
 

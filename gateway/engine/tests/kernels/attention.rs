@@ -1,5 +1,7 @@
 use gw_shaders::attention::{Mask, MaskView, Rows, Spec, reference, variants};
 use gw_shaders::data::Data;
+use gw_shaders::expr::{Binary, Expr, Instr};
+use gw_shaders::kernel::Scalar;
 use gw_shaders::linear_attention::{self, Beta, Decay};
 
 use crate::harness::{Random, Tolerance, agree};
@@ -28,6 +30,7 @@ fn plain(batch: u32, heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
         v: dense(heads, keys, dim),
         output: dense(heads, queries, dim),
         mask: Mask::None,
+        mask_expr: None,
         causal: None,
         nan_to_zero: false,
     }
@@ -110,6 +113,29 @@ fn a_fused_buffer_is_read_in_place() {
     };
     let data = Random::new(3).floats((2 * length * 3 * heads * dim) as usize);
     check(&spec, &[data.clone(), data.clone(), data]);
+}
+
+#[test]
+fn masks_that_are_made_of_a_word_agree() {
+    // `(1 - mask) * -3.4e38` of an integer, as exporters write it, and `mask = 3`.
+    let mut low = Expr::new(vec![Scalar::I32]);
+    let float = low.push(Instr::Cast(Scalar::F32, 0));
+    let one = low.push(Instr::Const(Scalar::F32, 1.0));
+    let off = low.push(Instr::Binary(Binary::Sub, one, float));
+    let least = low.push(Instr::Const(Scalar::F32, f64::from(f32::MIN)));
+    low.push(Instr::Binary(Binary::Mul, off, least));
+    let mut three = Expr::new(vec![Scalar::I32]);
+    let number = three.push(Instr::Const(Scalar::I32, 3.0));
+    three.push(Instr::Binary(Binary::Equal, 0, number));
+    let view = MaskView { batch: 13, key: 1, ..MaskView::default() };
+    let mut random = Random::new(6);
+    for (mask, expr, below) in [(Mask::Additive(view), low, 2), (Mask::Boolean(view), three, 5)] {
+        for queries in [3, 40] {
+            let spec = Spec { mask, mask_expr: Some(expr.clone()), ..plain(2, 2, queries, 13, 8) };
+            let mask = Data::I32(random.integers(26, below));
+            check(&spec, &[operands(&spec, 5), vec![mask]].concat());
+        }
+    }
 }
 
 #[test]

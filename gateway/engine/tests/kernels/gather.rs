@@ -2,6 +2,10 @@ use gw_shaders::data::Data;
 use gw_shaders::gather::{Spec, Table, pack_i8, reference, variants};
 use gw_shaders::kernel::Scalar;
 
+use gw_shaders::embed;
+use gw_shaders::expr::{Binary, Expr, Instr};
+use gw_shaders::norm;
+
 use crate::harness::{Random, Tolerance, agree};
 
 #[test]
@@ -53,5 +57,49 @@ fn a_part_writes_what_its_rows_are() {
         let inputs = [Data::U32(pack_i8(&bytes, inner)), scales, indices.clone()];
         let expected = reference(&spec, &inputs);
         agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+    }
+}
+
+#[test]
+fn rows_of_several_tables_are_combined_and_normalised() {
+    // `x0 + x1 * x2`, normalised in f32.
+    let mut expr = Expr::new(vec![Scalar::F32; 3]);
+    let scaled = expr.push(Instr::Binary(Binary::Mul, 1, 2));
+    expr.push(Instr::Binary(Binary::Add, 0, scaled));
+    let mut random = Random::new(7);
+    for (count, cols, table, axis) in [
+        (1, 1, Table::Plain(Scalar::F32), 3),
+        (9, 7, Table::Plain(Scalar::F32), 5),
+        (17, 64, Table::PackedI8, 11),
+        (40, 384, Table::PackedI8, 300),
+    ] {
+        for norm in [None, Some(norm::Kind::Layer), Some(norm::Kind::Rms)] {
+            let form = |kind| norm::Form { kind, eps: 1e-3, scale: true, bias: true };
+            let norm = norm.map(form);
+            let period = count.min(8);
+            let inputs = vec![
+                embed::Rows::Table { table, axis },
+                embed::Rows::Dense { offset: 4 * cols, period, row: cols.cast_signed() },
+                embed::Rows::Table { table: Table::Plain(Scalar::F32), axis: 2 },
+            ];
+            let spec = embed::Spec { count, cols, inputs, expr: expr.clone(), norm };
+            let weights = norm.map_or(0, |form| form.operands());
+            let mut data: Vec<Data> = (0..weights).map(|_| random.floats(cols as usize)).collect();
+            if table == Table::PackedI8 {
+                let bytes = random.bytes((axis * cols) as usize);
+                data.extend([Data::U32(pack_i8(&bytes, cols)), random.floats(axis as usize)]);
+            } else {
+                data.push(random.floats((axis * cols) as usize));
+            }
+            // Some from the end, some outside.
+            let wide = random.integers(count as usize, 3 * axis);
+            data.push(Data::I32(wide.iter().map(|at| at - axis.cast_signed()).collect()));
+            data.push(random.floats(((4 + period) * cols) as usize));
+            data.push(random.floats(2 * cols as usize));
+            data.push(Data::I32(random.integers(count as usize, 2)));
+            let expected = embed::reference(&spec, &data);
+            let tolerance = Tolerance::of(1e-5, 1e-5);
+            agree(|caps| embed::variants(&spec, caps), &data, &[expected], tolerance);
+        }
     }
 }

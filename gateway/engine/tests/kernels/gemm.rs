@@ -1,7 +1,9 @@
+use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::gemm::{Epilogue, Spec, Weights, pack_f32, pack_i8, reference, variants};
-use gw_shaders::kernel::Scalar;
+use gw_shaders::kernel::{Caps, Dispatch, Scalar};
 use gw_shaders::layout::Matrix;
+use gw_shaders::{norm, normed};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -33,7 +35,8 @@ fn fused(batch: [u32; 2], m: u32, n: u32) -> Epilogue {
     Epilogue { expr, inputs: vec![Matrix::per_column(), Matrix::dense(batch, m, n), rows] }
 }
 
-fn check(spec: &Spec, seed: u32) {
+/// Numbers for every binding but the output.
+fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
     let mut random = Random::new(seed);
     let count = (spec.batch[0] * spec.batch[1]) as usize;
     let (m, n, k) = (spec.m as usize, spec.n as usize, spec.k as usize);
@@ -43,28 +46,33 @@ fn check(spec: &Spec, seed: u32) {
         Weights::Strided(_) => inputs.push(random.floats(count * (n + 8) * (k + 8) + 64)),
         Weights::PackedF32 => {
             let data = random.floats(n * k);
-            inputs.push(gw_shaders::data::Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
+            inputs.push(Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
         }
         Weights::PackedI8 | Weights::PackedU8 => {
             let bytes = random.bytes(n * k);
-            inputs.push(gw_shaders::data::Data::U32(pack_i8(&bytes, spec.k, spec.n)));
+            inputs.push(Data::U32(pack_i8(&bytes, spec.k, spec.n)));
             let scales = (0..n).map(|_| (1.5 + random.float()) / 128.0).collect();
-            inputs.push(gw_shaders::data::Data::F32(scales));
+            inputs.push(Data::F32(scales));
         }
         Weights::Blocks { bits, block } => {
             let blocks = n * spec.k.div_ceil(block) as usize;
             let words = blocks * (block * bits / 32) as usize;
             let words = (0..words).map(|_| random.below(u32::MAX)).collect();
-            inputs.push(gw_shaders::data::Data::U32(words));
+            inputs.push(Data::U32(words));
             let middle = (1u32 << (bits - 1)) as f32;
             let pair = |random: &mut Random| [random.float() / middle, middle + random.float()];
             let pairs = (0..blocks).flat_map(|_| pair(&mut random)).collect();
-            inputs.push(gw_shaders::data::Data::F32(pairs));
+            inputs.push(Data::F32(pairs));
         }
     }
     for _ in &spec.epilogue.inputs {
         inputs.push(random.floats(count * m * n + m + n));
     }
+    inputs
+}
+
+fn check(spec: &Spec, seed: u32) {
+    let inputs = operands(spec, seed);
     let expected = reference(spec, &inputs);
     agree(|caps| variants(spec, caps), &inputs, &[expected], SUMS);
 }
@@ -151,4 +159,92 @@ fn epilogues_agree() {
         check(&Spec { b: Weights::PackedI8, ..spec }, seed);
     }
     check(&Spec { epilogue: fused([2, 2], 3, 4), ..plain([2, 2], 3, 4, 4) }, 9);
+}
+
+#[test]
+fn normalised_rows_agree() {
+    // Sums of up to 200 products over a deviation of about one or more.
+    let tolerance = Tolerance::of(1e-4, 1e-4);
+    let sizes = [(1, 4, 3), (3, 7, 5), (9, 64, 16), (16, 68, 7), (33, 130, 8), (65, 384, 200)];
+    for (seed, (m, n, k)) in (0..).zip(sizes) {
+        for b in [Weights::Strided(Matrix::dense([1, 1], k, n)), Weights::PackedI8] {
+            for kind in [norm::Kind::Layer, norm::Kind::Rms] {
+                let bias = kind == norm::Kind::Layer;
+                let norm = norm::Form { kind, eps: 1e-2, scale: true, bias };
+                let product = Spec { b, epilogue: fused([1, 1], m, n), ..plain([1, 1], m, n, k) };
+                let spec = normed::Spec { product, norm };
+                let mut random = Random::new(seed + 100);
+                let mut inputs: Vec<Data> =
+                    (0..norm.operands()).map(|_| random.floats(n as usize)).collect();
+                inputs.extend(operands(&spec.product, seed));
+                let expected = normed::reference(&spec, &inputs);
+                agree(|caps| normed::variants(&spec, caps), &inputs, &[expected], tolerance);
+            }
+        }
+    }
+    let norm = norm::Form { kind: norm::Kind::Rms, eps: 1e-2, scale: false, bias: false };
+    let spec = normed::Spec { product: plain([2, 2], 5, 12, 8), norm };
+    let inputs = operands(&spec.product, 9);
+    let expected = normed::reference(&spec, &inputs);
+    agree(|caps| normed::variants(&spec, caps), &inputs, &[expected], tolerance);
+}
+
+/// What `dispatch` leaves in its output of `m` rows of `n`.
+fn left(dispatch: &Dispatch, inputs: &[Data], size: usize) -> Option<Vec<u32>> {
+    let device = crate::device::shared()?;
+    let mut buffers: Vec<Vec<u8>> = inputs.iter().map(|data| data.bytes().to_vec()).collect();
+    buffers.push(vec![0; 4 * size]);
+    let left = device.run_dispatch(dispatch, &buffers).unwrap();
+    Some(Data::from_bytes(Scalar::U32, &left[inputs.len()]).u32().to_vec())
+}
+
+#[test]
+fn every_way_and_any_number_of_rows_give_the_same_bits() {
+    let Some(device) = crate::device::shared() else { return };
+    let here = device.caps();
+    let both = [here, Caps { software: !here.software, ..here }];
+    for (n, k) in [(64, 96), (33, 70), (130, 200)] {
+        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
+            let most = Spec { b, ..plain([1, 1], 40, n, k) };
+            let inputs = operands(&most, 3);
+            let mut due: Option<Vec<u32>> = None;
+            for m in [40, 33, 17, 16, 9, 8, 5, 4, 3, 2, 1] {
+                let spec = Spec { m, output: Matrix::dense([1, 1], m, n), ..most.clone() };
+                for dispatch in both.iter().flat_map(|caps| variants(&spec, caps).unwrap()) {
+                    let size = (m * n) as usize;
+                    let given = left(&dispatch, &inputs, size).unwrap();
+                    let due = due.get_or_insert_with(|| given.clone());
+                    let name = &dispatch.kernel.variant;
+                    assert!(given == due[..size], "{m} rows of {n} by {name} differ");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_normalised_alike_by_one_dispatch_and_by_two() {
+    let Some(device) = crate::device::shared() else { return };
+    let here = device.caps();
+    let norm = norm::Form { kind: norm::Kind::Layer, eps: 1e-5, scale: true, bias: true };
+    for caps in [here, Caps { software: !here.software, ..here }] {
+        for (n, k) in [(64, 96), (33, 70), (384, 50)] {
+            let product = Spec { b: Weights::PackedF32, ..plain([1, 1], 37, n, k) };
+            let mut random = Random::new(5);
+            let weights = [random.floats(n as usize), random.floats(n as usize)];
+            let operands = operands(&product, 8);
+            let size = (37 * n) as usize;
+            let rows = left(&variants(&product, &caps).unwrap()[0], &operands, size).unwrap();
+            let rows = Data::F32(rows.into_iter().map(f32::from_bits).collect());
+            let second = norm::Spec { form: norm, rows: 37, cols: n };
+            let second = norm::dispatch(&second, &caps).unwrap();
+            let due = left(&second, &[&weights[..], &[rows]].concat(), size).unwrap();
+            let one = normed::Spec { product, norm };
+            for dispatch in normed::variants(&one, &caps).unwrap() {
+                let inputs = [&weights[..], &operands].concat();
+                let given = left(&dispatch, &inputs, size).unwrap();
+                assert!(given == due, "{} of {n} differ", dispatch.kernel.variant);
+            }
+        }
+    }
 }

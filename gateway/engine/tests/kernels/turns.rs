@@ -119,6 +119,7 @@ fn keys_of_an_attention() {
             v: rows(keys),
             output: rows(2),
             mask: attention::Mask::None,
+            mask_expr: None,
             causal: None,
             nan_to_zero: false,
         }

@@ -76,9 +76,10 @@ fn minilm_takes_few_dispatches() {
     let Some(model) = model() else { return };
     for (batch, seq) in [(1, 128), (8, 32)] {
         let plan = plan(&model, &inputs(batch, seq), PlanOptions::default());
-        // Per layer: one product for q, k and v, attention, three products, two norms; before
-        // them two tables, their sum, a norm, and the mask.
-        assert_eq!(plan.steps.len(), 6 * 7 + 5, "{:?}", crate::run::kernels(&plan));
+        // Per layer: one product for q, k and v, attention, three products of which two normalise
+        // their rows; before them the tables, a norm (all their buffers together are more than
+        // every adapter binds), and the mask, which this exporter writes for every query.
+        assert_eq!(plan.steps.len(), 6 * 5 + 3, "{:?}", crate::run::kernels(&plan));
     }
 }
 

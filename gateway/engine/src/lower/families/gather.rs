@@ -1,11 +1,14 @@
 //! Rows that indices name, of a table in parts where no binding holds it.
 
+use std::ops::Range;
+
 use gw_shaders::gather;
 
 use super::{Lowering, sizes, words};
 use crate::error::OpError;
 use crate::lower::parts::{Part, ranges};
-use crate::net::Node;
+use crate::net::{Node, Operand};
+use crate::plan::BufferId;
 
 impl Lowering<'_> {
     pub(super) fn gather(&mut self, quantised: bool, node: &Node) -> Result<(), OpError> {
@@ -13,31 +16,14 @@ impl Lowering<'_> {
         let [outer, axis, inner] = sizes(data)?;
         let indices = node.inputs.last().ok_or_else(|| OpError::Missing("indices".to_owned()))?;
         let [count] = sizes(indices)?;
-        let at_once = if self.net.is_constant(data) {
-            let row = if quantised { inner.div_ceil(4) } else { inner };
-            self.units_at_once(data, 4 * u64::from(outer) * u64::from(row))?
-        } else {
-            u32::MAX
-        };
+        let at_once = self.rows_at_once(data, quantised)?;
         let positions = self.dense(indices)?;
         let output = self.buffer(node.output.tensor)?;
         for (index, rows) in ranges(axis, at_once).enumerate() {
             let mut bindings = Vec::with_capacity(4);
             let part = [rows.start, rows.end];
-            let table = if quantised {
-                let held = [Part(1, rows.clone())];
-                bindings.push(self.converted_part(data, " rows", &held, |data| {
-                    Ok(words(gather::pack_i8(&data.as_slice::<i8>()?, inner)))
-                })?);
-                let scales = &node.inputs[1];
-                let by_row = scales.layout.reshaped(&[outer as usize, axis as usize]);
-                let by_row = by_row.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
-                bindings.push(self.dense_part(&scales.with_layout(by_row), Part(1, rows))?);
-                gather::Table::PackedI8
-            } else {
-                bindings.push(self.dense_part(data, Part(1, rows))?);
-                gather::Table::Plain(data.scalar())
-            };
+            let scales = quantised.then(|| &node.inputs[1]);
+            let table = self.table(data, scales, rows, &mut bindings)?;
             bindings.extend([positions, output]);
             let spec = gather::Spec { table, outer, axis, part, inner, count };
             let made = self.made(spec)?;
@@ -45,5 +31,38 @@ impl Lowering<'_> {
             self.split += usize::from(index > 0);
         }
         Ok(())
+    }
+
+    /// Binds some rows of a table, and their scales where it has any.
+    pub(super) fn table(
+        &mut self,
+        data: &Operand,
+        scales: Option<&Operand>,
+        rows: Range<u32>,
+        bindings: &mut Vec<BufferId>,
+    ) -> Result<gather::Table, OpError> {
+        let [outer, axis, inner] = sizes(data)?;
+        let Some(scales) = scales else {
+            bindings.push(self.dense_part(data, Part(1, rows))?);
+            return Ok(gather::Table::Plain(data.scalar()));
+        };
+        let held = [Part(1, rows.clone())];
+        bindings.push(self.converted_part(data, " rows", &held, |data| {
+            Ok(words(gather::pack_i8(&data.as_slice::<i8>()?, inner)))
+        })?);
+        let by_row = scales.layout.reshaped(&[outer as usize, axis as usize]);
+        let by_row = by_row.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
+        bindings.push(self.dense_part(&scales.with_layout(by_row), Part(1, rows))?);
+        Ok(gather::Table::PackedI8)
+    }
+
+    /// How many rows of a table one binding holds.
+    pub(super) fn rows_at_once(&self, data: &Operand, quantised: bool) -> Result<u32, OpError> {
+        if !self.net.is_constant(data) {
+            return Ok(u32::MAX);
+        }
+        let [outer, _, inner] = sizes(data)?;
+        let row = if quantised { inner.div_ceil(4) } else { inner };
+        self.units_at_once(data, 4 * u64::from(outer) * u64::from(row))
     }
 }

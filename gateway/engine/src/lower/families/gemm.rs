@@ -10,6 +10,8 @@ use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::gemm::{self, Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
+use gw_shaders::work::Work;
+use gw_shaders::{norm, normed};
 use gw_tensor::DType;
 
 use super::{Lowering, floats, matrix, sizes, words};
@@ -72,6 +74,32 @@ impl Lowering<'_> {
             }
         }
         self.split += steps - 1;
+        Ok(())
+    }
+
+    /// A product whose rows are normalised in the same step.
+    pub(super) fn normed(
+        &mut self,
+        kind: &Gemm,
+        norm: norm::Form,
+        node: &Node,
+    ) -> Result<(), OpError> {
+        let (weights, operands) = node.inputs.split_at(norm.operands());
+        let mut bindings =
+            weights.iter().map(|weight| self.dense(weight)).collect::<Result<Vec<_>, _>>()?;
+        let unsupported = |reason: &str| OpError::Unsupported(reason.to_owned());
+        let split = self.split;
+        self.gemm(kind, &Node { inputs: operands.to_vec(), ..node.clone() })?;
+        let step = self.plan.steps.pop().filter(|_| self.split == split);
+        let step = step.ok_or_else(|| unsupported("rows of a product in parts"))?;
+        let Some(Work::Gemm(product)) = step.work else { unreachable!("a product was lowered") };
+        let spec = normed::Spec { product, norm };
+        if !normed::pays(&spec, self.caps) {
+            return Err(unsupported("so few or so many rows of a product at once"));
+        }
+        bindings.extend(step.bindings);
+        let made = self.made(spec)?;
+        self.step(made, bindings);
         Ok(())
     }
 

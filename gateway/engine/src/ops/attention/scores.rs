@@ -94,6 +94,7 @@ pub(super) fn attend(
     let kind = Kind::Attention(Attention {
         scale: form.scale,
         mask: kind,
+        mask_expr: None,
         causal: form.causal,
         nan_to_zero: form.nan_to_zero,
     });

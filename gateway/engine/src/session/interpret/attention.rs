@@ -2,10 +2,13 @@
 
 use gw_shaders::attention::{Mask, MaskView, Rows, Spec};
 use gw_shaders::data::Data;
+use gw_shaders::kernel::Scalar;
 
 pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let Data::F32(out) = out else { unreachable!("attention gives floats") };
     let (q, k, v) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
+    let made = made_mask(spec, inputs.get(3).copied());
+    let mask = made.as_ref().or(inputs.get(3).copied());
     let (head_dim, value_dim) = (spec.head_dim as usize, spec.value_dim as usize);
     let mut scores = vec![0.0f32; spec.keys as usize];
     let mut sums = vec![0.0f32; value_dim];
@@ -16,7 +19,7 @@ pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
             for (key, score) in (0..spec.keys).zip(&mut scores) {
                 let other = &k[start(&spec.k, b, kv, key)..][..head_dim];
                 let product = dot(row, other) * spec.scale;
-                *score = masked(spec, inputs.get(3).copied(), product, [b, h, query, key]);
+                *score = masked(spec, mask, product, [b, h, query, key]);
             }
             let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let result = &mut out[start(&spec.output, b, h, query)..][..value_dim];
@@ -36,6 +39,13 @@ pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
             result.iter_mut().zip(&sums).for_each(|(result, &sum)| *result = sum / total);
         }
     }
+}
+
+/// The words of a mask that an expression makes.
+fn made_mask(spec: &Spec, mask: Option<&Data>) -> Option<Data> {
+    let (expr, mask) = (spec.mask_expr.as_ref()?, mask?);
+    let values = expr.eval_columns(vec![mask.clone()], mask.len());
+    Some(Data::from_bytes(Scalar::U32, values.bytes()))
 }
 
 /// Eight sums side by side, which the compiler keeps in vectors.

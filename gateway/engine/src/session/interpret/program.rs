@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_shaders::data::Data;
 use gw_shaders::kernel::Scalar;
+use gw_shaders::norm;
 use gw_shaders::work::Work;
 use gw_tensor::Tensor;
 use wgpu::WriteOnly;
@@ -68,6 +69,8 @@ enum Task {
 
 struct Step {
     task: Task,
+    /// How its rows of so many elements are normalised; the step reads the weights first.
+    norm: Option<(norm::Form, u32)>,
     inputs: Vec<Source>,
     output: (BufferId, Scalar),
     /// Buffers that no later step reads.
@@ -108,11 +111,19 @@ impl Program {
             if work.is_covered() {
                 continue;
             }
+            let (work, norm) = match work {
+                Work::Normed(spec) => {
+                    (Work::Gemm(spec.product.clone()), Some((spec.norm, spec.product.n)))
+                }
+                other => (other, None),
+            };
+            let (first, read) = read.split_at(norm.map_or(0, |(form, _)| form.operands()));
             let task = task(work, read, &buffers, weights);
-            let read = match &task {
+            let rest = match &task {
                 Task::Product(product) => product.reads(read),
                 Task::Work(_) => read.to_vec(),
             };
+            let read = [first, &rest].concat();
             let places = |id: &BufferId| step.bindings.iter().position(|other| other == id);
             let source = |id: &BufferId| {
                 let scalar = scalars[places(id).unwrap_or_default()];
@@ -121,7 +132,7 @@ impl Program {
             let inputs = read.iter().map(source).collect();
             let output = (output, scalars[step.bindings.len() - 1]);
             let done = ends.iter().filter(|(_, end)| **end == index).map(|(id, _)| *id).collect();
-            made.push(Step { task, inputs, output, done });
+            made.push(Step { task, norm, inputs, output, done });
         }
         // The bytes of weights live on in the form that the steps read.
         for buffer in &mut buffers {
@@ -181,19 +192,25 @@ impl Step {
             })
             .collect();
         let inputs: Vec<&Data> = inputs.iter().map(|data| &**data).collect();
+        let (weights, inputs) = inputs.split_at(self.norm.map_or(0, |(form, _)| form.operands()));
         match &self.task {
             Task::Product(product) => product.run(inputs[0], None, &inputs[1..], out),
             Task::Work(Work::Gemm(spec)) => {
                 Product::new(spec, None).run(inputs[0], Some(inputs[1]), &inputs[2..], out);
             }
-            Task::Work(Work::Conv(spec)) => convolution::run(spec, &inputs, out),
-            Task::Work(Work::Pointwise(spec)) => pointwise::run(spec, &inputs, out),
-            Task::Work(Work::Attention(spec)) => attention::run(spec, &inputs, out),
+            Task::Work(Work::Conv(spec)) => convolution::run(spec, inputs, out),
+            Task::Work(Work::Pointwise(spec)) => pointwise::run(spec, inputs, out),
+            Task::Work(Work::Attention(spec)) => attention::run(spec, inputs, out),
             Task::Work(work) => {
-                let result = work.reference(&inputs);
+                let result = work.reference(inputs);
                 debug_assert!(result.len() <= out.len() || out.len() == 1, "{work:?}");
                 *out = result;
             }
+        }
+        if let Some((form, cols)) = self.norm {
+            let rows = out.len() as u32 / cols.max(1);
+            let spec = norm::Spec { form, rows, cols };
+            *out = norm::reference(&spec, &[weights, &[&*out]].concat());
         }
     }
 }

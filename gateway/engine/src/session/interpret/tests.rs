@@ -216,13 +216,17 @@ fn attention_is_that_of_the_reference() {
         Data::U32((0..queries * keys).map(|at| u32::from(at % 4 != 0 && at > 7)).collect());
     // Kernels declare the mask as words.
     let as_words = Data::from_bytes(Scalar::U32, some.bytes());
+    let mut low = Expr::new(vec![Scalar::U32]);
+    let float = low.push(Instr::Cast(Scalar::F32, 0));
+    low.push(Instr::Unary(Unary::Neg, float));
     let cases = [
-        (Mask::None, None, None),
-        (Mask::None, None, Some(1)),
-        (Mask::Additive(view), Some((some, as_words)), None),
-        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Some(-2)),
+        (Mask::None, None, None, None),
+        (Mask::None, None, Some(1), None),
+        (Mask::Additive(view), Some((some, as_words)), None, None),
+        (Mask::Additive(view), Some((hidden.clone(), hidden.clone())), None, Some(low)),
+        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Some(-2), None),
     ];
-    for (mask, masks, causal) in cases {
+    for (mask, masks, causal, mask_expr) in cases {
         for nan_to_zero in [true, false] {
             let spec = attention_family::Spec {
                 batch,
@@ -238,6 +242,7 @@ fn attention_is_that_of_the_reference() {
                 v: rows(kv_heads, keys),
                 output: rows(heads, queries),
                 mask,
+                mask_expr: mask_expr.clone(),
                 causal,
                 nan_to_zero,
             };
