@@ -86,7 +86,10 @@ fn recurrences_agree() {
                     part: [0, steps],
                 };
                 agrees(&spec, &mut random);
-                for (width, bias) in [(1, true), (8, false), (19, true)] {
+                if hidden != 5 && hidden != 65 {
+                    continue;
+                }
+                for (width, bias) in [(8, false), (19, true)] {
                     // WebGPU binds eight buffers everywhere.
                     if bias && matches!(cell, Cell::Lstm { peepholes: true, .. }) {
                         continue;
