@@ -1,4 +1,8 @@
 //! The `MODEL` argument of the model tools, and the shapes that a user gives for its inputs.
+//!
+//! - [`values`]: the values of small inputs.
+
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -130,11 +134,7 @@ impl Shapes {
         let mut symbols = BTreeMap::new();
         for arg in given {
             let Some(spec) = signature.inputs.iter().find(|spec| spec.name == arg.name) else {
-                let names: Vec<&str> =
-                    signature.inputs.iter().map(|spec| spec.name.as_str()).collect();
-                let names = names.join(", ");
-                let message = format!("the model has no input {:?}", arg.name);
-                return Err(Advice::new(message).hint(format!("its inputs are {names}")).into());
+                return Err(unknown_input(signature, &arg.name).into());
             };
             bind(spec, &arg.shape, &mut symbols)?;
         }
@@ -178,6 +178,12 @@ impl Shapes {
             ));
         }
     }
+}
+
+fn unknown_input(signature: &Signature, name: &str) -> Advice {
+    let names: Vec<&str> = signature.inputs.iter().map(|spec| spec.name.as_str()).collect();
+    Advice::new(format!("the model has no input {name:?}"))
+        .hint(format!("its inputs are {}", names.join(", ")))
 }
 
 fn bind(

@@ -1,9 +1,9 @@
 //! `h[t] = cell(x[t] + h[t - 1] * r, …)`, step by step.
 //!
-//! The products of all inputs with their weights come before, as one matrix product. Then a
-//! workgroup per batch entry and direction walks the steps: its invocations share the state, each
-//! computes the next value of some units. Sums are f32, in the order of k. Source: `LSTM`, `GRU`,
-//! `RNN` (ONNX 22).
+//! The products of all inputs with their weights come before, as one matrix product, or inside,
+//! where there are few steps. A workgroup per batch entry and direction walks the steps: its
+//! invocations share the state, each computes the next value of some units. Sums are f32, in the
+//! order of k. Source: `LSTM`, `GRU`, `RNN` (ONNX 22).
 
 mod cell;
 mod state;
@@ -66,9 +66,21 @@ impl Cell {
     }
 }
 
+/// The product of x with its weights, inside the kernel: every step reads all of them, as it does
+/// those of the state, which pays where there are few steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Projection {
+    /// Columns of x.
+    pub width: u32,
+    /// There is a bias.
+    pub bias: bool,
+}
+
 /// What to compute.
 ///
-/// Bindings: x `[steps, batch, directions, hidden, gates]`, with the biases; r
+/// Bindings: x `[steps, batch, directions, hidden, gates]`, with the biases, or with a projection
+/// x `[steps, batch, width]`, its weights `[width, directions, hidden, gates]` and the bias
+/// `[directions, hidden, gates]` (where there is one); r
 /// `[directions, hidden of the old state, hidden, gates]`; the peepholes `[directions, 3, hidden]`
 /// of i, o, f (where there are some) or the bias of h in the product with the state
 /// `[directions, hidden]` (of a GRU with `linear_before_reset`); the first state
@@ -94,6 +106,13 @@ pub struct Spec {
     pub clip: Option<f32>,
     /// f, g, h as far as the cell has them: from one float to one.
     pub activations: Vec<Expr>,
+    /// Where the first state and the first cell begin in their buffers.
+    pub begins: [u32; 2],
+    /// x comes before its product with the weights.
+    pub projection: Option<Projection>,
+    /// What the rows of the steps hold of each state, zeros of a missing one too: from one float
+    /// to one. The last state stays as it is.
+    pub stored: Expr,
     /// The steps of this dispatch, from the first to before the last. Several dispatches one after
     /// another, each of at most [`steps_at_once`], walk a long sequence in the same output.
     pub part: [u32; 2],
@@ -103,11 +122,16 @@ pub struct Spec {
 ///
 /// # Errors
 /// Where the loops of a single step are too long.
-pub fn steps_at_once(cell: Cell, hidden: u32) -> Result<u32, Unsupported> {
+pub fn steps_at_once(
+    cell: Cell,
+    hidden: u32,
+    projection: Option<Projection>,
+) -> Result<u32, Unsupported> {
     let units = u64::from(hidden.div_ceil(lanes(hidden)));
     // Eight of k in a turn, then the rest, one by one. Measured on llvmpipe: a loop takes one turn
     // more than it has rounds, an innermost one two.
-    let product = u64::from(hidden / 8 + hidden % 8) + 4;
+    let turns = |count: u32| u64::from(count / 8 + count % 8) + 4;
+    let product = turns(hidden) + projection.map_or(0, |projection| turns(projection.width));
     let passes = if has_resets(cell) { 2 } else { 1 };
     let step = 1 + passes * (units * (product + 1) + 1) + units + 1;
     let around = 2 * (units + 1);
@@ -138,14 +162,21 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         return unsupported(format!("{} directions", spec.directions));
     }
     let [first, end] = spec.part;
-    if end.saturating_sub(first) > steps_at_once(spec.cell, spec.hidden)? {
+    if end.saturating_sub(first) > steps_at_once(spec.cell, spec.hidden, spec.projection)? {
         return unsupported(format!("{} steps at once", end - first));
     }
     let rows = u64::from(spec.steps) + u64::from(spec.cell.further_rows());
     let states = u64::from(spec.batch) * u64::from(spec.directions) * u64::from(spec.hidden);
     let weights = u64::from(spec.hidden) * u64::from(spec.hidden) * u64::from(spec.directions);
     let gates = u64::from(spec.cell.gates());
-    for elements in [rows.saturating_mul(states).saturating_mul(gates), weights * gates] {
+    let width = u64::from(spec.projection.map_or(0, |projection| projection.width));
+    let columns = u64::from(spec.hidden) * u64::from(spec.directions) * gates;
+    let projected = [
+        width.saturating_mul(columns),
+        width.saturating_mul(u64::from(spec.steps) * u64::from(spec.batch)),
+    ];
+    let own = [rows.saturating_mul(states).saturating_mul(gates), weights * gates];
+    for elements in own.into_iter().chain(projected) {
         if elements > u64::from(u32::MAX) {
             return unsupported(format!("{elements} elements are too many"));
         }
@@ -186,10 +217,11 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
     composer.u32("steps", spec.steps).u32("batch", spec.batch).u32("hidden", spec.hidden);
     composer.u32("directions", spec.directions).u32("reverse", spec.reverse.into());
     composer.u32("first", spec.part[0]).u32("end", spec.part[1].min(spec.steps));
-    state::readers(&mut composer, spec.cell);
+    state::readers(&mut composer, spec);
     cell::hooks(&mut composer, spec.cell);
-    composer.read("first_state", "f32");
+    composer.u32("state_at", spec.begins[0]).read("first_state", "f32");
     if matches!(spec.cell, Cell::Lstm { .. }) {
+        composer.u32("cell_at", spec.begins[1]);
         composer.read("first_cell", "f32").hook("begin_cell", "begin_cell_given");
         composer.hook("end_cell", "end_cell_given");
     } else {
@@ -207,6 +239,14 @@ fn compose(spec: &Spec, memory: Option<(u32, u32)>, caps: &Caps) -> Result<Dispa
             return Err(Unsupported::new(NAME, "an activation takes a float and gives one"));
         }
         composer.expr(name, expr)?;
+    }
+    if spec.stored.inputs != [Scalar::F32] || spec.stored.result() != Ok(Scalar::F32) {
+        return Err(Unsupported::new(NAME, "what is stored of a state is a float"));
+    }
+    if spec.stored.is_identity() {
+        composer.hook("finish_row", "finish_nothing");
+    } else {
+        composer.hook("finish_row", "finish_stored").expr("stored", &spec.stored)?;
     }
     state::keepers(&mut composer, memory.map(|(units, _)| units));
     let workgroup_bytes = memory.map_or(0, |(_, bytes)| bytes);

@@ -1,6 +1,6 @@
 // One batch entry of one direction: a workgroup walks its steps, an invocation per unit and turn.
 // The header gives Gates (one float per gate), LANES and STATE; hooks are advance, next_state,
-// read_x, read_r, get_state, set_state, sync and those of the cell's options.
+// read_x, read_r, finish_row, get_state, set_state, sync and those of the cell's options.
 
 // Where the numbers of one step lie: its projections, the recurrent weights and the vectors of
 // the direction, the states that are kept between steps, and the row of the result.
@@ -30,7 +30,7 @@ fn walk(group: u32, lane: u32) {
     let begins = params.first == 0u;
     for (var unit = lane; unit < hidden; unit += LANES) {
         if (begins) {
-            set_state(now.last, unit, first_state[own + unit]);
+            set_state(now.last, unit, first_state[params.state_at + own + unit]);
             begin_cell(now.cell + unit, own + unit);
         } else {
             // What the dispatch before left.
@@ -67,12 +67,21 @@ fn advance_once(now: Now, lane: u32, live: bool) {
 }
 
 fn remember(now: Now, lane: u32, live: bool) {
-    if (live) {
-        for (var unit = lane; unit < params.hidden; unit += LANES) {
+    for (var unit = lane; unit < params.hidden; unit += LANES) {
+        if (live) {
             set_state(now.last, unit, result[now.to + unit]);
         }
+        finish_row(now.to + unit);
     }
     sync();
+}
+
+fn finish_nothing(at: u32) {
+}
+
+// Whoever wrote the state reads it back, after it was remembered.
+fn finish_stored(at: u32) {
+    result[at] = stored(result[at]);
 }
 
 // A GRU whose reset gate acts on the state before the product: two products, one after another.

@@ -4,32 +4,38 @@
 //!
 //! 1. [`attention`]: products, mask and softmax in between.
 //! 2. [`layer_norm`]: a normalisation that is written out.
-//! 3. [`quantised`]: weights that are expanded from bytes stay bytes.
-//! 4. [`constants`]: what is still computed from constants alone is computed now.
-//! 5. [`chains`]: element-wise nodes that read each other.
-//! 6. [`epilogue`]: an element-wise node after a product or convolution.
-//! 7. [`siblings`]: products of one input with several weights.
-//! 8. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
-//! 9. [`mask`]: what an attention adds to the scores of a key.
+//! 3. [`pads`]: zeros around the input of a convolution.
+//! 4. [`pooling`]: weighted sums of rows.
+//! 5. [`quantised`]: weights that are expanded from bytes stay bytes.
+//! 6. [`constants`]: what is still computed from constants alone is computed now.
+//! 7. [`chains`]: element-wise nodes that read each other.
+//! 8. [`epilogue`]: an element-wise node after a product or convolution.
+//! 9. [`siblings`]: products of one input with several weights.
+//! 10. [`recurrent`]: the input of a layer with a state, and what is done to its states.
+//! 11. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
+//! 12. [`mask`]: what an attention adds to the scores of a key.
+//!
+//! [`Lineage`] keeps track of which nodes of the model are where.
 
 mod attention;
 mod chains;
 mod constants;
 mod epilogue;
 mod layer_norm;
-mod lineage;
 mod mask;
+mod pads;
+mod pooling;
 mod quantised;
+mod recurrent;
 mod rows;
 mod siblings;
 
 use gw_shaders::kernel::Caps;
 
-use lineage::Lineage;
-
 use crate::error::OpError;
 use crate::lower::{Constants, fits};
 use crate::model::{PlanOptions, WeightMode};
+use crate::net::lineage::Lineage;
 use crate::net::{Kind, Net, Node, Operand, TensorId};
 use crate::plan::why::NodeName;
 
@@ -47,6 +53,8 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     if rules.options.fuse {
         attention::apply(net, rules);
         layer_norm::apply(net, rules);
+        pads::apply(net, rules);
+        pooling::apply(net, rules);
         net.drop_unread();
     }
     if rules.options.fuse && rules.options.weights == WeightMode::Int8 {
@@ -59,6 +67,7 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         net.drop_unread();
         epilogue::apply(net, rules);
         siblings::apply(net, rules)?;
+        recurrent::apply(net, rules);
         net.drop_unread();
         rows::apply(net, rules);
         mask::apply(net, rules);

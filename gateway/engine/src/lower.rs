@@ -54,6 +54,9 @@ struct Made {
     choice: Choice,
 }
 
+/// Elements that may stay to the end of a run so that an output need not be copied.
+const SPARE_ELEMENTS: usize = 1 << 14;
+
 /// Lowers `net` for adapters that offer `caps`.
 pub(crate) fn lower(net: &Net, caps: &Caps, constants: &Constants) -> Result<Plan, Stopped> {
     let mut lowering = Lowering::new(net, caps, constants);
@@ -312,6 +315,12 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// Whether keeping the whole tensor to the end for this part of it costs little.
+    fn is_most_of(&self, operand: &Operand) -> bool {
+        let whole = self.net.tensor(operand.tensor).shape.elements();
+        whole / 2 <= operand.layout.elements() + SPARE_ELEMENTS
+    }
+
     fn output_source(&mut self, operand: &Operand) -> Result<PortSource, OpError> {
         if let Some(data) = self.net.constant(operand) {
             return Ok(PortSource::Constant(data));
@@ -327,6 +336,17 @@ impl<'a> Lowering<'a> {
             && whole
         {
             return Ok(PortSource::Buffer(buffer));
+        }
+        // A stretch of what a step computes is read back from there.
+        if let Some(buffer) = self.buffers[operand.tensor.0 as usize]
+            && let Some(start) = operand.layout.run()
+            && self.is_most_of(operand)
+            && matches!(
+                self.plan.buffers[buffer.0 as usize].kind,
+                BufferKind::Temporary | BufferKind::Output
+            )
+        {
+            return Ok(PortSource::Part(buffer, 4 * start as u64));
         }
         let buffer = self.copy(operand)?;
         self.plan.buffers[buffer.0 as usize].kind = BufferKind::Output;

@@ -5,12 +5,14 @@
 //!
 //! - [`builder`]: how operators make it. [`fold`]: the arithmetic of constants.
 //! - [`formula`]: how element-wise expressions are written and joined. [`layout`]: views.
+//! - [`lineage`]: which nodes of the model a fused one computes.
 //! - [`oracle`]: values of a run that decide what its graph is.
 
 pub(crate) mod builder;
 pub(crate) mod fold;
 pub(crate) mod formula;
 pub(crate) mod layout;
+pub(crate) mod lineage;
 pub(crate) mod oracle;
 
 use gw_shaders::expr::Expr;
@@ -205,6 +207,11 @@ pub(crate) struct Recurrent {
     pub(crate) reverse: bool,
     pub(crate) clip: Option<f32>,
     pub(crate) activations: Vec<Expr>,
+    /// Input 0 is x `[steps, batch, width]`, input 1 its weights `[width, directions, hidden,
+    /// gates]`, input 2 the bias `[directions, hidden, gates]` where there is one.
+    pub(crate) projection: Option<recurrent::Projection>,
+    /// What the rows of the steps hold of each state.
+    pub(crate) stored: Expr,
 }
 
 /// What the mask of an attention is.

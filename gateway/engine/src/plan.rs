@@ -72,10 +72,23 @@ pub struct Port {
 pub enum PortSource {
     /// In a buffer of the plan.
     Buffer(BufferId),
+    /// An output that lies in a buffer, so many bytes behind its start.
+    Part(BufferId, u64),
     /// An output that is known before the run.
     Constant(gw_tensor::Tensor),
     /// An input that no step reads.
     Unused,
+}
+
+impl PortSource {
+    /// The buffer, and how many bytes behind its start the tensor begins.
+    pub(crate) fn place(&self) -> Option<(BufferId, u64)> {
+        match self {
+            Self::Buffer(id) => Some((*id, 0)),
+            Self::Part(id, start) => Some((*id, *start)),
+            Self::Constant(_) | Self::Unused => None,
+        }
+    }
 }
 
 /// One dispatch.

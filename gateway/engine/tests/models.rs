@@ -46,6 +46,8 @@ mod run;
 mod shapes;
 #[path = "models/ops/signal.rs"]
 mod signal;
+#[path = "models/fusions/table.rs"]
+mod table;
 #[path = "models/turns.rs"]
 mod turns;
 #[path = "models/fusions/why.rs"]

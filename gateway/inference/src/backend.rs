@@ -75,8 +75,8 @@ pub trait LoadedModel: Send + Sync {
     /// The memory that it holds now.
     fn footprint(&self) -> Footprint;
 
-    /// How many dispatches one run takes for inputs of these shapes; `None` on the CPU, and where
-    /// the values of a run decide.
+    /// How many dispatches one run takes for inputs of these shapes; where the values of a run
+    /// decide, how many the plan that was made last has. `None` on the CPU, and without a run.
     ///
     /// # Errors
     /// Where no plan can be made for the shapes.

@@ -12,6 +12,7 @@ use gw_tensor::{DType, Shape, Tensor};
 use half::{bf16, f16};
 use serde::Serialize;
 
+use crate::models::values::ValueArg;
 use crate::models::{self, ShapeArg, Shapes};
 use crate::report::{self, Advice, Output};
 
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// The shape of one input; repeat for each [default: open dimensions are 1]
     #[arg(long, env = "GW_SHAPE", value_name = "NAME=1x128")]
     shape: Vec<ShapeArg>,
+    /// The elements of a small input, instead of random ones; repeat for each
+    #[arg(long, env = "GW_VALUE", value_name = "NAME=1,2,3")]
+    value: Vec<ValueArg>,
     /// Runs to measure, after the first
     #[arg(long, env = "GW_RUNS", value_name = "N", default_value = "20")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -87,12 +91,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
     let model = open(args, &path, &config)?;
     let load = start.elapsed();
-    let resolved = Shapes::resolve(model.signature(), &args.shape)?;
+    let shapes = ValueArg::shapes(&args.value, model.signature(), &args.shape)?;
+    let resolved = Shapes::resolve(model.signature(), &shapes)?;
     resolved.note_assumptions();
+    let values = ValueArg::tensors(&args.value, model.signature(), &resolved)?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut inputs = Vec::new();
     for spec in &model.signature().inputs {
-        inputs.push((spec.name.clone(), random.tensor(spec, &resolved.shapes[&spec.name])?));
+        let tensor = match values.get(&spec.name) {
+            Some(given) => given.clone(),
+            None => random.tensor(spec, &resolved.shapes[&spec.name])?,
+        };
+        inputs.push((spec.name.clone(), tensor));
     }
     let once = || -> anyhow::Result<Duration> {
         let start = Instant::now();

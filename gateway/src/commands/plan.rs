@@ -1,11 +1,13 @@
 //! `gw plan`: what the engine would do for one model and one set of shapes, without doing it.
 
 use gw_engine::plan::summary::PlanSummary;
-use gw_engine::{AdapterSelect, Device, Model, PlanOptions};
+use gw_engine::plan::why::Why;
+use gw_engine::{AdapterSelect, Device, Model, PlanError, PlanOptions};
 use gw_inference::DeviceChoice;
 use gw_shaders::kernel::Caps;
 use serde::Serialize;
 
+use crate::models::values::ValueArg;
 use crate::models::{self, ShapeArg, Shapes};
 use crate::report::{Advice, Output};
 
@@ -14,6 +16,7 @@ use crate::report::{Advice, Output};
 #[command(after_help = "\
 Example:
   gw plan model.onnx --shape input_ids=1x128
+  gw plan silero_vad.onnx --value sr=16000 --why
 
 The plan is made for an adapter of this machine, software adapters included, or for what WebGPU
 guarantees everywhere where there is none.")]
@@ -23,6 +26,12 @@ pub(crate) struct Args {
     /// The shape of one input; repeat for each [default: open dimensions are 1]
     #[arg(long, env = "GW_SHAPE", value_name = "NAME=1x128")]
     shape: Vec<ShapeArg>,
+    /// The elements of a small input whose value decides what is computed; repeat for each
+    #[arg(long, env = "GW_VALUE", value_name = "NAME=1,2,3")]
+    value: Vec<ValueArg>,
+    /// For each step the nodes that it computes and what chose its variant, and where others went
+    #[arg(long, env = "GW_WHY", value_parser = clap::builder::FalseyValueParser::new())]
+    why: bool,
     /// The adapter to plan for: auto, gpu, or a part of its name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
@@ -43,13 +52,36 @@ struct Planned {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = models::locate(&args.model)?;
-    let resolved = Shapes::resolve(&models::signature(&path)?, &args.shape)?;
+    let signature = models::signature(&path)?;
+    let shapes = ValueArg::shapes(&args.value, &signature, &args.shape)?;
+    let resolved = Shapes::resolve(&signature, &shapes)?;
     resolved.note_assumptions();
+    let values = ValueArg::tensors(&args.value, &signature, &resolved)?;
     let (adapter, caps) = caps(&args.device)?;
     let options = PlanOptions { fuse: !args.no_fuse, ..PlanOptions::default() };
-    let plan = Model::open(&path)?.plan(&resolved.shapes, &caps, &options)?;
+    let plan = Model::open(&path)?.plan_with(&resolved.shapes, &values, &caps, &options);
+    let plan = plan.map_err(advised)?;
     let planned = Planned { adapter, plan: plan.summary() };
-    args.output.print(&planned, |planned| format!("{}\nfor {}", planned.plan, planned.adapter))
+    args.output.print(&planned, |planned| {
+        let Planned { adapter, plan } = planned;
+        if args.why {
+            format!("{}\nfor {adapter}", Why(plan))
+        } else {
+            format!("{plan}\nfor {adapter}")
+        }
+    })
+}
+
+/// With the flag that gives what the planner asks for.
+fn advised(error: PlanError) -> anyhow::Error {
+    let hint = match &error {
+        PlanError::MissingValue { input, .. } => {
+            format!("give the value of the input: --value {input}=NUMBER, or NUMBER,NUMBER,…")
+        }
+        _ => return error.into(),
+    };
+    let message = "the plan depends on the value of an input";
+    anyhow::Error::from(error).context(Advice::new(message).hint(hint))
 }
 
 /// What the kernels may use, and the name of the adapter that offers it.

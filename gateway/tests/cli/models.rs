@@ -133,6 +133,32 @@ fn a_plan_is_listed_without_running_it() {
 }
 
 #[test]
+fn a_plan_says_why_it_is_as_it_is() {
+    let user = User::new();
+    let model = user.write("add.onnx", onnx::model("Add"));
+    let args = ["plan", &model, "--shape", "a=4x3", "--why"];
+    let text = user.gw(&args).done().out;
+    assert!(text.contains("computes the_node (Add)") && text.contains("variant: "), "{text}");
+    let plan = user.gw(&[&args[..], &["-o", "json"]].concat()).done().json();
+    assert_eq!(plan["steps"][0]["nodes"][0]["op"], "Add");
+    assert!(plan["steps"][0]["choice"]["reason"].is_string(), "{plan}");
+    assert_eq!(plan["elsewhere"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_value_that_decides_the_plan_is_asked_for_and_taken() {
+    let user = User::new();
+    let model = user.write("reshape.onnx", onnx::model("Reshape"));
+    let shape = ["plan", &model, "--shape", "a=1x3"];
+    user.gw(&shape).refused(1, &["hint: ", "--value in:b/0="]);
+    let given = [&shape[..], &["--value", "in:b/0=1,1,3"]].concat();
+    assert!(user.gw(&given).done().out.contains("1 dispatches"));
+    let short = [&shape[..], &["--value", "in:b/0=1,3"]].concat();
+    user.gw(&short).refused(2, &["--value in:b/0: 2 elements for the shape [1, 3]"]);
+    user.gw(&["bench", &model, "--value", "x=1"]).refused(1, &["no input \"x\""]);
+}
+
+#[test]
 fn open_dimensions_are_one_and_said_so() {
     let user = User::new();
     let model = user.write("add.onnx", onnx::model("Add"));

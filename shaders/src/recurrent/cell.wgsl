@@ -55,7 +55,7 @@ fn clipped_never(x: f32) -> f32 {
 }
 
 fn begin_cell_given(at: u32, own: u32) {
-    result[at] = first_cell[own];
+    result[at] = first_cell[params.cell_at + own];
 }
 
 fn end_cell_given(at: u32, live: bool) {

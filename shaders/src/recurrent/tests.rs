@@ -23,6 +23,9 @@ fn spec(cell: Cell) -> Spec {
         hidden: 1,
         clip: None,
         activations: vec![identity; cell.activations()],
+        begins: [0, 0],
+        projection: None,
+        stored: Expr::identity(Scalar::F32),
         part: [0, 2],
     }
 }
@@ -62,8 +65,18 @@ fn reference_matches_a_table() {
     // Peepholes add 0.5 * 8 to i, 1 * c to o, 0.25 * 8 to f: c = 2.5 * 8 + 8 * 5 = 60,
     // h = 62 * 60.
     let seen = one(Cell::Lstm { peepholes: true, input_forget: false });
-    let inputs = [x, r, f32(&[0.5, 1.0, 0.25]), state, f32(&[8.0]), length];
+    let inputs = [x, r, f32(&[0.5, 1.0, 0.25]), state, f32(&[8.0]), length.clone()];
     assert_eq!(reference(&seen, &inputs).f32(), [3720.0, 3720.0, 60.0]);
+    // x = 2 * 3 + 1 * 4 + 21 = 31 with its product inside; the state of 3 lies behind another.
+    // Only the row of the step is halved: 31 + 3 * 10 = 61.
+    let mut half = Expr::new(vec![Scalar::F32]);
+    let factor = half.constant(Scalar::F32, 0.5);
+    half.push(crate::expr::Instr::Binary(crate::expr::Binary::Mul, 0, factor));
+    let projection = Some(Projection { width: 2, bias: true });
+    let inside = Spec { projection, begins: [1, 0], stored: half, ..one(Cell::Rnn) };
+    let given = [f32(&[2.0, 1.0]), f32(&[3.0, 4.0]), f32(&[21.0]), f32(&[10.0]), f32(&[9.0, 3.0])];
+    let given = [&given[..], std::slice::from_ref(&length)].concat();
+    assert_eq!(reference(&inside, &given).f32(), [30.5, 61.0]);
     // Coupled: f = 1 - 8, c = -7 * 8 + 40 = -16, h = (2 - 16) * -16.
     let coupled = one(Cell::Lstm { peepholes: true, input_forget: true });
     assert_eq!(reference(&coupled, &inputs).f32(), [224.0, 224.0, -16.0]);
@@ -78,6 +91,16 @@ fn every_variant_is_valid() {
                 let activations = vec![act; cell.activations()];
                 let spec = Spec { hidden, clip, activations, ..spec(cell) };
                 check::variants(|caps| variants(&spec, caps));
+                for bias in [false, true] {
+                    // Every adapter binds eight buffers, and this would be nine.
+                    if bias && matches!(cell, Cell::Lstm { peepholes: true, .. }) {
+                        continue;
+                    }
+                    let projection = Some(Projection { width: 9, bias });
+                    let stored = Expr::unary(Unary::Tanh, Scalar::F32);
+                    let spec = Spec { projection, stored, ..spec.clone() };
+                    check::variants(|caps| variants(&spec, caps));
+                }
                 // WebGPU's 16 KiB are enough for all that is shared.
                 assert!(dispatch(&spec, &Caps::minimal()).is_ok());
             }
@@ -89,7 +112,7 @@ fn every_variant_is_valid() {
 fn what_no_buffer_holds_is_refused() {
     let huge = Spec { hidden: 1 << 17, ..spec(Cell::Rnn) };
     assert!(dispatch(&huge, &Caps::minimal()).is_err());
-    assert!(steps_at_once(Cell::Rnn, 1 << 17).is_err());
+    assert!(steps_at_once(Cell::Rnn, 1 << 17, None).is_err());
     let long = Spec { steps: 1 << 20, part: [0, 1 << 20], ..spec(Cell::Rnn) };
     assert!(dispatch(&long, &Caps::minimal()).is_err());
     let none = Spec { activations: Vec::new(), ..spec(Cell::Rnn) };

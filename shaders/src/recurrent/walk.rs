@@ -1,10 +1,10 @@
 //! The recurrence in plain Rust.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 
-use super::{Cell, Spec};
+use super::{Cell, Projection, Spec};
 use crate::data::{Data, borrowed};
-use crate::expr::Value;
+use crate::expr::{Expr, Value};
 
 /// What the output holds after all parts.
 ///
@@ -36,13 +36,42 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
             out[(steps + 1) * slab + own.start..][..hidden].copy_from_slice(&cell);
         }
     }
+    for value in &mut out[..steps * slab] {
+        *value = float(&spec.stored, *value);
+    }
     Data::F32(out)
+}
+
+/// An expression from one float to one.
+fn float(expr: &Expr, x: f32) -> f32 {
+    match expr.eval(&[Value::F32(x)]) {
+        Value::F32(value) => value,
+        other => panic!("the expression gives a float, not {other:?}"),
+    }
+}
+
+/// x as it is after the product with its weights.
+fn projected(spec: &Spec, projection: Projection, inputs: &[&Data]) -> Vec<f32> {
+    let (x, w) = (inputs[0].f32(), inputs[1].f32());
+    let bias = projection.bias.then(|| inputs[2].f32());
+    let columns = (spec.directions * spec.hidden * spec.cell.gates()) as usize;
+    let width = projection.width as usize;
+    let mut out = Vec::with_capacity((spec.steps * spec.batch) as usize * columns);
+    for row in 0..(spec.steps * spec.batch) as usize {
+        for column in 0..columns {
+            let own = bias.map_or(0.0, |bias| f64::from(bias[column]));
+            let term =
+                |k: usize| f64::from(x[row * width + k]) * f64::from(w[k * columns + column]);
+            out.push((own + (0..width).map(term).sum::<f64>()) as f32);
+        }
+    }
+    out
 }
 
 /// The inputs of [`reference`] by name.
 struct Walk<'a> {
     spec: &'a Spec,
-    x: &'a [f32],
+    x: Cow<'a, [f32]>,
     r: &'a [f32],
     further: Option<&'a [f32]>,
     state: &'a [f32],
@@ -59,10 +88,19 @@ impl<'a> Walk<'a> {
         let is_lstm = matches!(spec.cell, Cell::Lstm { .. });
         let mut rest = inputs.iter().copied();
         let mut next = || rest.next().expect("the inputs are those of the spec");
-        let (x, r) = (next().f32(), next().f32());
+        let mut x = Cow::Borrowed(next().f32());
+        if let Some(projection) = spec.projection {
+            x = projected(spec, projection, inputs).into();
+            next();
+            if projection.bias {
+                next();
+            }
+        }
+        let r = next().f32();
         let further = further.then(|| next().f32());
-        let state = next().f32();
-        let cell = is_lstm.then(|| next().f32());
+        let begins = spec.begins.map(|start| start as usize);
+        let state = &next().f32()[begins[0]..];
+        let cell = is_lstm.then(|| &next().f32()[begins[1]..]);
         Self { spec, x, r, further, state, cell, lengths: next().i32() }
     }
 
@@ -70,10 +108,7 @@ impl<'a> Walk<'a> {
     fn act(&self, which: usize, x: f64, clips: bool) -> f64 {
         let bound = self.spec.clip.filter(|_| clips).map(f64::from);
         let x = bound.map_or(x, |bound| x.clamp(-bound, bound));
-        match self.spec.activations[which].eval(&[Value::F32(x as f32)]) {
-            Value::F32(value) => value.into(),
-            other => panic!("an activation gives a float, not {other:?}"),
-        }
+        float(&self.spec.activations[which], x as f32).into()
     }
 
     /// The next state; `cell` is that of an LSTM.

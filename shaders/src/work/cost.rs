@@ -226,11 +226,14 @@ fn gathered(spec: &gather::Spec, binding: usize) -> Option<u64> {
     }
 }
 
-/// A product of the state with what the cell has of gates, and some ten operations per unit.
+/// A product of the state, and of x where that is inside, with what the cell has of gates, and some
+/// ten operations per unit.
 fn steps(spec: &recurrent::Spec) -> u64 {
     let walked = spec.part[1].saturating_sub(spec.part[0]);
     let units = product(&[walked, spec.batch, spec.directions, spec.hidden]);
-    units * (2 * u64::from(spec.hidden) * u64::from(spec.cell.gates()) + 10)
+    let width = spec.projection.map_or(0, |projection| projection.width);
+    let terms = u64::from(spec.hidden) + u64::from(width);
+    units * (2 * terms * u64::from(spec.cell.gates()) + 10)
 }
 
 /// Each token fades and writes a state and is read by each query head.

@@ -69,15 +69,20 @@ fn find(net: &Net, uses: &Uses, index: usize) -> Option<Found> {
     let k = unscaled(net, uses, &product.inputs[1], &mut walk.scale);
     let heads = heads(&q.layout, [shape[0], shape[1]]);
     let mask = walk.mask.reshaped(&[heads[0], heads[1], shape[2], shape[3]])?;
-    Some(Found {
-        q: by_head(&q, heads)?,
-        k: by_head(&k.with_layout(k.layout.transposed(&[0, 1, 3, 2])), heads)?,
-        v: by_head(&last.inputs[1], heads)?,
-        scale: walk.scale,
-        mask,
-        nan_to_zero,
-        names,
-    })
+    let k = by_head(&k.with_layout(k.layout.transposed(&[0, 1, 3, 2])), heads)?;
+    let [k, v] = ungrouped([k, by_head(&last.inputs[1], heads)?]);
+    Some(Found { q: by_head(&q, heads)?, k, v, scale: walk.scale, mask, nan_to_zero, names })
+}
+
+/// Keys and values that several neighbouring heads share, once for all of them.
+fn ungrouped(given: [Operand; 2]) -> [Operand; 2] {
+    let once = given.each_ref().map(|operand| operand.layout.one_of_each(1));
+    match once {
+        [Some(k), Some(v)] if k.shape()[1] == v.shape()[1] => {
+            [given[0].with_layout(k), given[1].with_layout(v)]
+        }
+        _ => given,
+    }
 }
 
 /// The two batch axes; where the model joined entries and heads to one, they come apart again.

@@ -1,5 +1,6 @@
 //! `(x - mean) / sqrt(mean of (x - mean)² + eps) * scale + bias` over the last axis, as exporters
-//! wrote it before `LayerNormalization` was an operator.
+//! wrote it before `LayerNormalization` was an operator, and `x / sqrt(mean of x² + eps) * scale`,
+//! as they still write `RMSNormalization`: by a division, or a product with the reciprocal.
 
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::kernel::Scalar;
@@ -30,28 +31,56 @@ pub(super) fn apply(net: &mut Net, rules: &Rules<'_>) {
     }
 }
 
-/// The normalisation that ends with the division at `index`.
+/// The normalisation that ends with the division or product at `index`.
 fn normalised(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
     let node = net.nodes[index].as_ref()?;
-    let Instr::Binary(Binary::Div, a, b) = only_instr(expr(node)?)? else { return None };
-    let (numerator, root) = (node.inputs.get(a)?, node.inputs.get(b)?);
     let shape = node.output.shape();
     let cols = *shape.last().filter(|_| is_whole(net, &node.output))?;
-    let x = centred(net, uses, numerator, &shape)?;
-    let (_, root_node) = uses.writer(net, per_row(net, root, &shape)?.tensor)?;
-    let (eps, variance) = root_of_sum(net, uses, root_node)?;
+    let row = |register: usize| {
+        let operand = per_row(net, node.inputs.get(register)?, &shape)?;
+        Some(uses.writer(net, operand.tensor)?.1)
+    };
+    let inverse = |register: usize| inverse_root(net, uses, row(register)?);
+    let (numerator, (eps, variance)) = match only_instr(expr(node)?)? {
+        Instr::Binary(Binary::Div, a, b) => (a, root_of_sum(net, uses, row(b)?)?),
+        Instr::Binary(Binary::Mul, a, b) => match inverse(b) {
+            Some(found) => (a, found),
+            None => (b, inverse(a)?),
+        },
+        _ => return None,
+    };
+    let numerator = node.inputs.get(numerator)?;
     let squares = row_mean(net, uses, &variance, cols)?;
     let deviation = squared(net, uses, &squares)?;
-    if centred(net, uses, &deviation, &shape)? != x {
-        return None;
-    }
+    let seen = |operand: &Operand| Some(operand.with_layout(operand.layout.reshaped(&shape)?));
+    let centres = [numerator, &deviation].map(|operand| centred(net, uses, operand, &shape));
+    let (kind, x) = match centres {
+        [Some(x), Some(same)] if x == same => (norm::Kind::Layer, x),
+        _ if seen(numerator)? == seen(&deviation)? => (norm::Kind::Rms, seen(numerator)?),
+        _ => return None,
+    };
     let rows = node.output.layout.elements() / cols.max(1);
-    let form = norm::Form { kind: norm::Kind::Layer, eps, scale: false, bias: false };
+    let form = norm::Form { kind, eps, scale: false, bias: false };
     let flat =
         |operand: &Operand| Some(operand.with_layout(operand.layout.reshaped(&[rows, cols])?));
     let output = flat(&node.output)?;
     let (names, kind) = (node.names.clone(), Kind::Norm(form));
     Some(Node { names, kind, inputs: vec![flat(&x)?], output })
+}
+
+/// The epsilon and the variance of `1 / sqrt(variance + epsilon)`, in the forms there are.
+fn inverse_root(net: &Net, uses: &Uses, node: &Node) -> Option<(f32, Operand)> {
+    let expr = expr(node)?;
+    let before = node.inputs.first().filter(|before| is_whole(net, before))?;
+    let (_, before) = uses.writer(net, before.tensor)?;
+    match only_instr(expr)? {
+        Instr::Unary(Unary::Reciprocal, 0) => root_of_sum(net, uses, before),
+        Instr::Binary(Binary::Div, a, 0) if constant(expr, a) == Some(1.0) => {
+            root_of_sum(net, uses, before)
+        }
+        Instr::Binary(Binary::Pow, 0, b) if constant(expr, b) == Some(-0.5) => sum(net, before),
+        _ => None,
+    }
 }
 
 /// The x of `x - mean(x)`, seen as `shape`.
@@ -99,9 +128,18 @@ fn row_mean(net: &Net, uses: &Uses, operand: &Operand, cols: usize) -> Option<Op
 
 /// The epsilon and the variance of `sqrt(variance + epsilon)`, in one node or two.
 fn root_of_sum(net: &Net, uses: &Uses, node: &Node) -> Option<(f32, Operand)> {
-    let Instr::Unary(Unary::Sqrt, 0) = only_instr(expr(node)?)? else { return None };
-    let sum = node.inputs.first().filter(|sum| is_whole(net, sum))?;
-    let (_, node) = uses.writer(net, sum.tensor)?;
+    let root = expr(node)?;
+    match only_instr(root)? {
+        Instr::Unary(Unary::Sqrt, 0) => {}
+        Instr::Binary(Binary::Pow, 0, b) if constant(root, b) == Some(0.5) => {}
+        _ => return None,
+    }
+    let before = node.inputs.first().filter(|before| is_whole(net, before))?;
+    sum(net, uses.writer(net, before.tensor)?.1)
+}
+
+/// The epsilon and the variance of `variance + epsilon`.
+fn sum(net: &Net, node: &Node) -> Option<(f32, Operand)> {
     let expr = expr(node)?;
     let Instr::Binary(Binary::Add, a, b) = only_instr(expr)? else { return None };
     let (variance, eps) = match constant(expr, b) {

@@ -214,8 +214,20 @@ impl Builder {
         if let Some(folded) = self.fold_pointwise(expr, inputs, &shape, dtype)? {
             return Ok(folded);
         }
-        let (expr, inputs) = self.without_constants(expr, inputs, &shape)?;
-        self.emit(Kind::Pointwise(expr), inputs, &shape, dtype)
+        let (expr, mut inputs) = self.without_constants(expr, inputs, &shape)?;
+        // What is the same along an axis is computed once, and seen as often as it is there.
+        let mut small = shape.clone();
+        for axis in 0..shape.len() {
+            let once: Option<Vec<Operand>> = inputs
+                .iter()
+                .map(|input| Some(input.with_layout(input.layout.once_along(axis)?)))
+                .collect();
+            if let Some(once) = once.filter(|_| shape[axis] > 1) {
+                (inputs, small[axis]) = (once, 1);
+            }
+        }
+        let result = self.emit(Kind::Pointwise(expr), inputs, &small, dtype)?;
+        Ok(result.with_layout(result.layout.expanded(&shape)))
     }
 
     fn fold_pointwise(

@@ -1,4 +1,8 @@
 //! Where the elements of an operand lie in its tensor, so that views cost nothing.
+//!
+//! - [`runs`]: repeats that are left out, and neighbours that are joined.
+
+mod runs;
 
 use std::fmt;
 

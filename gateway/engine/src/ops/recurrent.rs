@@ -122,7 +122,9 @@ pub(super) fn run(
     let inputs = inputs(call, cell, sizes, &x, weights, batch_first)?;
     let (forward, backward) = activations.split_at(defaults.len());
     let kind = |reverse: bool, activations: &[Expr]| {
-        Kind::Recurrent(Recurrent { cell, reverse, clip, activations: activations.to_vec() })
+        let activations = activations.to_vec();
+        let stored = Expr::identity(Scalar::F32);
+        Kind::Recurrent(Recurrent { cell, reverse, clip, activations, projection: None, stored })
     };
     let rows = sizes.steps + cell.further_rows() as usize;
     let mut shape = [rows, directions, sizes.batch, sizes.hidden];

@@ -122,6 +122,20 @@ pub(super) fn over(
     if count == 0 {
         return of_nothing(builder, op, &target, dtype);
     }
+    // What is the same along an axis is folded once.
+    let repeats = |&axis: &usize| dims[axis] > 1 && x.layout.once_along(axis).is_some();
+    if let Some(once) = kept.iter().copied().find(repeats) {
+        let cut = x.layout.once_along(once).map(|layout| x.with_layout(layout));
+        let cut = cut.ok_or_else(|| OpError::Missing("an axis".to_owned()))?;
+        let folded = over(builder, op, &cut, reduced, true, dtype)?;
+        let mut shape = folded.shape();
+        shape[once] = dims[once];
+        let folded = builder.expand(&folded, &shape)?;
+        return builder.reshape(&folded, &target);
+    }
+    if count == 1 && matches!(op, Op::Sum | Op::Mean | Op::Max | Op::Min | Op::Prod) {
+        return builder.reshape(&x, &target);
+    }
     let x = builder.reshape(&x, &[outer, count, inner])?;
     let result = match fold_small(builder, op, &x, dtype, elements)? {
         Some(folded) => folded,

@@ -9,7 +9,7 @@
 
 use gw_shaders::kernel::Access;
 
-use super::{BufferKind, Plan, PortSource};
+use super::{BufferKind, Plan};
 
 /// What an adapter allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,11 +133,8 @@ fn items(plan: &Plan, alignment: u64) -> Vec<Item> {
         (*first, *last) = ((*first).min(moment), (*last).max(moment));
     };
     let ports = |ports: &[super::Port]| {
-        let sources = ports.iter().filter_map(|port| match &port.source {
-            PortSource::Buffer(id) => Some(id.0 as usize),
-            _ => None,
-        });
-        sources.collect::<Vec<_>>()
+        let places = ports.iter().filter_map(|port| port.source.place());
+        places.map(|(id, _)| id.0 as usize).collect::<Vec<_>>()
     };
     for buffer in ports(&plan.inputs) {
         touch(buffer, 0);

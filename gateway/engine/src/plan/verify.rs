@@ -55,8 +55,8 @@ impl Plan {
             self.check_step(step, &mut written).map_err(|reason| fault(index, step, reason))?;
         }
         for port in &self.outputs {
-            if let PortSource::Buffer(id) = &port.source {
-                self.check_port(port, *id)?;
+            if let Some((id, start)) = port.source.place() {
+                self.check_port(port, id, start)?;
                 if !written[id.0 as usize] {
                     return Err(port_fault(port, "no step writes it"));
                 }
@@ -99,8 +99,11 @@ impl Plan {
                 PortSource::Constant(_) => {
                     return Err(port_fault(port, "an input cannot be a constant"));
                 }
+                PortSource::Part(..) => {
+                    return Err(port_fault(port, "an input cannot be a part of a buffer"));
+                }
                 PortSource::Buffer(id) => {
-                    self.check_port(port, *id)?;
+                    self.check_port(port, *id, 0)?;
                     if port.scalar != device_scalar(port.dtype) {
                         let (given, dtype) = (port.scalar, port.dtype);
                         return Err(port_fault(port, format!("{dtype} uploaded as {given:?}")));
@@ -117,16 +120,27 @@ impl Plan {
         Ok(written)
     }
 
-    fn check_port(&self, port: &Port, id: BufferId) -> Result<(), PlanFault> {
+    fn check_port(&self, port: &Port, id: BufferId, start: u64) -> Result<(), PlanFault> {
         let Some(buffer) = self.buffers.get(id.0 as usize) else {
             return Err(port_fault(port, "its buffer does not exist"));
         };
         // Every element takes four bytes on a device; an empty tensor has a buffer all the same.
         let bytes = port.shape.len_checked().ok().and_then(|n| (n as u64).checked_mul(4));
+        let is_part = matches!(port.source, PortSource::Part(..));
         match bytes.map(|bytes| bytes.max(4)) {
-            Some(bytes) if bytes == buffer.bytes => Ok(()),
+            Some(bytes) if bytes == buffer.bytes && !is_part => Ok(()),
+            Some(bytes)
+                if is_part
+                    && start.is_multiple_of(4)
+                    && start.checked_add(bytes).is_some_and(|end| end <= buffer.bytes) =>
+            {
+                Ok(())
+            }
             _ => {
-                let reason = format!("shape {} in a buffer of {} bytes", port.shape, buffer.bytes);
+                let reason = format!(
+                    "shape {} from byte {start} of a buffer of {} bytes",
+                    port.shape, buffer.bytes
+                );
                 Err(port_fault(port, reason))
             }
         }
@@ -231,7 +245,7 @@ mod tests {
     #[test]
     fn every_broken_rule_is_named() {
         type Break = fn(&mut Plan);
-        let cases: [(Break, &str); 13] = [
+        let cases: [(Break, &str); 16] = [
             (|p| p.steps.swap(0, 1), "`h` is read before it is written"),
             (|p| p.steps[0].bindings.truncate(2), "2 buffers for 3 bindings"),
             (|p| p.steps[0].dispatch.params = vec![0; 33], "33 words of params"),
@@ -242,9 +256,12 @@ mod tests {
             (|p| p.steps.truncate(1), "port `y`: no step writes it"),
             (|p| p.buffers[2].bytes = 6, "6 bytes is not a positive multiple of four"),
             (|p| p.buffers[1].bytes = 20, "16 bytes of data for 20 bytes"),
-            (|p| p.inputs[0].shape = [5].into(), "shape [5] in a buffer of 16 bytes"),
+            (|p| p.inputs[0].shape = [5].into(), "shape [5] from byte 0 of a buffer of 16 bytes"),
             (|p| p.inputs[0].dtype = DType::I64, "i64 uploaded as F32"),
             (|p| p.inputs[0].source = PortSource::Buffer(BufferId(2)), "is not an input"),
+            (|p| p.inputs[0].source = PortSource::Part(BufferId(0), 0), "cannot be a part"),
+            (|p| p.outputs[0].source = PortSource::Part(BufferId(3), 4), "from byte 4 of a"),
+            (|p| p.outputs[0].source = PortSource::Part(BufferId(9), 0), "does not exist"),
         ];
         for (damage, expected) in cases {
             let mut plan = chain();

@@ -81,7 +81,7 @@ impl Prepared {
     /// Bytes of arenas and staging that a plan with this layout takes.
     pub(super) fn bytes(plan: &Plan, memory: &MemoryPlan, in_flight: usize) -> u64 {
         let staging = |ports: &[Port]| {
-            let on_device = |port: &&Port| matches!(port.source, PortSource::Buffer(_));
+            let on_device = |port: &&Port| port.source.place().is_some();
             let bytes = |port: &Port| convert::device_bytes(port.shape.elements());
             ports.iter().filter(on_device).map(|p| padded(bytes(p))).sum::<u64>()
         };

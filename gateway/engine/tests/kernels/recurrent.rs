@@ -1,7 +1,7 @@
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Expr, Unary};
 use gw_shaders::kernel::Scalar;
-use gw_shaders::recurrent::{Cell, Spec, reference, variants};
+use gw_shaders::recurrent::{Cell, Projection, Spec, reference, variants};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -23,10 +23,20 @@ fn agrees(spec: &Spec, random: &mut Random) {
     let weights = |random: &mut Random, count: usize| {
         Data::F32((0..count).map(|_| random.float() * scale).collect())
     };
-    let mut inputs = vec![
-        random.floats(size(&[spec.steps, batch, directions, hidden, gates])),
-        weights(random, size(&[directions, hidden, hidden, gates])),
-    ];
+    let mut inputs = match spec.projection {
+        None => vec![random.floats(size(&[spec.steps, batch, directions, hidden, gates]))],
+        Some(Projection { width, bias }) => {
+            let mut inputs = vec![
+                random.floats(size(&[spec.steps, batch, width])),
+                weights(random, size(&[width, directions, hidden, gates])),
+            ];
+            if bias {
+                inputs.push(random.floats(size(&[directions, hidden, gates])));
+            }
+            inputs
+        }
+    };
+    inputs.push(weights(random, size(&[directions, hidden, hidden, gates])));
     match spec.cell {
         Cell::Lstm { peepholes: true, .. } => {
             inputs.push(random.floats(size(&[directions, 3, hidden])));
@@ -36,9 +46,10 @@ fn agrees(spec: &Spec, random: &mut Random) {
         }
         _ => {}
     }
-    inputs.push(random.floats(size(&[directions, batch, hidden])));
+    let states = size(&[directions, batch, hidden]);
+    inputs.push(random.floats(spec.begins[0] as usize + states));
     if matches!(spec.cell, Cell::Lstm { .. }) {
-        inputs.push(random.floats(size(&[directions, batch, hidden])));
+        inputs.push(random.floats(spec.begins[1] as usize + states));
     }
     // From one below zero to one beyond the steps.
     let lengths = random.integers(batch as usize, spec.steps + 3);
@@ -69,9 +80,24 @@ fn recurrences_agree() {
                     hidden,
                     clip,
                     activations,
+                    begins: [0, 0],
+                    projection: None,
+                    stored: Expr::identity(Scalar::F32),
                     part: [0, steps],
                 };
                 agrees(&spec, &mut random);
+                if hidden != 5 && hidden != 65 {
+                    continue;
+                }
+                for (width, bias) in [(8, false), (19, true)] {
+                    // WebGPU binds eight buffers everywhere.
+                    if bias && matches!(cell, Cell::Lstm { peepholes: true, .. }) {
+                        continue;
+                    }
+                    let projection = Some(Projection { width, bias });
+                    let (begins, stored) = ([3, 70], act(Unary::Tanh));
+                    agrees(&Spec { projection, begins, stored, ..spec.clone() }, &mut random);
+                }
             }
         }
     }
@@ -93,6 +119,9 @@ fn a_state_beyond_workgroup_memory_lies_in_the_result() {
             hidden,
             clip,
             activations,
+            begins: [0, 0],
+            projection: None,
+            stored: Expr::identity(Scalar::F32),
             part: [0, steps],
         };
         agrees(&spec, &mut random);

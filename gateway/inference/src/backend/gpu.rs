@@ -161,7 +161,10 @@ impl LoadedModel for GpuModel {
             let shapes: BTreeMap<String, Shape> = shapes.iter().cloned().collect();
             match self.session.plan_for(&shapes) {
                 Ok(plan) => Ok(Some(plan.dispatches)),
-                Err(RunError::ValueNeeded { .. }) => Ok(None),
+                // Those of the last run, where there was one.
+                Err(RunError::ValueNeeded { .. }) => {
+                    Ok(Some(self.session.stats().dispatches).filter(|&count| count > 0))
+                }
                 Err(error) => Err(run_error(&self.name, &self.device, &error)),
             }
         })

@@ -1,21 +1,36 @@
 //! Layers with a state.
 
-use gw_shaders::recurrent;
+use gw_shaders::recurrent::{self, Cell};
 
-use super::{Lowering, sizes};
+use super::{Lowering, size, sizes};
 use crate::error::OpError;
-use crate::net::{Node, Recurrent};
+use crate::net::{Node, Operand, Recurrent};
+use crate::plan::BufferId;
 
 /// Dispatches of one layer, at most.
 const PARTS_MAX: u32 = 1 << 12;
 
 impl Lowering<'_> {
     pub(super) fn recurrent(&mut self, kind: &Recurrent, node: &Node) -> Result<(), OpError> {
-        let [steps, batch, directions, hidden, _] = sizes(&node.inputs[0])?;
-        let mut bindings =
-            node.inputs.iter().map(|input| self.dense(input)).collect::<Result<Vec<_>, _>>()?;
+        let [rows, directions, batch, hidden] = sizes(&node.output)?;
+        let steps = rows - kind.cell.further_rows();
+        let mut begins = [0, 0];
+        let mut bindings = Vec::with_capacity(node.inputs.len() + 1);
+        // The lengths come last, the first cell of an LSTM and the first state before.
+        let states = if matches!(kind.cell, Cell::Lstm { .. }) { 2 } else { 1 };
+        let first = node.inputs.len() - 1 - states;
+        for (index, input) in node.inputs.iter().enumerate() {
+            bindings.push(match index.checked_sub(first).filter(|&state| state < states) {
+                Some(state) => {
+                    let (buffer, start) = self.stretch(input)?;
+                    begins[state] = start;
+                    buffer
+                }
+                None => self.dense(input)?,
+            });
+        }
         bindings.push(self.buffer(node.output.tensor)?);
-        let at_once = recurrent::steps_at_once(kind.cell, hidden)?;
+        let at_once = recurrent::steps_at_once(kind.cell, hidden, kind.projection)?;
         if steps.div_ceil(at_once) > PARTS_MAX {
             return Err(OpError::Unsupported(format!("{steps} steps of {hidden} units")));
         }
@@ -31,6 +46,9 @@ impl Lowering<'_> {
                 hidden,
                 clip: kind.clip,
                 activations: kind.activations.clone(),
+                begins,
+                projection: kind.projection,
+                stored: kind.stored.clone(),
                 part: [first, end],
             };
             self.step(self.made(spec)?, bindings.clone());
@@ -38,6 +56,16 @@ impl Lowering<'_> {
             if first == steps {
                 return Ok(());
             }
+        }
+    }
+
+    /// A buffer that holds what the operand sees, one after another, and where it begins there.
+    fn stretch(&mut self, operand: &Operand) -> Result<(BufferId, u32), OpError> {
+        match operand.layout.run() {
+            Some(start) if !self.net.is_constant(operand) => {
+                Ok((self.buffer(operand.tensor)?, size(start)?))
+            }
+            _ => Ok((self.dense(operand)?, 0)),
         }
     }
 }

@@ -5,6 +5,7 @@ use gw_tensor::{DType, Shape, Tensor};
 
 use super::{Builder, FOLD_AT_ONCE_MAX, broadcast, check_size};
 use crate::error::OpError;
+use crate::net::layout::Layout;
 use crate::net::{Kind, Operand};
 
 impl Builder {
@@ -97,6 +98,13 @@ impl Builder {
             let elements = check_size(&shape)?;
             if elements <= FOLD_AT_ONCE_MAX && parts.iter().all(|part| self.net.is_constant(part)) {
                 return self.concat_constants(&parts, axis, &shape, dtype);
+            }
+            // What is taken apart and joined again.
+            if parts.iter().all(|part| part.tensor == first.tensor && part.dtype == dtype) {
+                let layouts: Vec<&Layout> = parts.iter().map(|part| &part.layout).collect();
+                if let Some(layout) = Layout::joined(&layouts, axis) {
+                    return Ok(first.with_layout(layout));
+                }
             }
             let whole = self.empty(&shape, dtype)?;
             let mut start = 0;

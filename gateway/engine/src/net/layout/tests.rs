@@ -41,6 +41,46 @@ fn an_expanded_axis_repeats() {
 }
 
 #[test]
+fn neighbours_joined_are_one_view() {
+    let whole = Layout::dense(&[3, 2, 4]);
+    let part =
+        |axis: usize, start: usize, count: usize| whole.sliced(axis, start, 1, count).unwrap();
+    for (axis, parts) in [
+        (0, vec![part(0, 1, 1), part(0, 2, 1)]),
+        (0, vec![part(0, 0, 1), part(0, 1, 2)]),
+        (2, vec![part(2, 0, 2), part(2, 2, 1), part(2, 3, 1)]),
+        // The same one twice repeats.
+        (1, vec![part(1, 1, 1), part(1, 1, 1)]),
+    ] {
+        let joined = Layout::joined(&parts.iter().collect::<Vec<_>>(), axis).unwrap();
+        let mut start = 0;
+        for part in &parts {
+            let count = part.shape()[axis];
+            let own = joined.sliced(axis, start, 1, count).unwrap();
+            assert_eq!(elements(&own), elements(part));
+            start += count;
+        }
+        assert_eq!(joined.shape()[axis], start);
+    }
+    // Out of order, and with a gap.
+    for (axis, parts) in [(0, [part(0, 2, 1), part(0, 0, 2)]), (2, [part(2, 0, 2), part(2, 3, 1)])]
+    {
+        assert_eq!(Layout::joined(&[&parts[0], &parts[1]], axis), None);
+    }
+}
+
+#[test]
+fn repeats_are_cut_where_there_are_some() {
+    let shared = Layout::dense(&[2, 1, 3]).expanded(&[2, 4, 3]).reshaped(&[8, 3]).unwrap();
+    assert_eq!(shared.one_of_each(0), Some(Layout::dense(&[2, 3])));
+    assert_eq!(shared.one_of_each(1), None);
+    assert_eq!(shared.once_along(0), None);
+    let rows = Layout::dense(&[1, 3]).expanded(&[5, 3]);
+    assert_eq!(rows.once_along(0), Some(Layout::dense(&[1, 3])));
+    assert_eq!(rows.once_along(1), None);
+}
+
+#[test]
 fn a_view_of_a_copy_is_a_view_of_its_source() {
     // The second of three column blocks, as heads.
     let inner = Layout::dense(&[4, 18]).sliced(1, 6, 1, 6).unwrap();

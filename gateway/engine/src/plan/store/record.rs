@@ -145,6 +145,7 @@ struct PortRecord<'a> {
 #[derive(Serialize, Deserialize)]
 enum SourceRecord {
     Buffer(u32),
+    Part(u32, u64),
     Constant {
         #[serde(with = "ElementRecord")]
         dtype: DType,
@@ -292,6 +293,7 @@ fn port_record<'a>(port: &'a Port, shelf: &mut Shelf) -> PortRecord<'a> {
     let Port { name, dtype, scalar, shape, source } = port;
     let source = match source {
         PortSource::Buffer(id) => SourceRecord::Buffer(id.0),
+        PortSource::Part(id, start) => SourceRecord::Part(id.0, *start),
         PortSource::Constant(tensor) => SourceRecord::Constant {
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),

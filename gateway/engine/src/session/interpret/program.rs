@@ -269,9 +269,11 @@ fn zeros(scalar: Scalar, elements: usize) -> Data {
 fn read_back(port: &Port, held: &[Option<Data>]) -> Result<(String, Tensor), RunError> {
     let tensor = match &port.source {
         PortSource::Constant(tensor) => tensor.clone(),
-        PortSource::Buffer(id) => {
+        PortSource::Buffer(id) | PortSource::Part(id, _) => {
             let bytes = held[id.0 as usize].as_ref().map_or(&[][..], Data::bytes);
-            let bytes = bytes.get(..4 * port.shape.elements()).unwrap_or(bytes);
+            let start = port.source.place().map_or(0, |(_, start)| start);
+            let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+            let bytes = bytes[start..].get(..4 * port.shape.elements()).unwrap_or(bytes);
             convert::decode(port.dtype, port.scalar, &port.shape, bytes)
                 .map_err(|source| RunError::Output { output: port.name.clone(), source })?
         }
@@ -291,7 +293,7 @@ fn ends(plan: &Plan) -> HashMap<BufferId, usize> {
         }
     }
     for port in &plan.outputs {
-        if let PortSource::Buffer(id) = port.source {
+        if let Some((id, _)) = port.source.place() {
             ends.remove(&id);
         }
     }

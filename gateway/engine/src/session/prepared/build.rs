@@ -12,7 +12,7 @@ use super::{Copy, Ready, padded};
 use crate::device::pipelines::Pipeline;
 use crate::device::{Device, DeviceError};
 use crate::plan::memory::{MemoryLimits, MemoryPlan};
-use crate::plan::{Plan, Port, PortSource};
+use crate::plan::{Plan, Port};
 use crate::session::convert;
 use crate::session::error::RunError;
 use crate::session::weights::WeightPlace;
@@ -152,7 +152,7 @@ pub(super) fn copies(ports: &[Port], locations: &[Option<Location>]) -> (Vec<Cop
     let mut staging = 0u64;
     let mut copies = Vec::new();
     for (port, Port { source, shape, .. }) in ports.iter().enumerate() {
-        let PortSource::Buffer(id) = source else { continue };
+        let Some((id, start)) = source.place() else { continue };
         let (Some(at), bytes) =
             (&locations[id.0 as usize], convert::device_bytes(shape.elements()))
         else {
@@ -162,7 +162,7 @@ pub(super) fn copies(ports: &[Port], locations: &[Option<Location>]) -> (Vec<Cop
             continue;
         }
         let Location { buffer, offset, .. } = at.clone();
-        copies.push(Copy { port, staging, buffer, offset, bytes });
+        copies.push(Copy { port, staging, buffer, offset: offset + start, bytes });
         staging += padded(bytes);
     }
     (copies, staging)

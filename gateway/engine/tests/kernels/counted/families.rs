@@ -183,6 +183,7 @@ fn attention_reads_keys_and_values_once_per_tile_of_queries() {
         v: rows(keys),
         output: rows(queries),
         mask: Mask::None,
+        mask_expr: None,
         causal: None,
         nan_to_zero: false,
     };

@@ -205,7 +205,7 @@ fn a_long_sequence_is_walked_in_parts() {
 #[test]
 fn a_layer_is_one_product_and_one_walk() {
     let plan = plan(&gru(0, 0).model(), &[floats("x", &[3, 2, 2])], PlanOptions::default());
-    assert_eq!(kernels(&plan), ["gemm", "recurrent", "pointwise"], "{plan}");
+    assert_eq!(kernels(&plan), ["gemm", "recurrent"], "{plan}");
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn port(record: PortRecord<'_>, weights: &Opened) -> Option<Port> {
     let PortRecord { name, dtype, scalar, shape, source } = record;
     let source = match source {
         SourceRecord::Buffer(id) => PortSource::Buffer(BufferId(id)),
+        SourceRecord::Part(id, start) => PortSource::Part(BufferId(id), start),
         SourceRecord::Constant { dtype, shape, span } => {
             PortSource::Constant(Tensor::new(dtype, shape, weights.get(span)?).ok()?)
         }

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::net::{Net, TensorId};
+use super::{Net, TensorId};
 use crate::plan::why::NodeName;
 
 /// Who was there before the rules, and who read whom.
-pub(super) struct Lineage {
+pub(crate) struct Lineage {
     nodes: Vec<Option<Known>>,
     readers: Vec<Vec<usize>>,
 }
@@ -17,7 +17,7 @@ struct Known {
 }
 
 impl Lineage {
-    pub(super) fn of(net: &Net) -> Self {
+    pub(crate) fn of(net: &Net) -> Self {
         let mut readers = vec![Vec::new(); net.tensors.len()];
         let mut nodes = Vec::with_capacity(net.nodes.len());
         for (index, node) in net.nodes.iter().enumerate() {
@@ -33,7 +33,7 @@ impl Lineage {
 
     /// Gives the names that the rules left out to the nodes that compute them now: those that
     /// come first on the way to who reads their results.
-    pub(super) fn credit(self, net: &mut Net) {
+    pub(crate) fn credit(self, net: &mut Net) {
         let named = net.nodes.iter().flatten().flat_map(|node| &node.names);
         let named: HashSet<NodeName> = named.cloned().collect();
         for (index, known) in self.nodes.iter().enumerate().rev() {
