@@ -6,12 +6,14 @@
 //! 2. [`layer_norm`]: a normalisation that is written out.
 //! 3. [`quantised`]: weights that are expanded from bytes stay bytes.
 //! 4. [`constants`]: what is still computed from constants alone is computed now.
-//! 5. [`chains`]: element-wise nodes that read each other.
-//! 6. [`epilogue`]: an element-wise node after a product or convolution.
-//! 7. [`siblings`]: products of one input with several weights.
+//! 5. [`channels_last`]: convolutions whose channels lie side by side, and what is between them.
+//! 6. [`chains`]: element-wise nodes that read each other.
+//! 7. [`epilogue`]: an element-wise node after a product or convolution.
+//! 8. [`siblings`]: products of one input with several weights.
 
 mod attention;
 mod chains;
+mod channels_last;
 mod constants;
 mod epilogue;
 mod layer_norm;
@@ -39,6 +41,10 @@ pub(crate) struct Rules<'a> {
 /// Applies every rule that `rules` allow, in place.
 pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     net.drop_unread();
+    if rules.options.fuse {
+        // Here, because what follows counts on the places of nodes.
+        channels_last::write_out(net);
+    }
     let lineage = Lineage::of(net);
     if rules.options.fuse {
         attention::apply(net, rules);
@@ -51,6 +57,11 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     }
     constants::apply(net, rules.constants);
     if rules.options.fuse {
+        if channels_last::apply(net, rules) {
+            // Some rows lie together only now.
+            layer_norm::apply(net, rules);
+            net.drop_unread();
+        }
         chains::apply(net, rules);
         net.drop_unread();
         epilogue::apply(net, rules);

@@ -105,7 +105,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Norm { .. } => "norm",
         Kind::Reduce(_) => "reduce",
         Kind::Gather { .. } => "gather",
-        Kind::Conv(_) => "conv",
+        Kind::Conv(_) | Kind::ConvLast(_) => "conv",
         Kind::Pool { .. } => "pool",
         Kind::Fold(_) => "fold",
         Kind::Resample => "resample",
