@@ -3,6 +3,11 @@
 //! An implicit matrix product with the variants of [`crate::gemm`]: rows are output channels,
 //! columns pixels. A window of 1 x 1 reads x as the matrix that it is; a depthwise convolution has
 //! a variant of its own, one invocation per four pixels. Source: `Conv` (ONNX 22).
+//!
+//! - [`last`]: with channels side by side; its `depthwise` convolutions.
+
+mod depthwise;
+pub mod last;
 
 use std::borrow::Borrow;
 

@@ -10,6 +10,9 @@
 
 pub mod normed;
 
+mod narrow;
+mod packed;
+
 use std::borrow::Borrow;
 
 use crate::compose::Composer;
@@ -19,6 +22,10 @@ use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
 use crate::layout::Matrix;
 use crate::operands;
 pub(crate) use crate::operands::product;
+
+pub use packed::{pack_f32, pack_i8, unpack_f32};
+
+use packed::PACK;
 
 const NAME: &str = "gemm";
 
@@ -83,48 +90,6 @@ pub struct Spec {
     pub output: Matrix,
     /// What is done to each accumulator.
     pub epilogue: Epilogue,
-}
-
-/// Columns of one packed tile.
-const PACK: usize = 64;
-
-/// Lays a row-major `[k, n]` matrix out for [`Weights::PackedF32`]: tiles of 64 columns one after
-/// another, each `[k][64]`, the last padded with zeros.
-///
-/// # Panics
-/// Where `weights` has not `k * n` elements.
-pub fn pack_f32(weights: &[f32], k: u32, n: u32) -> Vec<f32> {
-    let (k, n) = (k as usize, n as usize);
-    assert_eq!(weights.len(), k * n, "a matrix has k * n elements");
-    let mut packed = vec![0.0; n.div_ceil(PACK) * PACK * k];
-    for (row, values) in weights.chunks_exact(n.max(1)).enumerate() {
-        for (tile, values) in values.chunks(PACK).enumerate() {
-            let at = (tile * k + row) * PACK;
-            packed[at..at + values.len()].copy_from_slice(values);
-        }
-    }
-    packed
-}
-
-/// Lays a row-major `[k, n]` matrix of bytes out for [`Weights::PackedI8`]: tiles of 64 columns,
-/// each `[k / 4][16][4]` words; a word holds four neighbouring columns of one `k`, lowest byte
-/// first. Both axes are padded with zeros.
-///
-/// # Panics
-/// Where `weights` has not `k * n` elements.
-pub fn pack_i8(weights: &[i8], k: u32, n: u32) -> Vec<u32> {
-    let (k, n) = (k as usize, n as usize);
-    assert_eq!(weights.len(), k * n, "a matrix has k * n elements");
-    let steps = k.div_ceil(4);
-    let mut packed = vec![0; n.div_ceil(PACK) * PACK * steps];
-    for (row, values) in weights.chunks_exact(n.max(1)).enumerate() {
-        for (col, &value) in values.iter().enumerate() {
-            let (tile, quad, byte) = (col / PACK, col % PACK / 4, col % 4);
-            let word = ((tile * steps + row / 4) * (PACK / 4) + quad) * 4 + row % 4;
-            packed[word] |= u32::from(value.cast_unsigned()) << (8 * byte);
-        }
-    }
-    packed
 }
 
 /// Every way that the adapter allows, the default first.
@@ -200,7 +165,7 @@ pub(crate) fn variants_with(
         let reason = format!("sums over {k}, where a software adapter takes {most} at once");
         return Err(Unsupported::new(name, reason));
     }
-    let mut found = Vec::new();
+    let [mut found, others] = narrow::variants(name, shape, caps, operands)?;
     for way in ways {
         let mut composer = Composer::new(name, way.name());
         composer.source(include_str!("gemm.wgsl"));
@@ -209,6 +174,7 @@ pub(crate) fn variants_with(
         operands(&mut composer)?;
         found.push(way.finish(composer, shape, caps)?);
     }
+    found.extend(others);
     Ok(found)
 }
 

@@ -1,4 +1,4 @@
-//! `out[p, z, y, x] = max, its place, mean or norm over the window of in[p, …]`.
+//! `out[p, z, y, x, i] = max, its place, mean or norm over the window of in[p, …, i]`.
 //!
 //! Source: `MaxPool`, `AveragePool`, `LpPool` (ONNX 22).
 
@@ -87,15 +87,17 @@ impl Kind {
     }
 }
 
-/// What to compute over planes `[planes, d, h, w]`; a missing axis has size 1.
+/// What to compute over planes `[planes, d, h, w, inner]`; a missing axis has size 1.
 ///
-/// Bindings: x `[planes, d, h, w]`, the output. Triples are (depth, height, width).
+/// Bindings: x `[planes, d, h, w, inner]`, the output. Triples are (depth, height, width).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Which pooling.
     pub kind: Kind,
-    /// Batch entries times channels.
+    /// Batch entries, times channels where they come before the window's axes.
     pub planes: u32,
+    /// Channels, where they come after; no place is found there.
+    pub inner: u32,
     /// The size of x.
     pub input: [u32; 3],
     /// The size of the output; `ceil_mode` shows only here.
@@ -129,12 +131,16 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if input == Scalar::U32 {
         return Err(Unsupported::new(NAME, "the largest of u32"));
     }
+    if spec.inner != 1 && matches!(spec.kind, Kind::MaxPlace { .. }) {
+        return Err(Unsupported::new(NAME, "places where channels come last"));
+    }
     check_turns(NAME, &spec.kernel, caps)?;
     let (variant, hooks) = spec.kind.hooks();
     let is_flat = [spec.input, spec.output, spec.kernel].iter().all(|sizes| sizes[0] == 1);
     let axes = if is_flat { "2d" } else { "3d" };
-    let mut composer = Composer::new(NAME, format!("{variant}, {axes}"));
-    composer.constant("FLAT", is_flat.into());
+    let last = if spec.inner == 1 { "" } else { ", channels last" };
+    let mut composer = Composer::new(NAME, format!("{variant}, {axes}{last}"));
+    composer.constant("FLAT", is_flat.into()).constant("LAST", (spec.inner != 1).into());
     composer.source(include_str!("pool.wgsl")).source(crate::expr::LIBRARY);
     composer.text(&format!("alias Elem = {};\n", input.wgsl()));
     for (name, with) in ["start", "merge", "finish"].into_iter().zip(hooks) {
@@ -142,9 +148,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     }
     let total = spec.output.iter().map(|&size| u64::from(size));
     let total = total.fold(u64::from(spec.planes), u64::saturating_mul);
+    let total = total.saturating_mul(u64::from(spec.inner));
     let count = u32::try_from(total)
         .map_err(|_| Unsupported::new(NAME, format!("{total} elements are too many")))?;
-    composer.u32("count", count);
+    composer.u32("count", count).u32("inner", spec.inner.max(1));
     let triples = [
         ("in", spec.input),
         ("out", spec.output),
@@ -201,7 +208,8 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     let size: u32 = spec.input.iter().product();
     let mut out = Vec::new();
     for plane in 0..spec.planes {
-        for corner in cells(spec.output) {
+        let cells_of = |corner| (0..spec.inner).map(move |channel| (corner, channel));
+        for (corner, channel) in cells(spec.output).flat_map(cells_of) {
             let (mut found, mut padded) = (Vec::new(), 0usize);
             for tap in cells(spec.kernel) {
                 let at: Vec<i64> = (0..3)
@@ -218,7 +226,8 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
                     let place = (at[0] * i64::from(spec.input[1]) + at[1])
                         * i64::from(spec.input[2])
                         + at[2];
-                    let value = x.at(plane as usize * size as usize + place as usize);
+                    let cell = plane as usize * size as usize + place as usize;
+                    let value = x.at(cell * spec.inner as usize + channel as usize);
                     found.push((value, [0, 1, 2].map(|axis| at[axis] as u32)));
                 }
                 padded += usize::from(below(spec.pads_end));
@@ -272,6 +281,7 @@ mod tests {
         Spec {
             kind,
             planes: 1,
+            inner: 1,
             input: [1, 2, 3],
             output: [1, 2, 2],
             kernel: [1, 2, 2],
@@ -296,6 +306,16 @@ mod tests {
         let place = |column_major| Kind::MaxPlace { scalar: Scalar::F32, column_major };
         assert_eq!(given(place(false)).i32(), [4, 5, 4, 5]);
         assert_eq!(given(place(true)).i32(), [3, 5, 3, 5]);
+    }
+
+    #[test]
+    fn channels_may_come_last() {
+        let spec = Spec { inner: 2, kernel: [1, 1, 2], ..spec(Kind::MAX_F32) };
+        let x = [Data::F32(vec![1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0, 5.0, 5.0, 6.0, 4.0])];
+        let due = [2.0, 9.0, 3.0, 7.0, 5.0, 6.0, 6.0, 4.0];
+        assert_eq!(reference(&spec, &x).f32(), due);
+        let place = Kind::MaxPlace { scalar: Scalar::F32, column_major: false };
+        assert!(dispatch(&Spec { kind: place, ..spec }, &Caps::minimal()).is_err());
     }
 
     #[test]

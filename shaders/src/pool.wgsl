@@ -5,11 +5,13 @@ fn pool_element(group: u32, lane: u32) {
     if (index >= params.count) {
         return;
     }
-    let out_x = index % params.out_w;
-    var rest = index / params.out_w;
+    // With one or two axes there is nothing to divide, and one turn of the outer loop.
+    let channel = select(index % params.inner, 0u, LAST == 0u);
+    var rest = select(index / params.inner, index, LAST == 0u);
+    let out_x = rest % params.out_w;
+    rest = rest / params.out_w;
     let out_y = rest % params.out_h;
     rest = rest / params.out_h;
-    // With one or two axes there is nothing to divide, and one turn of the outer loop.
     let out_z = select(rest % params.out_d, 0u, FLAT == 1u);
     let plane = select(rest / params.out_d * params.in_d, rest, FLAT == 1u);
     let depth = select(params.kernel_d, 1u, FLAT == 1u);
@@ -30,7 +32,8 @@ fn pool_element(group: u32, lane: u32) {
             for (var j = 0u; j < params.kernel_w; j++) {
                 let at = left + i32(j * params.dilation_w);
                 if (is_row && is_inside(at, params.in_w)) {
-                    total = merge(total, x[row + u32(at)], row + u32(at));
+                    let value = x[(row + u32(at)) * params.inner + channel];
+                    total = merge(total, value, row + u32(at));
                     inside += 1u;
                 }
                 padded += u32(counts && at < i32(params.in_w + params.end_w));

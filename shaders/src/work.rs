@@ -9,6 +9,7 @@ use std::borrow::Borrow;
 
 pub use cost::Cost;
 
+use crate::conv::last as conv_last;
 use crate::data::Data;
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::{
@@ -21,7 +22,7 @@ macro_rules! work {
         /// The spec of one step.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Work {
-            $(#[doc = concat!("Of [`crate::", stringify!($family), "`].")]
+            $(#[doc = concat!("Of [`", stringify!($family), "`].")]
             $variant($family::Spec),)*
         }
 
@@ -68,6 +69,7 @@ macro_rules! work {
 work! {
     Attention: attention,
     Conv: conv,
+    ConvLast: conv_last,
     Det: det,
     Embed: embed,
     Fold: fold,

@@ -8,21 +8,22 @@
 //! 4. [`pooling`]: weighted sums of rows.
 //! 5. [`quantised`]: weights that are expanded from bytes stay bytes.
 //! 6. [`constants`]: what is still computed from constants alone is computed now.
-//! 7. [`chains`]: element-wise nodes that read each other.
-//! 8. [`epilogue`]: an element-wise node after a product or convolution.
-//! 9. [`siblings`]: products of one input with several weights.
-//! 10. [`recurrent`]: the input of a layer with a state, and what is done to its states.
-//! 11. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
-//! 12. [`mask`]: what an attention adds to the scores of a key.
+//! 7. [`channels_last`]: convolutions whose channels lie side by side, and what is between them.
+//! 8. [`chains`]: element-wise nodes that read each other.
+//! 9. [`epilogue`]: an element-wise node after a product or convolution.
+//! 10. [`siblings`]: products of one input with several weights.
+//! 11. [`recurrent`]: the input of a layer with a state, and what is done to its states.
+//! 12. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
+//! 13. [`attention::mask`]: what an attention adds to the scores of a key.
 //!
 //! [`Lineage`] keeps track of which nodes of the model are where.
 
 mod attention;
 mod chains;
+mod channels_last;
 mod constants;
 mod epilogue;
 mod layer_norm;
-mod mask;
 mod pads;
 mod pooling;
 mod quantised;
@@ -49,6 +50,10 @@ pub(crate) struct Rules<'a> {
 /// Applies every rule that `rules` allow, in place.
 pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     net.drop_unread();
+    if rules.options.fuse {
+        // Here, because what follows counts on the places of nodes.
+        channels_last::write_out(net);
+    }
     let lineage = Lineage::of(net);
     if rules.options.fuse {
         attention::apply(net, rules);
@@ -63,6 +68,11 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
     }
     constants::apply(net, rules.constants);
     if rules.options.fuse {
+        if channels_last::apply(net, rules) {
+            // Some rows lie together only now.
+            layer_norm::apply(net, rules);
+            net.drop_unread();
+        }
         chains::apply(net, rules);
         net.drop_unread();
         epilogue::apply(net, rules);
@@ -70,7 +80,7 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         recurrent::apply(net, rules);
         net.drop_unread();
         rows::apply(net, rules);
-        mask::apply(net, rules);
+        attention::mask::apply(net, rules);
         net.drop_unread();
     }
     lineage.credit(net);

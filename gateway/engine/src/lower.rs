@@ -109,7 +109,7 @@ fn family(kind: &Kind) -> &'static str {
         Kind::Embed(_) => "embed",
         Kind::Reduce(_) => "reduce",
         Kind::Gather { .. } => "gather",
-        Kind::Conv(_) => "conv",
+        Kind::Conv(_) | Kind::ConvLast(_) => "conv",
         Kind::Pool { .. } => "pool",
         Kind::Fold(_) => "fold",
         Kind::Resample => "resample",

@@ -116,7 +116,11 @@ pub(crate) enum Kind {
     /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
     /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
-    /// `[planes, d, h, w]` to `[planes, od, oh, ow]`.
+    /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the epilogue's inputs
+    /// `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
+    ConvLast(Conv),
+    /// `[planes, d, h, w]` to `[planes, od, oh, ow]`, or `[n, d, h, w, c]` to
+    /// `[n, od, oh, ow, c]`.
     Pool { kind: pool::Kind, window: Window<3> },
     /// `[planes, kd, kh, kw, d, h, w]`, the taps of each window, to `[planes, od, oh, ow]`.
     Fold(Window<3>),
@@ -233,7 +237,7 @@ pub(crate) struct Window<const N: usize> {
     pub(crate) pads_end: [u32; N],
 }
 
-/// See [`Kind::Conv`].
+/// See [`Kind::Conv`] and [`Kind::ConvLast`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conv {
     pub(crate) groups: u32,

@@ -14,6 +14,8 @@
 
 #[path = "models/cache.rs"]
 mod cache;
+#[path = "models/ops/channels.rs"]
+mod channels;
 #[path = "support/device.rs"]
 mod device;
 #[path = "models/dynamic.rs"]

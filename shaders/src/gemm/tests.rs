@@ -44,6 +44,7 @@ fn packed_weights_mean_the_same_as_plain_ones() {
         let a = Data::F32((0..2 * k).map(|i| i as f32 - 3.0).collect());
         let base = plain(2, n, k);
         let expected = reference(&base, &[a.clone(), Data::F32(floats.clone())]);
+        assert_eq!(unpack_f32(&pack_f32(&floats, k, n), k, n), floats);
         let packed = Spec { b: Weights::PackedF32, ..base.clone() };
         let given = reference(&packed, &[a.clone(), Data::F32(pack_f32(&floats, k, n))]);
         assert_eq!(given, expected);

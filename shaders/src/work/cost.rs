@@ -43,6 +43,12 @@ impl Work {
                     product(&[spec.channels_in / spec.groups.max(1)]) * product(&spec.kernel);
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
+            Self::ConvLast(spec) => {
+                let pixels = product(&[spec.batch, spec.channels_out]) * product(&spec.output);
+                let channels = if spec.depthwise { 1 } else { spec.channels_in };
+                let taps = product(&[channels]) * product(&spec.kernel);
+                pixels * (2 * taps + operations(&spec.epilogue.expr))
+            }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
             Self::Embed(spec) => {
                 let norm = if spec.norm.is_some() { NORM } else { 0 };
@@ -64,7 +70,8 @@ impl Work {
             Self::Norm(spec) => product(&[spec.rows, spec.cols]) * NORM,
             Self::Pointwise(spec) => product(&spec.shape) * operations(&spec.expr),
             Self::Pool(spec) => {
-                product(&[spec.planes]) * product(&spec.output) * product(&spec.kernel)
+                let planes = product(&[spec.planes, spec.inner]);
+                planes * product(&spec.output) * product(&spec.kernel)
             }
             Self::Recurrent(spec) => steps(spec),
             Self::Reduce(spec) => product(&[spec.outer, spec.reduced, spec.inner]),
@@ -93,6 +100,7 @@ impl Work {
             }
             Self::Gemm(spec) => product_touched(spec, binding),
             Self::Conv(spec) => (binding == 0).then(|| image(spec)),
+            Self::ConvLast(spec) => image_touched(spec, binding),
             Self::Attention(spec) => rows_touched(spec, binding),
             Self::Gather(spec) => gathered(spec, binding),
             Self::Embed(spec) => embedded(spec, binding),
@@ -189,6 +197,24 @@ fn product_touched(spec: &gemm::Spec, binding: usize) -> Option<u64> {
 fn image(spec: &conv::Spec) -> u64 {
     let covered = |axis: usize| spec.input[axis].min(spec.output[axis] * spec.kernel[axis]);
     product(&[spec.batch, spec.channels_in, covered(0), covered(1)])
+}
+
+fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
+    let pixels = spec.output[0].saturating_mul(spec.output[1]);
+    match binding {
+        0 => Some(seen(&spec.x, &[spec.batch, spec.input[0], spec.input[1], spec.channels_in])),
+        1 => None,
+        _ => {
+            let operand = spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.result);
+            // Rows of all images have one stride where they are together.
+            let (entries, rows) = if spec.together {
+                (1, spec.batch.saturating_mul(pixels))
+            } else {
+                (spec.batch, pixels)
+            };
+            Some(matrix(operand, [entries, 1], rows, spec.channels_out))
+        }
+    }
 }
 
 fn rows_touched(spec: &attention::Spec, binding: usize) -> Option<u64> {

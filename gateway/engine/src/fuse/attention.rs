@@ -1,6 +1,8 @@
 //! `softmax(scale * q kᵀ + mask) v`, in the forms that exporters write: scales on either side of
 //! the product, an added mask or a choice of minus infinity, zeros for rows without a key.
 
+pub(super) mod mask;
+
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::kernel::Scalar;
 

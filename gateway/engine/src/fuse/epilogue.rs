@@ -37,7 +37,7 @@ fn step(net: &Net, uses: &Uses, index: usize, rules: &Rules<'_>) -> Option<(Node
 fn epilogue(kind: &Kind) -> Option<(&Expr, usize)> {
     match kind {
         Kind::Gemm(gemm) => Some((&gemm.epilogue, gemm.operands())),
-        Kind::Conv(conv) => Some((&conv.epilogue, 2)),
+        Kind::Conv(conv) | Kind::ConvLast(conv) => Some((&conv.epilogue, 2)),
         _ => None,
     }
 }
@@ -75,6 +75,7 @@ fn absorbed(net: &Net, node: &Node, consumer: &Expr, producer: &Node) -> Option<
     let mut kind = producer.kind.clone();
     match &mut kind {
         Kind::Gemm(gemm) => gemm.epilogue = formula::tidied(&fused),
+        Kind::ConvLast(conv) => conv.epilogue = formula::tidied(&fused),
         Kind::Conv(conv) => {
             // It has no strides for its output.
             if !is_whole(net, &node.output) {

@@ -37,6 +37,7 @@ impl Lowering<'_> {
             Kind::Attention(attention) => self.attention(attention, node),
             Kind::LinearAttention(spec) => self.linear_attention(spec, node),
             Kind::Conv(conv) => self.conv(conv, node),
+            Kind::ConvLast(conv) => self.conv_last(conv, node),
             Kind::Softmax { log } => {
                 let [outer, len, inner] = sizes(&node.inputs[0])?;
                 let spec = softmax::Spec { outer, len, inner, log: *log };
@@ -215,7 +216,7 @@ pub(super) fn sizes<const N: usize>(operand: &Operand) -> Result<[u32; N], OpErr
 }
 
 /// `None` where an axis has not one stride.
-fn matrix(layout: &Layout) -> Result<Option<Matrix>, OpError> {
+pub(super) fn matrix(layout: &Layout) -> Result<Option<Matrix>, OpError> {
     let Some(strides) = layout.strides() else { return Ok(None) };
     let &[outer, inner, row, col] = strides.as_slice() else { return Ok(None) };
     Ok(Some(Matrix {
@@ -238,12 +239,12 @@ fn head_rows(layout: &Layout) -> Result<Option<attention::Rows>, OpError> {
     }))
 }
 
-fn words<T: bytemuck::Pod>(values: Vec<T>) -> Bytes {
+pub(super) fn words<T: bytemuck::Pod>(values: Vec<T>) -> Bytes {
     bytemuck::cast_slice::<T, u8>(&values).to_vec().into()
 }
 
 /// Half and double precision as single.
-fn floats(data: &Tensor) -> Result<Tensor, OpError> {
+pub(super) fn floats(data: &Tensor) -> Result<Tensor, OpError> {
     debug_assert_eq!(crate::net::scalar(data.dtype()), Scalar::F32);
     match data.dtype() {
         gw_tensor::DType::F32 => Ok(data.clone()),

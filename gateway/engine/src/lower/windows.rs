@@ -1,11 +1,14 @@
 //! The kinds of node that read a neighbourhood along spatial axes.
 
-use gw_shaders::{conv, fold, pool, resample, roi, sample};
+use gw_shaders::layout::View;
+use gw_shaders::{conv, fold, gemm, pool, resample, roi, sample};
 
-use super::Lowering;
-use super::families::sizes;
+use super::families::{floats, matrix, sizes, words};
+use super::{Lowering, offset, stride};
 use crate::error::OpError;
-use crate::net::{Conv, Node, Window};
+use crate::net::layout::Layout;
+use crate::net::{Conv, Node, Operand, Window};
+use crate::plan::BufferId;
 
 impl Lowering<'_> {
     pub(super) fn conv(&mut self, kind: &Conv, node: &Node) -> Result<(), OpError> {
@@ -40,17 +43,94 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    pub(super) fn conv_last(&mut self, kind: &Conv, node: &Node) -> Result<(), OpError> {
+        let [batch, h, w, channels_in] = sizes(&node.inputs[0])?;
+        let [_, rows, cols, channels_out] = sizes(&node.output)?;
+        let depthwise = kind.groups > 1;
+        let (x, x_buffer) = self.pixels(&node.inputs[0])?;
+        let weights = self.filters(&node.inputs[1], depthwise)?;
+        let mut bindings = vec![x_buffer, weights];
+        let pixels = (rows * cols) as usize;
+        // The pixels of all images as rows of one matrix, or each image for itself.
+        let images = batch as usize;
+        let views = [[1, images * pixels], [images, pixels]].into_iter().find_map(|[n, rows]| {
+            let operands = node.inputs[2..].iter().chain([&node.output]);
+            let views = operands.map(|operand| {
+                let layout = operand.layout.reshaped(&[n, 1, rows, channels_out as usize])?;
+                layout.strides().is_some().then(|| operand.with_layout(layout))
+            });
+            Some((n == 1, views.collect::<Option<Vec<_>>>()?))
+        });
+        let unsupported = || OpError::Unsupported("the layout of this output".to_owned());
+        let (together, mut further) = views.ok_or_else(unsupported)?;
+        let output = further.pop().ok_or_else(unsupported)?;
+        let epilogue = self.epilogue(&kind.epilogue, &further, &mut bindings)?;
+        let result = matrix(&output.layout)?.ok_or_else(unsupported)?;
+        bindings.push(self.buffer(node.output.tensor)?);
+        let made = self.made(conv::last::Spec {
+            batch,
+            depthwise,
+            channels_in,
+            channels_out,
+            input: [h, w],
+            output: [rows, cols],
+            kernel: kind.window.kernel,
+            strides: kind.window.strides,
+            pads: kind.window.pads_begin,
+            dilations: kind.window.dilations,
+            x,
+            together,
+            result,
+            epilogue,
+        })?;
+        self.step(made, bindings);
+        Ok(())
+    }
+
+    /// `[n, h, w, c]` as it lies; it is copied where an axis has not one stride.
+    fn pixels(&mut self, operand: &Operand) -> Result<(View, BufferId), OpError> {
+        let in_place = operand.layout.strides().is_some() && self.binds_whole(operand);
+        let dense = Layout::dense(&operand.shape());
+        let layout = if in_place { &operand.layout } else { &dense };
+        let strides = layout.strides().unwrap_or_default();
+        let strides = strides.into_iter().map(stride).collect::<Result<_, _>>()?;
+        let view = View { offset: offset(layout)?, strides };
+        let buffer = if in_place { self.buffer(operand.tensor)? } else { self.dense(operand)? };
+        Ok((view, buffer))
+    }
+
+    /// Constant weights `[terms, channels]`, packed.
+    fn filters(&mut self, weights: &Operand, depthwise: bool) -> Result<BufferId, OpError> {
+        let [terms, channels] = sizes(weights)?;
+        self.converted(weights, " packed", |data| {
+            let floats = floats(data)?;
+            let floats = floats.as_slice::<f32>()?;
+            Ok(words(if depthwise {
+                conv::last::pack_depthwise(&floats, terms, channels)
+            } else {
+                gemm::pack_f32(&floats, terms, channels)
+            }))
+        })
+    }
+
     pub(super) fn pool(
         &mut self,
         kind: pool::Kind,
         window: &Window<3>,
         node: &Node,
     ) -> Result<(), OpError> {
-        let [planes, d, h, w] = sizes(&node.inputs[0])?;
-        let [_, slices, rows, cols] = sizes(&node.output)?;
+        let last = node.inputs[0].shape().len() == 5;
+        let ([planes, d, h, w, inner], [_, slices, rows, cols, _]) = if last {
+            (sizes(&node.inputs[0])?, sizes(&node.output)?)
+        } else {
+            let ([planes, d, h, w], [_, slices, rows, cols]) =
+                (sizes(&node.inputs[0])?, sizes(&node.output)?);
+            ([planes, d, h, w, 1], [planes, slices, rows, cols, 1])
+        };
         let spec = pool::Spec {
             kind,
             planes,
+            inner,
             input: [d, h, w],
             output: [slices, rows, cols],
             kernel: window.kernel,

@@ -108,6 +108,15 @@ impl Layout {
         self.axes.iter().map(stride).collect()
     }
 
+    /// The largest step along each axis; `None` where an axis repeats or is of size one.
+    pub(crate) fn steps(&self) -> Vec<Option<isize>> {
+        let step = |axis: &Vec<Factor>| {
+            let steps = axis.iter().filter(|factor| factor.size != 1 && factor.stride != 0);
+            steps.map(|factor| factor.stride).max()
+        };
+        self.axes.iter().map(step).collect()
+    }
+
     pub(crate) fn transposed(&self, perm: &[usize]) -> Self {
         Self {
             offset: self.offset,

@@ -1,7 +1,9 @@
-use gw_shaders::conv::{Spec, reference, variants};
+use gw_shaders::conv::{Spec, last, reference, variants};
+use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
-use gw_shaders::gemm::Epilogue;
+use gw_shaders::gemm::{self, Epilogue};
 use gw_shaders::kernel::Scalar;
+use gw_shaders::layout::{Matrix, View};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -121,4 +123,108 @@ fn windows_of_one_pixel_agree() {
     one.check(1);
     Case { batch: 2, channels: [16, 24], input: [4, 8], ..one }.check(2);
     Case { groups: 2, channels: [6, 70], input: [7, 7], ..one }.check(3);
+}
+
+/// A case with channels side by side; `apart` where those of x are not.
+fn last_spec(case: Case, apart: bool) -> last::Spec {
+    let Spec { batch, channels_in, channels_out, input, output, .. } = case.spec();
+    let [h, w] = input;
+    let planes = View::dense(&[batch, channels_in, h, w]).strides;
+    let apart =
+        apart.then(|| View { offset: 0, strides: [0, 2, 3, 1].map(|a| planes[a]).to_vec() });
+    last::Spec {
+        batch,
+        depthwise: case.groups > 1,
+        channels_in,
+        channels_out,
+        input,
+        output,
+        kernel: case.kernel,
+        strides: case.strides,
+        pads: case.pads,
+        dilations: case.dilations,
+        x: apart.unwrap_or_else(|| View::dense(&[batch, h, w, channels_in])),
+        together: true,
+        result: Matrix::dense([1, 1], batch * output[0] * output[1], channels_out),
+        epilogue: Epilogue::identity(),
+    }
+}
+
+/// x and packed weights.
+fn last_inputs(spec: &last::Spec, random: &mut Random) -> Vec<Data> {
+    let taps = spec.kernel[0] * spec.kernel[1];
+    let terms = if spec.depthwise { taps } else { taps * spec.channels_in };
+    let weights = random.floats((terms * spec.channels_out) as usize);
+    let packed = if spec.depthwise {
+        last::pack_depthwise(weights.f32(), terms, spec.channels_out)
+    } else {
+        gemm::pack_f32(weights.f32(), terms, spec.channels_out)
+    };
+    let pixels = spec.input[0] * spec.input[1];
+    let x = random.floats((spec.batch * spec.channels_in * pixels) as usize);
+    vec![x, Data::F32(packed)]
+}
+
+fn agree_last(spec: &last::Spec, inputs: &[Data]) {
+    let expected = last::reference(spec, inputs);
+    agree(|caps| last::variants(spec, caps), inputs, &[expected], SUMS);
+}
+
+fn check_last(case: Case, apart: bool, seed: u32) {
+    let plain = last_spec(case, apart);
+    let mut random = Random::new(seed);
+    let mut inputs = last_inputs(&plain, &mut random);
+    agree_last(&plain, &inputs);
+    let mut expr = Expr::binary(Binary::Add, Scalar::F32);
+    expr = expr.then(&Expr::binary(Binary::Add, Scalar::F32), 0);
+    let residual = plain.result;
+    let channels = plain.channels_out;
+    let rows = plain.batch * plain.output[0] * plain.output[1];
+    inputs.push(random.floats(channels as usize));
+    inputs.push(random.floats((rows * channels) as usize));
+    let epilogue = Epilogue { expr, inputs: vec![Matrix::per_column(), residual] };
+    // Beside the channels of another tensor, as in a joined one, and channels first.
+    let beside = Matrix { offset: 4, row: (channels + 8).cast_signed(), ..residual };
+    let first = Matrix { row: 1, col: rows.cast_signed(), ..residual };
+    for result in [beside, first] {
+        agree_last(&last::Spec { result, epilogue: epilogue.clone(), ..plain.clone() }, &inputs);
+    }
+    // Each batch entry for itself: channels first, and a residual too.
+    let planes = Matrix::dense([plain.batch, 1], channels, rows / plain.batch).transposed();
+    let epilogue = Epilogue { inputs: vec![Matrix::per_column(), planes], ..epilogue };
+    agree_last(&last::Spec { together: false, result: planes, epilogue, ..plain }, &inputs);
+}
+
+#[test]
+fn windows_with_channels_last_agree() {
+    check_last(CASE, false, 1);
+    check_last(CASE, true, 2);
+    let four = Case { channels: [4, 12], batch: 2, input: [9, 8], ..CASE };
+    check_last(four, false, 3);
+    check_last(Case { strides: [2, 2], channels: [8, 40], ..four }, false, 4);
+    check_last(Case { dilations: [2, 3], pads: [2, 3], input: [9, 12], ..four }, false, 5);
+    check_last(Case { kernel: [5, 3], pads: [2, 0], channels: [4, 70], ..four }, true, 6);
+    check_last(Case { kernel: [1, 1], strides: [2, 2], pads: [0, 0], ..four }, false, 7);
+    check_last(Case { input: [1, 20], kernel: [1, 5], pads: [0, 2], ..four }, false, 8);
+}
+
+#[test]
+fn depthwise_windows_with_channels_last_agree() {
+    let depthwise = Case { groups: 8, channels: [8, 8], batch: 2, input: [9, 11], ..CASE };
+    check_last(depthwise, false, 1);
+    check_last(depthwise, true, 2);
+    check_last(Case { strides: [2, 2], ..depthwise }, false, 3);
+    check_last(Case { kernel: [5, 5], pads: [2, 2], ..depthwise }, false, 4);
+    check_last(Case { kernel: [3, 2], strides: [3, 3], ..depthwise }, false, 5);
+    check_last(Case { dilations: [1, 2], pads: [1, 2], ..depthwise }, false, 6);
+    check_last(Case { groups: 6, channels: [6, 6], ..depthwise }, false, 7);
+    check_last(Case { input: [2, 2], kernel: [1, 9], pads: [0, 4], ..depthwise }, false, 8);
+}
+
+/// More strips than a float counts exactly.
+#[test]
+fn large_depthwise_images_agree() {
+    let tall = Case { groups: 2, channels: [2, 2], input: [2_100_000, 1], ..CASE };
+    let spec = last_spec(Case { kernel: [1, 1], pads: [0, 0], ..tall }, false);
+    agree_last(&spec, &last_inputs(&spec, &mut Random::new(1)));
 }

@@ -198,6 +198,7 @@ fn elements_of_a_window() {
     let pooling = |kernel: [u32; 2]| pool::Spec {
         kind: pool::Kind::Average { count_include_pad: false },
         planes: 1,
+        inner: 1,
         input: [1, kernel[0], kernel[1]],
         output: [1, 1, 1],
         kernel: [1, kernel[0], kernel[1]],

@@ -51,6 +51,8 @@ struct Product<'a> {
 
 impl Lowering<'_> {
     pub(super) fn gemm(&mut self, kind: &Gemm, node: &Node) -> Result<(), OpError> {
+        let together = rows_together(kind, node);
+        let node = together.as_ref().unwrap_or(node);
         let [outer, inner, m, k] = sizes(&node.inputs[0])?;
         let [_, _, _, n] = sizes(&node.inputs[1])?;
         let a = self.matrix(&node.inputs[0])?;
@@ -249,6 +251,27 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+/// One product instead of a batch, where all have one right-hand side and their rows lie one
+/// after another: tiles then reach over batch entries.
+fn rows_together(kind: &Gemm, node: &Node) -> Option<Node> {
+    let &[outer, inner, m, _] = node.output.shape().as_slice() else { return None };
+    if outer * inner == 1 {
+        return None;
+    }
+    let b = node.inputs[1].layout.one_matrix()?;
+    let mut merged = node.clone();
+    let others = merged.inputs.iter_mut().enumerate();
+    let others = others.filter(|(at, _)| *at == 0 || *at >= kind.operands());
+    for operand in others.map(|(_, operand)| operand).chain([&mut merged.output]) {
+        let columns = *operand.shape().last()?;
+        operand.layout = operand.layout.reshaped(&[1, 1, outer * inner * m, columns])?;
+        operand.layout.strides()?;
+    }
+    let [k, n] = *b.shape().as_slice() else { return None };
+    merged.inputs[1].layout = b.expanded(&[1, 1, k, n]);
+    Some(merged)
 }
 
 /// The same matrices from a row and a column on.

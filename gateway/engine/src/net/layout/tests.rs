@@ -14,6 +14,14 @@ fn a_transpose_walks_columns_first() {
 }
 
 #[test]
+fn steps_are_the_largest_of_each_axis() {
+    let merged = Layout::dense(&[2, 3, 4]).transposed(&[0, 2, 1]).reshaped(&[2, 12]).unwrap();
+    assert_eq!(merged.steps(), [Some(12), Some(4)]);
+    let repeated = Layout::dense(&[3, 1]).expanded(&[2, 3, 1]);
+    assert_eq!(repeated.steps(), [None, Some(1), None]);
+}
+
+#[test]
 fn axes_that_do_not_merge_come_apart_again() {
     let heads = Layout::dense(&[2, 5, 3, 4]).transposed(&[0, 2, 1, 3]);
     let merged = heads.reshaped(&[6, 5, 4]).unwrap();

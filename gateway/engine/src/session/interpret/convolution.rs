@@ -1,4 +1,8 @@
 //! Convolutions, as products of the weights with the windows of x.
+//!
+//! - `last`: with channels side by side.
+
+pub(super) mod last;
 
 use gw_shaders::conv::Spec;
 use gw_shaders::data::Data;

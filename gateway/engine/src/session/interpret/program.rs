@@ -199,6 +199,7 @@ impl Step {
                 Product::new(spec, None).run(inputs[0], Some(inputs[1]), &inputs[2..], out);
             }
             Task::Work(Work::Conv(spec)) => convolution::run(spec, inputs, out),
+            Task::Work(Work::ConvLast(spec)) => convolution::last::run(spec, inputs, out),
             Task::Work(Work::Pointwise(spec)) => pointwise::run(spec, inputs, out),
             Task::Work(Work::Attention(spec)) => attention::run(spec, inputs, out),
             Task::Work(work) => {

@@ -1,7 +1,7 @@
 //! `(1 - mask) * low`: an attention makes the mask of each key itself, where it is the same for
 //! all queries.
 
-use super::{Rules, Uses, expr, fits_kernel, replace};
+use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
 use crate::net::{Attention, Kind, Net, Node};
 
 /// More is not worth doing again for every head.
