@@ -7,7 +7,7 @@ use crate::net::{Attention, Kind, Net, Node};
 /// More is not worth doing again for every head.
 const INSTRS_MAX: usize = 8;
 
-pub(super) fn apply(net: &mut Net, rules: &Rules<'_>) {
+pub(in crate::fuse) fn apply(net: &mut Net, rules: &Rules<'_>) {
     let mut uses = Uses::of(net);
     for index in 0..net.nodes.len() {
         if let Some(node) = made(net, &uses, index).filter(|node| fits_kernel(net, node, rules)) {
