@@ -323,7 +323,8 @@ fn layer(op: &str, steps: i64, attributes: &[(&str, Value)]) -> Onnx {
 #[test]
 fn a_layer_with_a_state_is_one_dispatch_for_few_steps() {
     let linear = [("linear_before_reset", Value::Int(1))];
-    let cases: [(&str, i64, &[(&str, Value)], &[&str]); 6] = [
+    type Case<'a> = (&'a str, i64, &'a [(&'a str, Value)], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         ("LSTM", 1, &[], &["recurrent"]),
         ("LSTM", 3, &[], &["recurrent"]),
         ("LSTM", 30, &[], &["gemm", "recurrent"]),
