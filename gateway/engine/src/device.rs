@@ -4,6 +4,7 @@
 //! - [`error`]: what can go wrong.
 //! - `pipelines`: kernels, compiled once.
 //! - [`roofline`]: what a device can do at most.
+//! - `threads`: work of a start, spread over the cores.
 //! - `single`: one dispatch with its own buffers, for kernel tests.
 
 pub mod adapter;
@@ -11,6 +12,7 @@ pub mod error;
 pub(crate) mod pipelines;
 pub mod roofline;
 mod single;
+pub(crate) mod threads;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;

@@ -8,6 +8,8 @@
 
 #[path = "support/device.rs"]
 mod device;
+#[path = "session/memory.rs"]
+mod memory;
 #[path = "session/steady.rs"]
 mod steady;
 #[path = "session/timed.rs"]
@@ -267,20 +269,6 @@ fn a_plan_runs_and_runs_again() {
         let x = counting(100, f32::from(round));
         assert_eq!(run(&session, &x), expected_two_steps(&x));
     }
-}
-
-#[test]
-fn a_steady_state_makes_no_buffer_no_bind_group_and_no_pipeline() {
-    let Some(device) = device::open() else { return };
-    let session = session(two_steps(100), &device);
-    let x = counting(100, 0.0);
-    run(&session, &x);
-    let before = (device.counters(), session.stats(), device.pipelines());
-    assert!(before.0.buffers > 0 && before.0.bind_groups > 0 && before.0.pipelines > 0);
-    for _ in 0..500 {
-        run(&session, &x);
-    }
-    assert_eq!((device.counters(), session.stats(), device.pipelines()), before);
 }
 
 #[test]

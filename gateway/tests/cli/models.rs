@@ -183,6 +183,31 @@ fn bench_prints_its_figures() {
 }
 
 #[test]
+fn a_profile_lists_steps_and_writes_a_trace() {
+    let user = User::new();
+    let model = user.write("add.onnx", onnx::model("Add"));
+    let args = ["bench", &model, "--device", "noop", "--runs", "5", "--profile"];
+    let said = user.gw(&[&args[..], &["--trace", "run.json", "-o", "json"]].concat()).done();
+    let profile = &said.json()["profile"];
+    let step = &profile["steps"][0];
+    assert_eq!((&step["flops"], &step["bytes"]), (&3.into(), &36.into()), "{step}");
+    for key in ["upload_us", "encode_us", "submit_us", "wait_us", "read_back_us", "total_us"] {
+        assert!(profile["phases"][key].as_f64().is_some_and(|us| us >= 0.0), "{key}: {profile}");
+    }
+    assert!(profile["encode_us_per_dispatch"].as_f64().is_some_and(|us| us > 0.0), "{profile}");
+    let trace = std::fs::read(user.path("run.json")).unwrap();
+    let trace: serde_json::Value = serde_json::from_slice(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    // Three names, five phases, one step.
+    assert_eq!(events.len(), 3 + 5 + 1, "{trace}");
+    let text = user.gw(&args).done();
+    assert!(text.out.contains("all steps") && text.out.contains("by family: "), "{}", text.out);
+    let cpu = ["bench", &model, "--device", "cpu", "--profile"];
+    user.gw(&cpu).refused(2, &["no steps to profile", "hint:"]);
+    user.gw(&["bench", &model, "--trace", "run.json"]).refused(2, &["--profile"]);
+}
+
+#[test]
 fn a_device_that_is_not_there_is_named() {
     let user = User::new();
     let model = user.write("add.onnx", onnx::model("Add"));

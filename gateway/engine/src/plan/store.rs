@@ -16,13 +16,12 @@ mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use gw_shaders::kernel::Caps;
 
 use super::Plan;
+use crate::device::threads::on_all_cores;
 use crate::graph::Digest;
 use crate::lower::Constants;
 use crate::model::Stage;
@@ -142,24 +141,7 @@ impl PlanCache {
     /// The bytes of files of weights, several at once: reading and checking them takes most of a
     /// start. `None` where one is damaged or gone.
     fn blobs(&self, blobs: &[Blob]) -> Option<Vec<Bytes>> {
-        let next = AtomicUsize::new(0);
-        let found: Vec<OnceLock<Bytes>> = vec![OnceLock::new(); blobs.len()];
-        let work = || {
-            let turn = || {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                blobs.get(index).zip(found.get(index))
-            };
-            while let Some((blob, place)) = turn() {
-                // The places of those that are damaged or gone stay empty.
-                let _ = self.blob(blob).map(|data| place.set(data));
-            }
-        };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blobs.len());
-        std::thread::scope(|scope| {
-            (1..threads).for_each(|_| drop(scope.spawn(work)));
-            work();
-        });
-        found.into_iter().map(OnceLock::into_inner).collect()
+        on_all_cores(blobs, |blob| self.blob(blob)).into_iter().collect()
     }
 
     /// The bytes of a file of weights; a damaged one is removed, so that it is written anew.

@@ -362,3 +362,45 @@ fn range(start: u64, bytes: u64) -> std::ops::Range<usize> {
 fn refused(what: &str, error: &wgpu::MapRangeError) -> RunError {
     DeviceError::Refused { what: what.to_owned(), reason: error.to_string() }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use gw_shaders::expr::{Binary, Expr};
+    use gw_shaders::layout::View;
+    use gw_shaders::pointwise;
+
+    use super::*;
+    use crate::AdapterSelect;
+    use crate::plan::tests::PlanBuilder;
+
+    #[test]
+    fn a_second_run_starts_and_ends_while_the_first_is_in_flight() {
+        let Ok(device) = Device::open(&AdapterSelect::Any) else { return };
+        let mut plan = PlanBuilder::default();
+        let (x, y) = (plan.input("x", 4), plan.output("y", 4));
+        plan.step("double", &[x], &[y]);
+        let mut plan = plan.build();
+        let double = pointwise::Spec {
+            shape: vec![4],
+            inputs: vec![View::dense(&[4]); 2],
+            output: View::dense(&[4]),
+            expr: Expr::binary(Binary::Add, Scalar::F32),
+        };
+        plan.steps[0].dispatch = pointwise::dispatch(&double, &device.caps()).unwrap();
+        plan.steps[0].bindings = vec![x, x, y];
+        let ledger = Arc::new(Ledger::default());
+        let weights = Weights::new(Arc::clone(&ledger));
+        let memory = Prepared::layout(&device, &plan).unwrap();
+        let prepared = Prepared::build(&device, &plan, &memory, &weights, &ledger, 2).unwrap();
+        let tensor = |value: f32| Tensor::from_slice([4], &[value; 4]).unwrap();
+        // Between the first run's submission and its wait, another does all of its own.
+        let submit = |staging: &Staging, phases: &mut Phases| {
+            let submission = prepared.submit(&device, staging, phases);
+            let second = prepared.run(&device, &[&tensor(5.0)]).unwrap();
+            assert_eq!(second[0].1, tensor(10.0));
+            Ok(submission)
+        };
+        let first = prepared.replay(&device, &[&tensor(1.0)], &mut Phases::default(), submit);
+        assert_eq!(first.unwrap()[0].1, tensor(2.0));
+    }
+}

@@ -7,6 +7,7 @@ use wgpu::BufferUsages;
 
 use super::error::RunError;
 use super::ledger::{Held, Ledger};
+use crate::device::threads::on_all_cores;
 use crate::device::{Device, DeviceError};
 use crate::plan::{Buffer, BufferKind, Plan};
 
@@ -74,8 +75,12 @@ impl Weights {
         shared: bool,
         table: &mut Table,
     ) -> Result<(), RunError> {
-        for shard in shards(plan, shared, table, device.alignment()) {
-            let buffer = device.scoped("the weights of a model", || fill(device, &shard))??;
+        let shards = shards(plan, shared, table, device.alignment());
+        let filled = on_all_cores(&shards, |shard| {
+            device.scoped("the weights of a model", || fill(device, shard)).flatten()
+        });
+        for (shard, buffer) in shards.into_iter().zip(filled) {
+            let buffer = buffer?;
             table.held.push(self.ledger.hold(|ledger| &ledger.weights, shard.bytes));
             for (key, _, offset) in shard.members {
                 let place = WeightPlace { buffer: buffer.clone(), offset };

@@ -101,3 +101,27 @@ fn plans_of_one_model_share_their_weights() {
     let total: usize = weights(&long).iter().map(|(_, data)| data.len()).sum();
     assert!(total < 25 << 20, "{total} bytes of weights, where the file has 22.9 MB");
 }
+
+#[test]
+fn three_hundred_runs_make_nothing() {
+    let Some(model) = model() else { return };
+    let Some(device) = crate::device::open() else { return };
+    let options = gw_engine::SessionOptions::default();
+    let session = gw_engine::Session::new(model, std::sync::Arc::clone(&device), options);
+    let inputs = inputs(1, 16);
+    let first = session.run(&inputs).unwrap();
+    let before = (device.counters(), session.stats(), device.pipelines());
+    for _ in 0..300 {
+        assert_eq!(session.run(&inputs).unwrap(), first);
+    }
+    assert_eq!((device.counters(), session.stats(), device.pipelines()), before);
+    // Weights and arenas are what kernels bind; staging is the caller's tensors on their way.
+    let stats = before.1;
+    let plan = session
+        .plan_for(
+            &inputs.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect(),
+        )
+        .unwrap();
+    let bound = stats.weight_bytes + plan.live_bytes / 100 * 115 + (4 << 20);
+    assert!(stats.peak_bytes <= bound, "{stats:?} where {bound} is the bound");
+}

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use gw_shaders::kernel::Kernel;
 use wgpu::BufferUsages;
 
 use super::{Copy, Ready, padded};
 use crate::device::pipelines::Pipeline;
+use crate::device::threads::on_all_cores;
 use crate::device::{Device, DeviceError};
 use crate::plan::memory::{MemoryLimits, MemoryPlan};
 use crate::plan::{Plan, Port};
@@ -42,29 +42,12 @@ pub(super) fn compile<'a>(
     let mut seen = HashSet::new();
     let first = plan.steps.iter().enumerate();
     let first: Vec<_> = first.filter(|(_, step)| seen.insert(&step.dispatch.kernel)).collect();
-    let (next, made) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-    let work = || -> Result<(), RunError> {
-        while let Some((index, step)) = first.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let kernel = &step.dispatch.kernel;
-            let pipeline =
-                device.pipeline(kernel).map_err(|e| RunError::step(*index, &step.label, e))?;
-            made.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel, pipeline);
-        }
-        Ok(())
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(first.len());
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
-        for other in others {
-            match other.join() {
-                Ok(theirs) => result = result.and(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
-    })?;
-    Ok(made.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let made = on_all_cores(&first, |(index, step)| {
+        let kernel = &step.dispatch.kernel;
+        let pipeline = device.pipeline(kernel);
+        Ok((kernel, pipeline.map_err(|error| RunError::step(*index, &step.label, error))?))
+    });
+    made.into_iter().collect()
 }
 
 pub(super) fn arenas(
