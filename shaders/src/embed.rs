@@ -87,7 +87,7 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     composer.source(include_str!("embed.wgsl"));
     lanes.declare(&mut composer);
     if let Some(form) = &spec.norm {
-        norm::declare(&mut composer, form, spec.cols, lanes, "value_of_result");
+        norm::declare(&mut composer, *form, spec.cols, lanes, "value_of_result");
     } else {
         let parts = if spec.cols.is_multiple_of(4) { spec.cols / 4 } else { spec.cols };
         composer.constant("ROW_LANES", lanes.count()).u32("row_parts", parts);

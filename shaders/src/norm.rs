@@ -74,7 +74,7 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupported> {
     let mut composer = Composer::new(NAME, lanes.name());
     lanes.declare(&mut composer);
-    declare(&mut composer, &spec.form, spec.cols, lanes, "value_of_x");
+    declare(&mut composer, spec.form, spec.cols, lanes, "value_of_x");
     composer.read("x", part(spec.cols)).write("result", part(spec.cols));
     lanes.finish(composer, "normalise", u64::from(spec.rows), caps)
 }
@@ -94,7 +94,7 @@ pub(crate) fn turns(cols: u32) -> u64 {
 /// function `value` and write it to `result`. Whoever calls it, a row is folded in one order.
 pub(crate) fn declare(
     composer: &mut Composer,
-    form: &Form,
+    form: Form,
     cols: u32,
     lanes: Lanes,
     value: &'static str,

@@ -31,7 +31,8 @@ pub(super) fn variants(
         .map(|(rows, quads, percent)| (cost(rows * lanes, 4 * quads, percent), rows, quads))
         .collect();
     tiles.sort_unstable();
-    let first = usize::from(tiles.first().is_some_and(|&(best, ..)| best < wide));
+    // Hardware has its tiles in workgroup memory.
+    let wins = caps.software && tiles.first().is_some_and(|&(best, ..)| best < wide);
     let mut found = Vec::with_capacity(tiles.len());
     for (_, rows, quads) in tiles {
         let steps = lanes / quads;
@@ -52,6 +53,6 @@ pub(super) fn variants(
         let groups = tiles.saturating_mul(batch);
         found.push(composer.finish("rows_in_lanes", lanes, groups, needs, caps)?);
     }
-    let rest = found.split_off(first);
+    let rest = found.split_off(usize::from(wins));
     Ok([found, rest])
 }

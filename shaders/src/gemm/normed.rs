@@ -99,7 +99,7 @@ fn compose(spec: &Spec, way: Way, caps: &Caps) -> Result<Dispatch, Unsupported> 
     };
     lanes.folds(&mut composer);
     composer.hook("finish_rows", finish);
-    norm::declare(&mut composer, norm, product.n, lanes, "value_of_result");
+    norm::declare(&mut composer, *norm, product.n, lanes, "value_of_result");
     operands::a(&mut composer, product);
     operands::b(&mut composer, product);
     let scaled = gemm::is_scaled(&product.b);

@@ -7,7 +7,7 @@ use gw_shaders::kernel::{Dispatch, Scalar};
 use gw_shaders::layout::View;
 use gw_shaders::{peak, pointwise};
 use serde::Serialize;
-use wgpu::BufferUsages;
+use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
 use super::{Device, DeviceError};
 
@@ -97,8 +97,9 @@ impl Device {
         let once = || {
             let start = Instant::now();
             let submission = self.scoped("a measurement", || {
-                let mut encoder = self.raw.create_command_encoder(&Default::default());
-                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut encoder =
+                    self.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
                 pass.set_pipeline(&pipeline.raw);
                 pass.set_bind_group(0, &group, &[]);
                 pass.set_immediates(0, bytemuck::cast_slice(&dispatch.params));

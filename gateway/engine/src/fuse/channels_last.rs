@@ -236,9 +236,9 @@ fn place_of_planes(last: &Layout, node: &Node) -> Option<Layout> {
 
 /// The images and channels that the first axis counts together.
 fn images(layout: &Layout) -> Option<(usize, usize)> {
-    match layout.factor_sizes(0).as_slice() {
-        &[channels] => Some((1, channels)),
-        &[images, channels] => Some((images, channels)),
+    match *layout.factor_sizes(0).as_slice() {
+        [channels] => Some((1, channels)),
+        [images, channels] => Some((images, channels)),
         _ => None,
     }
 }

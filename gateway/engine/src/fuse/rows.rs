@@ -11,11 +11,13 @@ use crate::plan::why::NodeName;
 /// Longer rows have more work than one invocation should do by itself.
 const COLS_MAX: usize = 1 << 13;
 
+/// The node that takes the place of the one at an index, and another that it absorbs.
+type Rule = fn(&Net, &Uses, usize) -> Option<(Node, Option<usize>)>;
+
 pub(super) fn apply(net: &mut Net, rules: &Rules<'_>) {
     let mut uses = Uses::of(net);
-    let rules_in_order: [fn(&Net, &Uses, usize) -> Option<(Node, Option<usize>)>; 2] =
-        [embedded, normalised];
-    for rule in rules_in_order {
+    let in_order: [Rule; 2] = [embedded, normalised];
+    for rule in in_order {
         for index in 0..net.nodes.len() {
             if let Some((node, absorbed)) =
                 rule(net, &uses, index).filter(|(node, _)| fits_kernel(net, node, rules))
