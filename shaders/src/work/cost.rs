@@ -7,7 +7,7 @@ use crate::expr::{Expr, Instr};
 use crate::gather::{self, Table};
 use crate::gemm::{self, Epilogue, Weights};
 use crate::layout::{Matrix, View};
-use crate::{attention, embed, linear_attention, recurrent};
+use crate::{attention, embed, linear_attention, norm, recurrent};
 
 /// The arithmetic and the traffic of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Work {
             Self::Gemm(spec) => product_touched(spec, binding),
             Self::Conv(spec) => (binding == 0).then(|| image(spec)),
             Self::ConvLast(spec) => image_touched(spec, binding),
-            Self::Attention(spec) => rows_touched(spec, binding),
+            Self::Attention(spec) => Some(rows_touched(spec, binding)),
             Self::Gather(spec) => gathered(spec, binding),
             Self::Embed(spec) => embedded(spec, binding),
             Self::Normed(spec) => {
@@ -128,7 +128,7 @@ fn of_cell(spec: &gemm::Spec) -> u64 {
 
 /// Of a table only the rows that indices name.
 fn embedded(spec: &embed::Spec, binding: usize) -> Option<u64> {
-    let weights = spec.norm.as_ref().map_or(0, |form| form.operands());
+    let weights = spec.norm.as_ref().map_or(0, norm::Form::operands);
     let rows = u64::from(spec.count);
     let mut at = weights;
     for input in &spec.inputs {
@@ -217,19 +217,19 @@ fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
     }
 }
 
-fn rows_touched(spec: &attention::Spec, binding: usize) -> Option<u64> {
+fn rows_touched(spec: &attention::Spec, binding: usize) -> u64 {
     let attention::Spec { batch, heads, kv_heads, queries, keys, head_dim, value_dim, .. } = *spec;
     let mask = |view: &MaskView| {
         let strides = vec![view.batch, view.head, view.query, view.key];
         seen(&View { offset: 0, strides }, &[batch, heads, queries, keys])
     };
-    Some(match (binding, &spec.mask) {
+    match (binding, &spec.mask) {
         (0, _) => product(&[batch, heads, queries, head_dim]),
         (1, _) => product(&[batch, kv_heads, keys, head_dim]),
         (2, _) => product(&[batch, kv_heads, keys, value_dim]),
         (3, Mask::Additive(view) | Mask::Boolean(view)) => mask(view),
         _ => product(&[batch, heads, queries, value_dim]),
-    })
+    }
 }
 
 /// Pairs of a query and a key that it sees, in one head.
@@ -341,6 +341,7 @@ mod tests {
             v: attention::Rows::default(),
             output: attention::Rows::default(),
             mask: Mask::None,
+            mask_expr: None,
             causal: Some(0),
             nan_to_zero: false,
         };

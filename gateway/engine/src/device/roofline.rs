@@ -97,8 +97,9 @@ impl Device {
         let once = || {
             let start = Instant::now();
             let submission = self.scoped("a measurement", || {
-                let mut encoder = self.raw.create_command_encoder(&Default::default());
-                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut encoder =
+                    self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 pass.set_pipeline(&pipeline.raw);
                 pass.set_bind_group(0, &group, &[]);
                 pass.set_immediates(0, bytemuck::cast_slice(&dispatch.params));
