@@ -7,7 +7,7 @@ use gw_shaders::kernel::{Dispatch, Scalar};
 use gw_shaders::layout::View;
 use gw_shaders::{peak, pointwise};
 use serde::Serialize;
-use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
+use wgpu::BufferUsages;
 
 use super::{Device, DeviceError};
 
@@ -98,8 +98,8 @@ impl Device {
             let start = Instant::now();
             let submission = self.scoped("a measurement", || {
                 let mut encoder =
-                    self.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+                    self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 pass.set_pipeline(&pipeline.raw);
                 pass.set_bind_group(0, &group, &[]);
                 pass.set_immediates(0, bytemuck::cast_slice(&dispatch.params));

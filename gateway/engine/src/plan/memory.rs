@@ -212,7 +212,7 @@ fn packed(items: &[Item], live_bytes: u64, buffer_bytes: u64) -> Packing {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        usize::try_from(random % bound.max(1) as u64).unwrap_or_default()
+        usize::try_from(random % bound.max(1) as u64).unwrap_or(0)
     };
     for _ in 0..tries {
         if best.total() == live_bytes {

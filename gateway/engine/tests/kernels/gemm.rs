@@ -194,7 +194,7 @@ fn left(dispatch: &Dispatch, inputs: &[Data], size: usize) -> Option<Vec<u32>> {
     let device = crate::device::shared()?;
     let mut buffers: Vec<Vec<u8>> = inputs.iter().map(|data| data.bytes().to_vec()).collect();
     buffers.push(vec![0; 4 * size]);
-    let left = device.run_dispatch(dispatch, &buffers).unwrap();
+    let left = device.run_dispatch(dispatch, &buffers).expect("the kernel runs");
     Some(Data::from_bytes(Scalar::U32, &left[inputs.len()]).u32().to_vec())
 }
 

@@ -10,7 +10,7 @@ fn the_peak_computes_what_it_counts() {
     let tolerance = Tolerance::of(1e-6, 1e-6);
     let spec = peak::Spec { groups: 3, rounds: 3, factor: 0.5, term: 1.0 };
     let x = Random::new(1).floats(usize::try_from(spec.elements()).unwrap());
-    let expected = peak::reference(&spec, &[x.clone()]);
+    let expected = peak::reference(&spec, std::slice::from_ref(&x));
     let variants = |caps: &_| peak::dispatch(&spec, caps).map(|dispatch| vec![dispatch]);
     agree(variants, &[x], &[expected], tolerance);
 }

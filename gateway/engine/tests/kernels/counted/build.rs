@@ -1,5 +1,6 @@
 //! A kernel that counts: every load and store of a storage buffer goes through a function that
 //! adds its bytes to a counter of that buffer.
+#![expect(clippy::format_push_string, reason = "a shader is made once")]
 
 use gw_engine::Device;
 use gw_shaders::kernel::{Access, Dispatch, Kernel};

@@ -1,6 +1,8 @@
 //! What the default variants of each family ask of memory, as ARCHITECTURE.md's table states it,
 //! against counted builds. All numbers are bytes.
 
+#![expect(clippy::cast_possible_truncation, reason = "the sizes are small")]
+
 use gw_shaders::attention::{self, Mask, Rows};
 use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::gemm::{self, Epilogue, Weights};

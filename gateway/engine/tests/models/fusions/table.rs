@@ -320,10 +320,12 @@ fn layer(op: &str, steps: i64, attributes: &[(&str, Value)]) -> Onnx {
         .output("y")
 }
 
+/// An operator, its steps, its attributes, and the families that run it.
+type Case<'a> = (&'a str, i64, &'a [(&'a str, Value)], &'a [&'a str]);
+
 #[test]
 fn a_layer_with_a_state_is_one_dispatch_for_few_steps() {
     let linear = [("linear_before_reset", Value::Int(1))];
-    type Case<'a> = (&'a str, i64, &'a [(&'a str, Value)], &'a [&'a str]);
     let cases: [Case<'_>; 6] = [
         ("LSTM", 1, &[], &["recurrent"]),
         ("LSTM", 3, &[], &["recurrent"]),
