@@ -67,8 +67,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         return Err(Unsupported::new(NAME, "an expression that is not of one float per input"));
     }
     let turns = u64::from(spec.cols) + norm::turns(spec.cols);
-    let ways = Lanes::ways(NAME, turns, caps)?;
-    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
+    norm::ways(NAME, turns, caps)?.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 
 /// The default variant.
@@ -86,8 +85,8 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     let mut composer = Composer::new(NAME, name);
     composer.source(include_str!("embed.wgsl"));
     lanes.declare(&mut composer);
-    if let Some(form) = &spec.norm {
-        norm::declare(&mut composer, *form, spec.cols, lanes, "value_of_result");
+    if let Some(form) = spec.norm {
+        norm::declare(&mut composer, form, spec.cols, lanes, "value_of_result");
     } else {
         let parts = if spec.cols.is_multiple_of(4) { spec.cols / 4 } else { spec.cols };
         composer.constant("ROW_LANES", lanes.count()).u32("row_parts", parts);
@@ -101,7 +100,7 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     lanes.finish(composer, "embed_row", u64::from(spec.count), caps)
 }
 
-/// Declares one input, `fromN(row)` and `readN(first, part)`.
+/// Declares one input, `place_ofN(row)` and `readN(place, part)`.
 fn declare(
     composer: &mut Composer,
     index: usize,
@@ -111,10 +110,10 @@ fn declare(
     let part = norm::part(cols);
     let wide = cols.is_multiple_of(4);
     let refused = |reason: &str| Err(Unsupported::new(NAME, reason));
-    let (from, value) = match *rows {
+    let (place, value) = match *rows {
         Rows::Table { table, axis } => {
             composer.u32(format!("axis{index}"), axis);
-            let at = "u32(first) * params.row_parts + part";
+            let at = "u32(max(place, 0i)) * params.row_parts + part";
             let value = match table {
                 Table::Plain(Scalar::F32) => {
                     composer.read(format!("table{index}"), part);
@@ -123,12 +122,14 @@ fn declare(
                 Table::PackedI8 if wide => {
                     composer.read(format!("table{index}"), "u32");
                     composer.read(format!("scales{index}"), "f32");
-                    format!("four_bytes_of(table{index}[{at}], scales{index}[first])")
+                    format!("four_bytes_of(table{index}[{at}], scales{index}[max(place, 0i)])")
                 }
                 _ => return refused("tables of integers, or of bytes not by four"),
             };
             composer.read(format!("indices{index}"), "i32");
-            (format!("table_row(indices{index}[row], params.axis{index})"), value)
+            let place = format!("table_row(indices{index}[row], params.axis{index})");
+            // A choice costs less than a branch.
+            (place, format!("return select(Part(), {value}, place >= 0i);"))
         }
         Rows::Dense { offset, period, row } => {
             let unit: u32 = if wide { 4 } else { 1 };
@@ -140,16 +141,13 @@ fn declare(
             composer.u32(format!("row{index}"), (row / unit.cast_signed()).cast_unsigned());
             composer.read(format!("rows{index}"), part);
             let within = format!("row % params.period{index} * params.row{index}");
-            (
-                format!("i32(params.offset{index} + {within})"),
-                format!("rows{index}[u32(first) + part]"),
-            )
+            let place = format!("i32(params.offset{index} + {within})");
+            (place, format!("return rows{index}[u32(place) + part];"))
         }
     };
     composer.text(&format!(
-        "fn from{index}(row: u32) -> i32 {{\n    return {from};\n}}\n\
-         fn read{index}(first: i32, part: u32) -> Part {{\n    if (first < 0i) {{\n        \
-         return Part();\n    }}\n    return {value};\n}}\n"
+        "fn place_of{index}(row: u32) -> i32 {{\n    return {place};\n}}\n\
+         fn read{index}(place: i32, part: u32) -> Part {{\n    {value}\n}}\n"
     ));
     Ok(())
 }
@@ -158,7 +156,7 @@ fn body(composer: &mut Composer, spec: &Spec) -> Result<(), Unsupported> {
     let (mut places, mut values) = (String::new(), String::new());
     for index in 0..spec.inputs.len() {
         // Writing to a string cannot fail.
-        let _ = writeln!(places, "    let place{index} = from{index}(row);");
+        let _ = writeln!(places, "    let place{index} = place_of{index}(row);");
         let _ = writeln!(values, "        let v{index} = read{index}(place{index}, i);");
     }
     let combined = |lane: &str| {
@@ -186,7 +184,7 @@ fn body(composer: &mut Composer, spec: &Spec) -> Result<(), Unsupported> {
 /// Where the inputs are not those of the spec.
 pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     let inputs = &borrowed(inputs);
-    let (weights, mut rest) = inputs.split_at(spec.norm.map_or(0, |form| form.operands()));
+    let (weights, mut rest) = inputs.split_at(spec.norm.map_or(0, norm::Form::operands));
     let (count, cols) = (spec.count as usize, spec.cols as usize);
     let mut columns = Vec::with_capacity(spec.inputs.len());
     for rows in &spec.inputs {

@@ -1,15 +1,21 @@
 //! How many invocations share one row of a row-wise kernel.
 //!
-//! On software adapters each row has an invocation of its own, so that nothing waits. On hardware
-//! a workgroup of 64 takes a row, so that neighbours read neighbouring memory.
+//! On software adapters each row has an invocation of its own, so that nothing waits, or a
+//! subgroup. On hardware a workgroup of 64 takes a row, so that neighbours read neighbouring
+//! memory.
 
 use crate::compose::Composer;
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
 
 /// One way to spread rows over invocations.
-#[derive(Clone, Copy)]
-pub(crate) struct Lanes {
-    shared: bool,
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lanes {
+    /// An invocation takes whole rows.
+    Alone,
+    /// The invocations of a workgroup, so many, share a row.
+    Together(u32),
+    /// A subgroup, of a size that every subgroup has, shares a row.
+    Subgroup(u32),
 }
 
 impl Lanes {
@@ -23,7 +29,7 @@ impl Lanes {
         turns: u64,
         caps: &Caps,
     ) -> Result<Vec<Self>, Unsupported> {
-        let (alone, together) = (Self::ALONE, Self::TOGETHER);
+        let (alone, together) = (Self::Alone, Self::Together(SHARING));
         if !caps.software {
             return Ok(vec![together, alone]);
         }
@@ -40,23 +46,34 @@ impl Lanes {
         Ok(ways)
     }
 
+    /// The subgroup of a software adapter that takes a row as fast as its invocations would.
+    pub(crate) fn subgroup(caps: &Caps) -> Option<Self> {
+        match caps.subgroup {
+            Some((smallest, largest)) if smallest == largest && caps.software => {
+                matches!(largest, 8 | 16).then_some(Self::Subgroup(largest))
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) const fn is_shared(self) -> bool {
-        self.shared
+        matches!(self, Self::Together(_))
     }
 
     pub(crate) const fn name(self) -> &'static str {
-        if self.shared { "row per workgroup" } else { "row per invocation" }
+        match self {
+            Self::Alone => "row per invocation",
+            Self::Together(_) => "row per workgroup",
+            Self::Subgroup(_) => "row per subgroup",
+        }
     }
-
-    /// An invocation takes whole rows.
-    pub(crate) const ALONE: Self = Self { shared: false };
-
-    /// A workgroup takes whole rows.
-    pub(crate) const TOGETHER: Self = Self { shared: true };
 
     /// The invocations that share a row.
     pub(crate) const fn count(self) -> u32 {
-        if self.shared { SHARING } else { 1 }
+        match self {
+            Self::Alone => 1,
+            Self::Together(count) | Self::Subgroup(count) => count,
+        }
     }
 
     /// Declares `LANES`, the invocations that share a row, and the folds over them.
@@ -68,9 +85,25 @@ impl Lanes {
     /// Declares the folds over `LANES`, which are those of a workgroup where they share a row.
     pub(crate) fn folds(self, composer: &mut Composer) {
         composer.source(include_str!("lanes.wgsl")).source(crate::expr::LIBRARY);
-        let (sum, max) =
-            if self.shared { ("sum_shared", "max_shared") } else { ("sum_alone", "max_alone") };
-        composer.hook("sum_of_lanes", sum).hook("max_of_lanes", max);
+        match self {
+            Self::Alone => {
+                composer.hook("sum_of_lanes", "sum_alone").hook("max_of_lanes", "max_alone")
+            }
+            Self::Together(_) => {
+                composer.hook("sum_of_lanes", "sum_shared").hook("max_of_lanes", "max_shared")
+            }
+            // Only sums are wanted.
+            Self::Subgroup(_) => composer.hook("sum_of_lanes", "sum_subgroup"),
+        };
+    }
+
+    /// What the folds need.
+    pub(crate) fn needs(self) -> Needs {
+        match self {
+            Self::Alone => Needs::default(),
+            Self::Together(count) => Needs { workgroup_bytes: 8 * count, ..Needs::default() },
+            Self::Subgroup(size) => Needs { subgroup: Some(size), ..Needs::default() },
+        }
     }
 
     /// The dispatch over `rows` rows, of which each calls `entry(row, lane)`.
@@ -84,12 +117,12 @@ impl Lanes {
         let rows_word = u32::try_from(rows)
             .map_err(|_| Unsupported::new(composer.name(), format!("{rows} rows are too many")))?;
         composer.u32("rows", rows_word);
-        if self.shared {
+        if self != Self::Alone {
+            let size = self.count();
             composer.text(&format!(
                 "fn rows_of_group(group: u32, lane: u32) {{\n    {entry}(group, lane);\n}}\n"
             ));
-            let needs = Needs { workgroup_bytes: 8 * SHARING, ..Needs::default() };
-            return composer.finish("rows_of_group", SHARING, rows, needs, caps);
+            return composer.finish("rows_of_group", size, rows, self.needs(), caps);
         }
         composer.text(&format!(
             "fn rows_of_group(group: u32, lane: u32) {{\n    let row = group * {ALONE}u + lane;\n    \
@@ -101,7 +134,7 @@ impl Lanes {
 }
 
 /// A power of two, for the tree of the folds.
-const SHARING: u32 = 64;
+pub(crate) const SHARING: u32 = 64;
 
 /// The vector width of llvmpipe, so that few rows still spread over all cores.
 const ALONE: u32 = 8;

@@ -20,6 +20,15 @@ fn sum_shared(value: f32, lane: u32) -> f32 {
     return total;
 }
 
+// In the order of lanes, which a built-in sum does not promise.
+fn sum_subgroup(value: f32, lane: u32) -> f32 {
+    var total = 0.0;
+    for (var other = 0u; other < LANES; other++) { // unroll
+        total += subgroupBroadcast(value, other);
+    }
+    return total;
+}
+
 fn max_alone(value: f32, lane: u32) -> f32 {
     return value;
 }

@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
-use crate::kernel::{Caps, Dispatch, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Unsupported};
 use crate::lanes::Lanes;
 
 const NAME: &str = "norm";
@@ -35,7 +35,7 @@ pub struct Form {
 
 impl Form {
     /// How many buffers the scale and the bias take.
-    pub const fn operands(&self) -> usize {
+    pub const fn operands(self) -> usize {
         self.scale as usize + self.bias as usize
     }
 }
@@ -59,8 +59,10 @@ pub struct Spec {
 /// # Errors
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
-    let ways = Lanes::ways(NAME, turns(spec.cols), caps)?;
-    ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
+    ways(NAME, turns(spec.cols), caps)?
+        .into_iter()
+        .map(|lanes| compose(spec, lanes, caps))
+        .collect()
 }
 
 /// The default variant.
@@ -77,6 +79,15 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     declare(&mut composer, spec.form, spec.cols, lanes, "value_of_x");
     composer.read("x", part(spec.cols)).write("result", part(spec.cols));
     lanes.finish(composer, "normalise", u64::from(spec.rows), caps)
+}
+
+/// How rows are shared where they are normalised: on a software adapter by subgroups, as
+/// [`crate::gemm::normed`] does.
+pub(crate) fn ways(name: &'static str, turns: u64, caps: &Caps) -> Result<Vec<Lanes>, Unsupported> {
+    let ways = Lanes::ways(name, turns, caps)?;
+    let subgroup = Lanes::subgroup(caps);
+    let subgroup = subgroup.filter(|lanes| turns / u64::from(lanes.count()) <= LOOP_TURNS_MAX);
+    Ok(subgroup.into_iter().chain(ways).collect())
 }
 
 /// What a row of `cols` is read and written in.

@@ -9,8 +9,8 @@ use std::borrow::Borrow;
 use super::{NAME, Way, check};
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
-use crate::lanes::Lanes;
+use crate::kernel::{Caps, Dispatch, Unsupported};
+use crate::lanes::{Lanes, SHARING};
 use crate::layout::Matrix;
 use crate::{gemm, norm, operands};
 
@@ -35,7 +35,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if !is_dense(product) {
         return Err(Unsupported::new(NAME, "normalised rows that lie apart"));
     }
-    ways(product.m, caps).into_iter().map(|way| compose(spec, way, caps)).collect()
+    if !product.n.is_multiple_of(4) {
+        return Err(Unsupported::new(NAME, "normalised rows that are not of whole vec4"));
+    }
+    Ok(vec![compose(spec, caps)?])
 }
 
 /// The default variant.
@@ -49,9 +52,8 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 /// Whether there are enough workgroups, and few enough that read all weights, for one dispatch to
 /// take no longer than two.
 pub fn pays(spec: &Spec, caps: &Caps) -> bool {
-    let rows = u64::from(spec.product.m)
-        * u64::from(spec.product.batch[0])
-        * u64::from(spec.product.batch[1]);
+    let [outer, inner] = spec.product.batch.map(u64::from);
+    let rows = u64::from(spec.product.m) * outer * inner;
     if caps.software { rows >= 64 } else { (32..=512).contains(&rows) }
 }
 
@@ -68,49 +70,42 @@ fn is_dense(product: &gemm::Spec) -> bool {
     output.offset == 0 && axes.iter().all(|&(size, stride, due)| size <= 1 || stride == due)
 }
 
-fn ways(m: u32, caps: &Caps) -> Vec<Way> {
-    if !caps.software {
-        // Those that share a row in `norm`. Few rows each, so that there are many workgroups.
-        let rows = if m <= 256 { 4 } else { 8 };
-        return vec![Way::Plain { lanes: Lanes::TOGETHER.count(), rows, quads: 1 }];
+/// How a workgroup goes about its rows. On software adapters only subgroups do: barriers cost more
+/// than a dispatch, and `SwiftShader`, whose subgroups are of 4, compiles a loop around a tile for
+/// minutes.
+fn way(m: u32, caps: &Caps) -> Option<(Way, Lanes)> {
+    if caps.software {
+        let lanes = Lanes::subgroup(caps)?;
+        let rows = if m <= 8 { 8 } else { 16 };
+        return Some((Way::Subgroup { lanes: lanes.count(), rows, quads: 2 }, lanes));
     }
-    let rows = if m <= 8 { 8 } else { 16 };
-    let mut ways = Vec::new();
-    if let Some((smallest, largest)) = caps.subgroup
-        && smallest == largest
-        && matches!(largest, 4 | 8 | 16)
-    {
-        ways.push(Way::Subgroup { lanes: largest, rows, quads: 2 });
-    }
-    ways.push(Way::Plain { lanes: 8, rows, quads: 1 });
-    ways
+    // Few rows each, so that there are many workgroups.
+    let rows = if m <= 256 { 4 } else { 8 };
+    Some((Way::Plain { lanes: SHARING, rows, quads: 1 }, Lanes::Together(SHARING)))
 }
 
-fn compose(spec: &Spec, way: Way, caps: &Caps) -> Result<Dispatch, Unsupported> {
+fn compose(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
     let Spec { product, norm } = spec;
+    let Some((way, lanes)) = way(product.m, caps) else {
+        return Err(Unsupported::new(
+            NAME,
+            "normalised rows on an adapter without what shares them",
+        ));
+    };
     let mut composer = Composer::new(NAME, format!("{}, rows normalised", way.name()));
     composer.source(include_str!("../gemm.wgsl")).source(include_str!("normed.wgsl"));
     composer.u32("m", product.m).u32("n", product.n).u32("k", product.k);
     composer.u32("inner_batch", product.batch[1].max(1));
-    let (lanes, finish) = if caps.software {
-        (Lanes::ALONE, "finish_alone")
-    } else {
-        (Lanes::TOGETHER, "finish_together")
-    };
     lanes.folds(&mut composer);
-    composer.hook("finish_rows", finish);
     norm::declare(&mut composer, *norm, product.n, lanes, "value_of_result");
     operands::a(&mut composer, product);
     operands::b(&mut composer, product);
     let scaled = gemm::is_scaled(&product.b);
     operands::epilogue(&mut composer, product.n, &product.output, &product.epilogue, scaled)?;
-    let mut needs = Needs::default();
+    let mut needs = lanes.needs();
     let (_, size, rows, quads) = way.declare(&mut composer, &mut needs);
-    if !caps.software {
-        needs.workgroup_bytes = 4 * size;
-    }
     let tiles = u64::from(product.n.div_ceil(4 * quads));
-    let finished = u64::from(rows.div_ceil(size)) * norm::turns(product.n);
+    let finished = u64::from(rows) * norm::turns(product.n).div_ceil(4 * u64::from(size));
     composer.turns(tiles * (way.turns(product.k) + 3) + finished);
     let [outer, inner] = product.batch.map(u64::from);
     let groups = u64::from(product.m.div_ceil(rows)).saturating_mul(outer * inner);
@@ -163,12 +158,17 @@ mod tests {
 
     #[test]
     fn every_variant_is_valid() {
-        for (m, n, k) in [(1, 1, 1), (7, 10, 12), (17, 64, 5), (64, 384, 384)] {
+        for (m, n, k) in [(1, 4, 1), (7, 12, 12), (17, 64, 5), (64, 384, 384)] {
             for b in [Weights::PackedF32, Weights::PackedI8, Weights::Blocks { bits: 4, block: 32 }]
             {
                 let mut spec = spec([1, 2], m, n, k);
                 spec.product.b = b;
-                check::variants(|caps| variants(&spec, caps));
+                for caps in check::adapters() {
+                    match variants(&spec, &caps) {
+                        Ok(dispatches) => dispatches.iter().for_each(check::valid),
+                        Err(_) => assert!(caps.software && caps.subgroup != Some((8, 8))),
+                    }
+                }
             }
         }
     }

@@ -83,7 +83,7 @@ fn rows_of_several_tables_are_combined_and_normalised() {
                 embed::Rows::Table { table: Table::Plain(Scalar::F32), axis: 2 },
             ];
             let spec = embed::Spec { count, cols, inputs, expr: expr.clone(), norm };
-            let weights = norm.map_or(0, |form| form.operands());
+            let weights = norm.map_or(0, norm::Form::operands);
             let mut data: Vec<Data> = (0..weights).map(|_| random.floats(cols as usize)).collect();
             if table == Table::PackedI8 {
                 let bytes = random.bytes((axis * cols) as usize);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gw_engine::plan::{Plan, PortSource};
-use gw_engine::{Model, PlanOptions, Session, SessionOptions};
+use gw_engine::{Interpreter, Model, PlanOptions, Session, SessionOptions};
 use gw_shaders::kernel::Caps;
 use gw_tensor::{Shape, Tensor};
 
@@ -74,14 +74,17 @@ pub fn error(given: &Tensor, due: &Tensor) -> f32 {
     worst / range
 }
 
-/// Every output of the fused plan equals that of the plain one, on the device.
+/// Every output of the fused plan equals that of the plain one: on the device, where there is one,
+/// and on the CPU.
 pub fn fused_equals_plain(model: Model, inputs: &[(String, Tensor)]) {
     let model = Arc::new(model);
     let plain = PlanOptions { fuse: false, ..PlanOptions::default() };
-    let Some(due) = run(&model, inputs, plain) else { return };
-    let given = run(&model, inputs, PlanOptions::default()).unwrap();
-    for ((name, given), (_, due)) in given.iter().zip(&due) {
-        let error = error(given, due);
+    let on_cpu = |options| Interpreter::new(Arc::clone(&model), options).run(inputs).unwrap();
+    let due = run(&model, inputs, plain).unwrap_or_else(|| on_cpu(plain));
+    let on_device = run(&model, inputs, PlanOptions::default());
+    let all = on_device.into_iter().chain([on_cpu(PlanOptions::default())]).flatten();
+    for ((name, given), (_, due)) in all.zip(due.iter().cycle()) {
+        let error = error(&given, due);
         assert!(error <= TOLERANCE, "output {name} differs by {error}");
     }
 }

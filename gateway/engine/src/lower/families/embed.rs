@@ -1,6 +1,7 @@
 //! Rows of several tables, combined and normalised in one step.
 
 use gw_shaders::embed::{Rows, Spec};
+use gw_shaders::norm;
 
 use super::{Lowering, sizes, stride};
 use crate::error::OpError;
@@ -11,7 +12,7 @@ impl Lowering<'_> {
     pub(super) fn embed(&mut self, kind: &Embed, node: &Node) -> Result<(), OpError> {
         let [count, cols] = sizes(&node.output)?;
         let (weights, mut operands) =
-            node.inputs.split_at(kind.norm.map_or(0, |norm| norm.operands()));
+            node.inputs.split_at(kind.norm.map_or(0, norm::Form::operands));
         let mut bindings =
             weights.iter().map(|weight| self.dense(weight)).collect::<Result<Vec<_>, _>>()?;
         let mut inputs = Vec::with_capacity(kind.sources.len());

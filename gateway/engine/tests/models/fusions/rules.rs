@@ -298,3 +298,93 @@ fn a_product_stores_into_its_part_of_a_joined_tensor() {
     assert_eq!(fused(&model, &inputs), ["gemm", "pointwise"]);
     fused_equals_plain(model, &inputs);
 }
+
+/// Rows of `[m, 24]` by a product with a bias and a residual, normalised.
+fn normalised(m: i64, read_before: bool) -> Model {
+    let file = Onnx::new(17)
+        .input("x", FLOAT, &[m, 24])
+        .weights("w", &[24, 24])
+        .weights("b", &[24])
+        .weights("scale", &[24])
+        .weights("shift", &[24])
+        .node("MatMul", &["x", "w"], "a")
+        .node("Add", &["a", "b"], "c")
+        .node("Add", &["c", "x"], "d")
+        .node("LayerNormalization", &["d", "scale", "shift"], "y")
+        .output("y");
+    if read_before { file.output("d").model() } else { file.model() }
+}
+
+#[test]
+fn a_product_normalises_its_rows_where_that_pays() {
+    for (m, due) in [(100, &["gemm"][..]), (8, &["gemm", "norm"])] {
+        let inputs = [floats("x", &[m, 24])];
+        let model = normalised(m as i64, false);
+        assert_eq!(fused(&model, &inputs), due);
+        fused_equals_plain(model, &inputs);
+    }
+    // What others read is stored as it is.
+    let inputs = [floats("x", &[100, 24])];
+    assert_eq!(fused(&normalised(100, true), &inputs), ["gemm", "norm"]);
+    fused_equals_plain(normalised(100, true), &inputs);
+}
+
+#[test]
+fn embeddings_are_one_dispatch_with_their_positions_and_norm() {
+    let model = |norm: bool| {
+        let file = Onnx::new(17)
+            .input("ids", INT64, &[3, 4])
+            .input("types", INT64, &[3, 4])
+            .weights("words", &[50, 24])
+            .weights("kinds", &[2, 24])
+            .weights("places", &[1, 4, 24])
+            .weights("scale", &[24])
+            .weights("shift", &[24])
+            .node("Gather", &["words", "ids"], "a")
+            .node("Gather", &["kinds", "types"], "b")
+            .node("Add", &["a", "b"], "c")
+            .node("Add", &["c", "places"], "d");
+        if norm {
+            file.node("LayerNormalization", &["d", "scale", "shift"], "y").output("y").model()
+        } else {
+            file.output("d").model()
+        }
+    };
+    let numbers = |values: &[i64; 12]| Tensor::from_slice([3, 4], values).unwrap();
+    let inputs = [
+        ("ids".to_owned(), numbers(&[0, 49, 7, 7, 1, 2, 3, 4, 48, 20, 11, 5])),
+        ("types".to_owned(), numbers(&[0, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1])),
+    ];
+    for norm in [true, false] {
+        assert_eq!(fused(&model(norm), &inputs), ["embed"]);
+        fused_equals_plain(model(norm), &inputs);
+    }
+}
+
+#[test]
+fn the_mask_of_a_key_is_made_by_the_attention() {
+    // `(1 - mask) * low`, and one that differs by query, which is made before.
+    let padding = |file: Onnx| {
+        file.floats("one", &[], &[1.0])
+            .node("Sub", &["one", "mask"], "off")
+            .floats("least", &[], &[f32::MIN])
+            .node("Mul", &["off", "least"], "added")
+    };
+    let by_key = attention(|file| padding(file).node("Add", &["scores", "added"], "masked"), false);
+    let mut inputs = attention_inputs(1.0);
+    let mask = [1.0f32, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0];
+    inputs[1].1 = Tensor::from_slice([2, 1, 1, 5], &mask).unwrap();
+    assert_eq!(fused(&by_key, &inputs), ["gemm", "attention", "gemm"]);
+    fused_equals_plain(by_key, &inputs);
+    let by_query = attention(
+        |file| {
+            padding(file)
+                .weights("bias", &[1, 1, 5, 5])
+                .node("Add", &["added", "bias"], "both")
+                .node("Add", &["scores", "both"], "masked")
+        },
+        false,
+    );
+    assert_eq!(fused(&by_query, &inputs), ["gemm", "pointwise", "attention", "gemm"]);
+    fused_equals_plain(by_query, &inputs);
+}
