@@ -128,7 +128,7 @@ fn of_cell(spec: &gemm::Spec) -> u64 {
 
 /// Of a table only the rows that indices name.
 fn embedded(spec: &embed::Spec, binding: usize) -> Option<u64> {
-    let weights = spec.norm.as_ref().map_or(0, norm::Form::operands);
+    let weights = spec.norm.map_or(0, norm::Form::operands);
     let rows = u64::from(spec.count);
     let mut at = weights;
     for input in &spec.inputs {
