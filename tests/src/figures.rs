@@ -6,6 +6,7 @@ use serde::Serialize;
 mod dispatches;
 mod embed;
 mod engine;
+mod host;
 mod speed;
 
 /// Of the output's range; see `models-worst-error`.
@@ -138,6 +139,16 @@ pub const FIGURES: &[Figure] = &[
         key: "ocr-rec-llvmpipe",
         about: "PP-OCR's recogniser on llvmpipe, against ONNX Runtime on the CPU",
         measure: speed::ocr_rec_llvmpipe,
+    },
+    Figure {
+        key: "encode-us",
+        about: "encoding and submitting MiniLM at 1x128, per dispatch, on llvmpipe and on no device",
+        measure: host::encode_us,
+    },
+    Figure {
+        key: "warm-start-ms",
+        about: "MiniLM's first answer on llvmpipe from the start of a process, with warm caches",
+        measure: host::warm_start_ms,
     },
 ];
 

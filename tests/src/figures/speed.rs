@@ -134,7 +134,8 @@ pub(super) fn gemm_ort() -> Result<Row> {
 fn product(key: &'static str, against: &Against, least: f64, bar: &'static str) -> Result<Row> {
     let device = Device::open(&AdapterSelect::Named("llvmpipe".to_owned()))?;
     let mut worst: Option<Row> = None;
-    for size in [512, 1024] {
+    for width in [512u32, 1024] {
+        let size = width as usize;
         let mut peer = match against {
             Against::Naive => None,
             Against::Peer(name, args) => Some(Peer::start(name, &args(size), &[])?),
@@ -143,9 +144,9 @@ fn product(key: &'static str, against: &Against, least: f64, bar: &'static str) 
         for _ in 0..ROUNDS {
             theirs.push(match &mut peer {
                 Some(peer) => peer.round()?,
-                None => time(&device, &naive(size as u32), size, 3)?,
+                None => time(&device, &naive(width), size, 3)?,
             });
-            ours.push(time(&device, &tiled(size as u32, &device)?, size, 15)?);
+            ours.push(time(&device, &tiled(width, &device)?, size, 15)?);
         }
         let speed = |ms: f64| 2.0 * (size as f64).powi(3) / ms / 1e6;
         let (ours, theirs) = (speed(median(&mut ours)), speed(median(&mut theirs)));
