@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Print the time, bytes and FLOPs of every step of a GPU, beside what the device can do
     #[arg(long, env = "GW_PROFILE", value_parser = clap::builder::FalseyValueParser::new())]
     profile: bool,
-    /// Write the profile to a file that chrome://tracing and Perfetto open
+    /// Write the profile to a file that Chrome's tracing and Perfetto open
     #[arg(long, env = "GW_TRACE", value_name = "FILE", requires = "profile")]
     trace: Option<PathBuf>,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub(super) fn trace(adapter: &str, profile: &Profile) -> Value {
     let mut now = 0.0;
     let mut submitted = 0.0;
     for (name, us) in profile.phases.named() {
-        events.push(event(name, CPU, now, us, json!({})));
+        events.push(event(name, CPU, now, us, &json!({})));
         now += us;
         if name == "submit" {
             submitted = now;
@@ -37,7 +37,7 @@ pub(super) fn trace(adapter: &str, profile: &Profile) -> Value {
             "bytes": step.bytes,
             "roofline_share": step.roofline_share,
         });
-        events.push(event(step.kernel, DEVICE, now, step.us, args));
+        events.push(event(step.kernel, DEVICE, now, step.us, &args));
         now += step.us;
     }
     json!({ "displayTimeUnit": "ms", "traceEvents": events })
@@ -47,6 +47,6 @@ fn metadata(name: &str, row: u32, value: &str) -> Value {
     json!({ "ph": "M", "name": name, "pid": 1, "tid": row, "args": { "name": value } })
 }
 
-fn event(name: &str, row: u32, start: f64, us: f64, args: Value) -> Value {
+fn event(name: &str, row: u32, start: f64, us: f64, args: &Value) -> Value {
     json!({ "ph": "X", "name": name, "pid": 1, "tid": row, "ts": start, "dur": us, "args": args })
 }
