@@ -44,10 +44,7 @@ fn rows_in_registers(group: u32, lane: u32) {
                 b[j] = load_b(tile.z, b_from[j], quad, k + step * 4u);
             }
             for (var r = 0u; r < ROWS; r++) { // unroll
-                let a = hear(
-                    a_mine[(step * ROWS + r) / SHARE],
-                    (step * ROWS + r) % SHARE,
-                );
+                let a = hear(a_mine[(step * ROWS + r) / SHARE], (step * ROWS + r) % SHARE);
                 for (var j = 0u; j < QUADS; j++) { // unroll
                     sums[r * QUADS + j] = add_four(sums[r * QUADS + j], a, b[j]);
                 }
@@ -72,7 +69,6 @@ fn add_four(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
 // 64 invocations compute 64 x 64 over 16 values of k at a time; both tiles are kept as
 // [16 k][16 quads].
 var<workgroup> tile_a: array<vec4<f32>, 256>;
-
 var<workgroup> tile_b: array<vec4<f32>, 256>;
 
 fn shared_tile(group: u32, lane: u32) {
@@ -141,10 +137,7 @@ fn staged_rows(group: u32, lane: u32) {
             for (var i = 0u; i < 64u; i += 4u) {
                 let at = i * 8u + lane % 8u;
                 let b = mat4x4<f32>(
-                    staged[at],
-                    staged[at + 8u],
-                    staged[at + 16u],
-                    staged[at + 24u],
+                    staged[at], staged[at + 8u], staged[at + 16u], staged[at + 24u],
                 );
                 sum = add_four(sum, load_a(a_from, k + i), b);
             }

@@ -142,7 +142,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         key: "encode-us",
-        about: "encoding and submitting MiniLM at 1x128, per dispatch, on llvmpipe and on no device",
+        about: "encoding and submitting MiniLM at 1x128, per dispatch, on llvmpipe and noop",
         measure: host::encode_us,
     },
     Figure {

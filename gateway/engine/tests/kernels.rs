@@ -22,7 +22,7 @@ mod gemm;
 mod harness;
 #[path = "kernels/index.rs"]
 mod index;
-#[path = "kernels/peak.rs"]
+#[path = "kernels/counted/peak.rs"]
 mod peak;
 #[path = "kernels/points.rs"]
 mod points;

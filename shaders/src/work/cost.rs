@@ -113,7 +113,8 @@ impl Work {
     }
 }
 
-/// Operations per element of a norm: the sum, the squares of what differs from the mean, the result.
+/// Operations per element of a norm: the sum, the squares of what differs from the mean, and the
+/// result.
 const NORM: u64 = 7;
 
 /// Sums of a product.

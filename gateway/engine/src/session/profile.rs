@@ -215,7 +215,8 @@ impl fmt::Display for Profile {
         let share = |us: f64| if total > 0.0 { 100.0 * us / total } else { 0.0 };
         writeln!(
             f,
-            "   #  {:kernel_width$}  {:label_width$}        us  share     MFLOP       KiB  GFLOP/s   \
+            "   #  {:kernel_width$}  {:label_width$}        us  share     MFLOP       \
+             KiB  GFLOP/s   \
              GB/s  roof",
             "kernel", "nodes"
         )?;
@@ -326,15 +327,15 @@ mod tests {
             roofline: Roofline { bytes_per_second: 8e9, flops_per_second: 40e9 },
         };
         insta::assert_snapshot!(profile, @r"
-           #  kernel       nodes                  us  share     MFLOP       KiB  GFLOP/s   GB/s  roof
-           0  gemm [8x16]  /layer.0/MatMul     750.0  75.0%     30.00    2048.0    40.00   2.80  100%
-           1  gemm [8x16]  MatMul_1            250.0  25.0%      1.00    1024.0     4.00   4.19   50%
-              all steps                       1000.0 100.0%     31.00    3072.0    31.00   3.15   78%
-        by family: gemm 100.0% (2)
-        one run 1200.0 us: upload 0.0, encode 0.0, submit 0.0, wait 1100.0, read back 0.0
-        steps 1000.0 us by the device's timestamps: 200.0 us of the run are not in them
-        the device does 40.0 GFLOP/s and copies 8.0 GB/s at most, as measured
-        encode and submit: 0.80 us per dispatch
+   #  kernel       nodes                  us  share     MFLOP       KiB  GFLOP/s   GB/s  roof
+   0  gemm [8x16]  /layer.0/MatMul     750.0  75.0%     30.00    2048.0    40.00   2.80  100%
+   1  gemm [8x16]  MatMul_1            250.0  25.0%      1.00    1024.0     4.00   4.19   50%
+      all steps                       1000.0 100.0%     31.00    3072.0    31.00   3.15   78%
+by family: gemm 100.0% (2)
+one run 1200.0 us: upload 0.0, encode 0.0, submit 0.0, wait 1100.0, read back 0.0
+steps 1000.0 us by the device's timestamps: 200.0 us of the run are not in them
+the device does 40.0 GFLOP/s and copies 8.0 GB/s at most, as measured
+encode and submit: 0.80 us per dispatch
         ");
     }
 
