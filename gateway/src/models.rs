@@ -47,6 +47,14 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<PathBuf> {
     Ok(fetched.path)
 }
 
+/// Where gw keeps the plans of models.
+///
+/// # Errors
+/// Where no folder for caches is known.
+pub(crate) fn plan_cache_dir() -> anyhow::Result<PathBuf> {
+    Ok(FetchConfig::from_env()?.cache_dir.join("plans"))
+}
+
 /// Opens the model that `MODEL` named, which lies at `path`. Errors call it as the user did: the
 /// cache calls it by its digest.
 ///

@@ -173,7 +173,7 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
     output(&mut composer, spec);
     let tiles = u64::from(spec.queries.div_ceil(rows * lanes));
     let groups = tiles * u64::from(spec.heads) * u64::from(spec.batch);
-    let needs = Needs { subgroup: subgroup.then_some(lanes), ..Needs::default() };
+    let needs = Needs { subgroup: subgroup.then_some((lanes, lanes)), ..Needs::default() };
     composer.turns(u64::from(spec.keys) / 4 + 64);
     composer.finish("attend", lanes, groups, needs, caps)
 }

@@ -117,7 +117,9 @@ impl Composer {
     /// The dispatch of `groups` workgroups of `size` invocations, each of which calls
     /// `entry(group, lane)`.
     ///
-    /// With `needs.subgroup` the lane is the place in the subgroup, else in the workgroup.
+    /// Where `needs.subgroup` is one size, a workgroup is a subgroup and the lane the place in it.
+    /// Where it is several, lanes follow each other from subgroup to subgroup of the workgroup, and
+    /// `place_in_subgroup` is set. Else the lane is the place in the workgroup.
     pub(crate) fn finish(
         mut self,
         entry: &'static str,
@@ -147,14 +149,14 @@ impl Composer {
         if !caps.satisfy(&needs) {
             return unsupported(format!("the adapter lacks what it needs: {needs:?}"));
         }
-        let source = self.compose(entry, size, needs.subgroup.is_some());
+        let source = self.compose(entry, size, needs.subgroup);
         let params = self.params.iter().map(|&(_, _, word)| word).collect();
         let bindings = self.bindings.iter().map(|&(_, access, _)| access).collect();
         let kernel = Kernel { name, variant: self.variant, source, bindings, needs };
         Ok(Dispatch { kernel, params, workgroups })
     }
 
-    fn compose(&self, entry: &str, size: u32, subgroup: bool) -> String {
+    fn compose(&self, entry: &str, size: u32, subgroup: Option<(u32, u32)>) -> String {
         let mut out = format!("// {} {}\n", self.name, self.variant);
         for (name, value) in &self.constants {
             line(&mut out, format_args!("const {name}: u32 = {value}u;"));
@@ -178,13 +180,23 @@ impl Composer {
         }
         let mut needed = self.text.clone();
         let entry = self.hooked(entry);
-        let lane = if subgroup { "subgroup_invocation_id" } else { "local_invocation_index" };
+        let (inputs, before) = match subgroup {
+            None => ("@builtin(local_invocation_index) lane: u32", ""),
+            Some((least, most)) if least == most => {
+                ("@builtin(subgroup_invocation_id) lane: u32", "")
+            }
+            Some(_) => (
+                "@builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_size) size: u32,\n    \
+                 @builtin(subgroup_invocation_id) place: u32",
+                "    let lane = subgroup * size + place;\n    place_in_subgroup = place;\n",
+            ),
+        };
         line(
             &mut needed,
             format_args!(
                 "@compute @workgroup_size({size})\nfn main(\n    @builtin(workgroup_id) id: vec3<u32>,\
-                 \n    @builtin(num_workgroups) grid: vec3<u32>,\n    @builtin({lane}) lane: u32,\n\
-                 ) {{\n    let group = id.x + id.y * grid.x;\n    \
+                 \n    @builtin(num_workgroups) grid: vec3<u32>,\n    {inputs},\n\
+                 ) {{\n    let group = id.x + id.y * grid.x;\n{before}    \
                  if (group < params.groups) {{\n        {entry}(group, lane);\n    }}\n}}"
             ),
         );

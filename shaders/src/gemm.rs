@@ -1,8 +1,7 @@
 //! `out[b, m, n] = epilogue(sum over k of a[b, m, k] * b[b, k, n], …)`, in f32.
 //!
-//! A workgroup computes a tile of the output. On software adapters a tile lies in the registers
-//! of one subgroup and workgroup memory is not touched: there the cost is loads, whatever their
-//! width, and barriers. On hardware 64 invocations share a tile of 64 x 64 in workgroup memory.
+//! A workgroup computes a tile of the output; `ways` lists how, and which is best on which
+//! adapter.
 //! Every variant adds in the order of k, each product and sum with one rounding, so that a row's
 //! result does not depend on its batch. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
 //!
@@ -12,13 +11,14 @@ pub mod normed;
 
 mod narrow;
 mod packed;
+mod ways;
 
 use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::expr::Expr;
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Scalar, Unsupported};
 use crate::layout::Matrix;
 use crate::operands;
 pub(crate) use crate::operands::product;
@@ -26,6 +26,7 @@ pub(crate) use crate::operands::product;
 pub use packed::{pack_f32, pack_i8, unpack_f32};
 
 use packed::PACK;
+use ways::Way;
 
 const NAME: &str = "gemm";
 
@@ -140,15 +141,6 @@ pub(crate) struct Shape {
     pub(crate) k: u32,
 }
 
-/// How a workgroup goes about its tile.
-#[derive(Clone, Copy)]
-enum Way {
-    Subgroup { lanes: u32, rows: u32, quads: u32 },
-    Plain { lanes: u32, rows: u32, quads: u32 },
-    Shared,
-    Staged { rows: u32 },
-}
-
 /// The variants of any product whose operands `operands` declares; `gathers` where each value of
 /// b costs a load of its own.
 pub(crate) fn variants_with(
@@ -158,7 +150,7 @@ pub(crate) fn variants_with(
     caps: &Caps,
     operands: &dyn Fn(&mut Composer) -> Result<(), Unsupported>,
 ) -> Result<Vec<Dispatch>, Unsupported> {
-    let mut ways = ways(shape.m, gathers, caps);
+    let mut ways = ways::open(shape.m, gathers, caps);
     ways.retain(|way| !caps.software || way.turns(shape.k) <= LOOP_TURNS_MAX);
     if ways.is_empty() {
         let (k, most) = (shape.k, k_at_once(caps));
@@ -168,7 +160,7 @@ pub(crate) fn variants_with(
     let [mut found, others] = narrow::variants(name, shape, caps, operands)?;
     for way in ways {
         let mut composer = Composer::new(name, way.name());
-        composer.source(include_str!("gemm.wgsl"));
+        composer.source(include_str!("gemm.wgsl")).source(include_str!("gemm/shared.wgsl"));
         composer.u32("m", shape.m).u32("n", shape.n).u32("k", shape.k);
         composer.u32("inner_batch", shape.batch[1].max(1));
         operands(&mut composer)?;
@@ -182,115 +174,6 @@ pub(crate) fn variants_with(
 /// least that a variant takes of those that are open to any product.
 pub fn k_at_once(caps: &Caps) -> u32 {
     if caps.software { 4 * LOOP_TURNS_MAX as u32 } else { u32::MAX }
-}
-
-/// The ways open on an adapter, best first.
-fn ways(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
-    // Few rows leave most of a tall tile's work unused; a tall one amortises costly columns.
-    let rows = match m {
-        0..=1 => 1,
-        2 => 2,
-        3..=4 => 4,
-        5..=8 => 8,
-        32.. if gathers => 32,
-        _ => 16,
-    };
-    let mut ways = Vec::new();
-    if let Some((smallest, largest)) = caps.subgroup
-        && smallest == largest
-        && matches!(largest, 4 | 8 | 16 | 32 | 64)
-    {
-        // 16 x 8 sums per lane won on llvmpipe; wide subgroups reach the same tile with less.
-        let quads = if largest <= 16 && !gathers { 2 } else { 1 };
-        ways.push(Way::Subgroup { lanes: largest, rows, quads });
-    }
-    let lanes = if caps.software { 8 } else { 64 };
-    // With one row there is nothing to share.
-    let place = if m == 1 { 0 } else { ways.len() };
-    ways.insert(place, Way::Plain { lanes, rows: rows.min(16), quads: 1 });
-    if caps.workgroup_bytes >= SHARED_BYTES && caps.workgroup_invocations >= 64 {
-        let place = if caps.software || m == 1 { ways.len() } else { 0 };
-        ways.insert(place, Way::Shared);
-        if m <= 4 {
-            // A depthwise window is too short to be staged.
-            let place = if caps.software || gathers { ways.len() } else { 0 };
-            ways.insert(place, Way::Staged { rows });
-        }
-    }
-    ways
-}
-
-/// Two tiles of 64 x 16, or one of 64 values of k by 32 columns.
-const SHARED_BYTES: u32 = 8 << 10;
-
-impl Way {
-    /// Turns of the loops of one invocation, the tests at their ends with them.
-    fn turns(self, k: u32) -> u64 {
-        let k = u64::from(k);
-        match self {
-            Self::Subgroup { lanes, rows, .. } => k.div_ceil(4 * u64::from(lanes.div_ceil(rows))),
-            Self::Plain { .. } => k.div_ceil(4),
-            Self::Shared => k.div_ceil(16) * (16 + 3),
-            Self::Staged { .. } => k.div_ceil(64) * (16 + 3),
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Subgroup { lanes, rows, quads } => format!("subgroup{lanes} {rows}x{quads}"),
-            Self::Plain { lanes, rows, quads } => format!("plain{lanes} {rows}x{quads}"),
-            Self::Shared => "shared 64x64".to_owned(),
-            Self::Staged { rows } => format!("staged {rows}"),
-        }
-    }
-
-    fn finish(
-        self,
-        mut composer: Composer,
-        shape: Shape,
-        caps: &Caps,
-    ) -> Result<Dispatch, Unsupported> {
-        let mut needs = Needs::default();
-        let (entry, lanes, rows, quads) = self.declare(&mut composer, &mut needs);
-        let tiles = u64::from(shape.m.div_ceil(rows)) * u64::from(shape.n.div_ceil(4 * quads));
-        let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);
-        composer.finish(entry, lanes, tiles.saturating_mul(batch), needs, caps)
-    }
-
-    /// Declares the sizes of a tile: its entry function, invocations, rows and vec4 columns.
-    fn declare(self, composer: &mut Composer, needs: &mut Needs) -> (&'static str, u32, u32, u32) {
-        match self {
-            Self::Subgroup { lanes, rows, quads } => {
-                needs.subgroup = Some(lanes);
-                composer.hook("hear", "subgroupBroadcast");
-                registers(composer, [rows, quads, lanes, lanes])
-            }
-            Self::Plain { lanes, rows, quads } => {
-                composer.hook("hear", "hear_self");
-                registers(composer, [rows, quads, lanes, 1])
-            }
-            Self::Shared => {
-                needs.workgroup_bytes = SHARED_BYTES;
-                ("shared_tile", 64, 64, 16)
-            }
-            Self::Staged { rows } => {
-                needs.workgroup_bytes = SHARED_BYTES;
-                composer.constant("ROWS", rows);
-                ("staged_rows", 64, rows, 8)
-            }
-        }
-    }
-}
-
-/// Declares the sizes of a tile in registers, of which `share` lanes share the loads of `a`.
-fn registers(
-    composer: &mut Composer,
-    [rows, quads, lanes, share]: [u32; 4],
-) -> (&'static str, u32, u32, u32) {
-    composer.constant("ROWS", rows).constant("QUADS", quads);
-    composer.constant("LANES", lanes).constant("SHARE", share);
-    composer.constant("A_LOADS", rows.div_ceil(share)).constant("STEPS", share.div_ceil(rows));
-    ("rows_in_registers", lanes, rows, quads * lanes)
 }
 
 /// What the output buffer holds afterwards, zero where nothing is stored.

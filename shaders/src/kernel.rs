@@ -34,9 +34,9 @@ impl Scalar {
 /// What an adapter must offer for a kernel to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Needs {
-    /// The subgroup size that the kernel was written for: the adapter's smallest and largest
-    /// size must both equal it.
-    pub subgroup: Option<u32>,
+    /// The sizes of subgroups that the kernel was written for, the least and the most: the
+    /// adapter's lie between them. Equal where it takes one size only.
+    pub subgroup: Option<(u32, u32)>,
     /// `enable f16`.
     pub f16: bool,
     /// Invocations in one workgroup.
@@ -83,7 +83,10 @@ impl Caps {
 
     /// Whether a kernel with `needs` runs here.
     pub fn satisfy(&self, needs: &Needs) -> bool {
-        needs.subgroup.is_none_or(|size| self.subgroup == Some((size, size)))
+        let within = |(least, most): (u32, u32)| {
+            self.subgroup.is_some_and(|(smallest, largest)| least <= smallest && largest <= most)
+        };
+        needs.subgroup.is_none_or(within)
             && (!needs.f16 || self.f16)
             && needs.workgroup_invocations <= self.workgroup_invocations
             && needs.workgroup_bytes <= self.workgroup_bytes

@@ -102,7 +102,7 @@ impl Lanes {
         match self {
             Self::Alone => Needs::default(),
             Self::Together(count) => Needs { workgroup_bytes: 8 * count, ..Needs::default() },
-            Self::Subgroup(size) => Needs { subgroup: Some(size), ..Needs::default() },
+            Self::Subgroup(size) => Needs { subgroup: Some((size, size)), ..Needs::default() },
         }
     }
 

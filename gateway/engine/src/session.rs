@@ -13,6 +13,7 @@
 //! - `weights`: constants on the device, shared by all plans.
 //! - [`profile`]: where the time of a run goes.
 //! - `staging`: mapped memory on the way in and out.
+//! - [`tune`]: which variants of the kernels are the fastest.
 //! - `convert`: tensors to device form and back.
 //! - `ledger`: who holds how many bytes.
 
@@ -26,6 +27,7 @@ mod plans;
 mod prepared;
 pub mod profile;
 mod staging;
+pub mod tune;
 mod weights;
 
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +52,7 @@ use parts::Part;
 use planning::{Planning, Shapes};
 use plans::Plans;
 use prepared::Prepared;
+use tune::{Tuner, Tuning};
 use weights::Weights;
 
 /// How a [`Session`] plans and what it keeps.
@@ -70,12 +73,16 @@ pub struct SessionOptions {
     pub in_flight: usize,
     /// Where plans are kept between processes. Default: nowhere, so that every session plans.
     pub cache: Option<Arc<PlanCache>>,
+    /// What is known of the device's kernels, and how long they may be measured. Default: nothing,
+    /// so that the variants stay those that come first.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
         let plan = PlanOptions::default();
-        Self { plan, plans_max: 32, memory_max: 4 << 30, in_flight: 2, cache: None }
+        let (plans_max, memory_max, in_flight) = (32, 4 << 30, 2);
+        Self { plan, plans_max, memory_max, in_flight, cache: None, tuning: None }
     }
 }
 
@@ -116,7 +123,8 @@ enum Ready {
 pub struct Session {
     device: Arc<Device>,
     signature: Signature,
-    planning: Planning,
+    planning: Arc<Planning>,
+    tuner: Option<Tuner>,
     options: SessionOptions,
     plans: Plans<Part, Ready>,
     weights: Weights,
@@ -128,7 +136,8 @@ impl Session {
     /// A session of `model` on `device`. Nothing is planned yet; see [`Session::warm_up`].
     pub fn new(model: Arc<Model>, device: Arc<Device>, options: SessionOptions) -> Self {
         let signature = model.signature().clone();
-        let planning = Planning::of(model, options.plan, options.cache.clone());
+        let (cache, tuning) = (options.cache.clone(), options.tuning.clone());
+        let planning = Planning::of(model, options.plan, cache, tuning);
         Self::staged(signature, planning, device, options)
     }
 
@@ -180,9 +189,15 @@ impl Session {
         options: SessionOptions,
     ) -> Self {
         let ledger = Arc::new(Ledger::default());
+        let planning = Arc::new(planning);
+        let tuner = options.tuning.clone().filter(|tuning| !tuning.budget().is_zero());
+        let tuner = tuner.map(|tuning| {
+            Tuner::new(Arc::clone(&device), signature.clone(), Arc::clone(&planning), tuning)
+        });
         Self {
             signature,
             planning,
+            tuner,
             plans: Plans::new(options.plans_max),
             weights: Weights::new(Arc::clone(&ledger)),
             dispatches: AtomicUsize::new(0),
@@ -211,6 +226,14 @@ impl Session {
         self.with_last(&ordered, |prepared| prepared.run(&self.device, &ordered))
     }
 
+    /// Waits until the variants of the plans that have run are measured, or the time for that is
+    /// spent.
+    pub fn settle(&self) {
+        if let Some(tuner) = &self.tuner {
+            tuner.settle();
+        }
+    }
+
     /// Runs whatever parts come before the last one, which `last` is given.
     fn with_last<T>(
         &self,
@@ -219,8 +242,15 @@ impl Session {
     ) -> Result<T, RunError> {
         let mut key = Part::shapes(inputs);
         loop {
-            let answer = match &*self.prepared(&key)? {
-                Ready::Whole(prepared) => return last(prepared),
+            let ready = self.prepared(&key)?;
+            let answer = match &*ready {
+                Ready::Whole(prepared) => {
+                    let answer = last(prepared)?;
+                    if let Some(tuner) = self.tuner.as_ref().filter(|_| prepared.is_untuned()) {
+                        tuner.suggest(key, &ready);
+                    }
+                    return Ok(answer);
+                }
                 Ready::Input(index) => Answer::Input(*index, inputs[*index].clone()),
                 Ready::Value(prepared) => {
                     let mut asked = prepared.run(&self.device, inputs)?;
@@ -251,7 +281,7 @@ impl Session {
     /// As [`Session::run`].
     pub fn plan_for(&self, shapes: &BTreeMap<String, Shape>) -> Result<Arc<PlanSummary>, RunError> {
         match &*self.prepared_for(shapes)? {
-            Ready::Whole(prepared) | Ready::Value(prepared) => Ok(Arc::clone(&prepared.summary)),
+            Ready::Whole(prepared) | Ready::Value(prepared) => Ok(prepared.program().summary),
             Ready::Input(index) => {
                 Err(RunError::ValueNeeded { input: self.signature.inputs[*index].name.clone() })
             }
@@ -302,7 +332,10 @@ impl Session {
         let (device, in_flight) = (&self.device, self.options.in_flight);
         let memory = Prepared::layout(device, plan)?;
         self.make_room(key, Prepared::bytes(plan, &memory, in_flight))?;
-        let made = Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
+        let mut made =
+            Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
+        let tuning = self.options.tuning.as_ref();
+        made.untuned = tuning.is_some_and(|tuning| tune::is_open(plan, tuning)).into();
         self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
         Ok(made)
     }

@@ -12,7 +12,7 @@
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
 
-#[path = "models/cache.rs"]
+#[path = "models/sessions/cache.rs"]
 mod cache;
 #[path = "models/ops/channels.rs"]
 mod channels;
@@ -50,6 +50,8 @@ mod shapes;
 mod signal;
 #[path = "models/fusions/table.rs"]
 mod table;
+#[path = "models/sessions/tune.rs"]
+mod tune;
 #[path = "models/turns.rs"]
 mod turns;
 #[path = "models/fusions/why.rs"]

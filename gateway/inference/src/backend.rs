@@ -82,6 +82,9 @@ pub trait LoadedModel: Send + Sync {
     /// Where no plan can be made for the shapes.
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError>;
 
+    /// Waits until the device has measured what it measures behind the first answers.
+    fn settle(&self) {}
+
     /// Where the time of a run with these inputs goes, over `runs` runs; `None` where runs have no
     /// steps that could be timed.
     ///

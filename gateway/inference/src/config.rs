@@ -29,6 +29,12 @@ pub struct InferenceConfig {
     /// Run several nodes of a model in one dispatch on the GPU. Without it every node runs by
     /// itself: slow and simple, to compare with. Default `true`.
     pub gpu_fuse: bool,
+    /// How long a model may have of the GPU, in all, to measure which variants of its kernels are
+    /// the fastest there. It begins behind the first answer and goes on between runs; what is found
+    /// is kept with the plans. `0s` measures nothing. Default 2 s: enough for the dozen kinds of
+    /// dispatches that a model has.
+    #[serde(with = "gw_artifact::duration")]
+    pub gpu_tune: Duration,
     /// Where the plans of the GPU are kept, with the weights in the form that it reads, so that a
     /// later start plans nothing. Default: nowhere; a node takes a folder in gw's cache.
     pub plan_cache_dir: Option<PathBuf>,
@@ -47,6 +53,7 @@ impl Default for InferenceConfig {
             cpu_threads: None,
             gpu_expand_weights: false,
             gpu_fuse: true,
+            gpu_tune: Duration::from_secs(2),
             plan_cache_dir: None,
             plan_cache_bytes_max: 4 << 30,
         }

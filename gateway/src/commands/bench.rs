@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Run every node by itself on a GPU: slow and simple, to compare with
     #[arg(long, env = "GW_NO_FUSE", value_parser = clap::builder::FalseyValueParser::new())]
     no_fuse: bool,
+    /// Measure first which variants of the kernels are the fastest on a GPU, and keep that
+    #[arg(long, env = "GW_TUNE", value_parser = clap::builder::FalseyValueParser::new())]
+    tune: bool,
     /// Print the time, bytes and FLOPs of every step of a GPU, beside what the device can do
     #[arg(long, env = "GW_PROFILE", value_parser = clap::builder::FalseyValueParser::new())]
     profile: bool,
@@ -88,7 +91,7 @@ struct Profiled {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = models::locate(&args.model)?;
     let start = Instant::now();
-    let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
+    let config = config(args)?;
     let model = open(args, &path, &config)?;
     let load = start.elapsed();
     let shapes = ValueArg::shapes(&args.value, model.signature(), &args.shape)?;
@@ -110,6 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Ok(start.elapsed())
     };
     let first = once()?;
+    model.settle();
     let mut times = (0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?;
     times.sort_unstable();
     let shapes: Vec<(String, Shape)> = resolved.shapes.into_iter().collect();
@@ -132,6 +136,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         profile,
     };
     args.output.print(&figures, text)
+}
+
+/// Without `--tune` nothing but the runs is measured, and nothing is kept.
+fn config(args: &Args) -> anyhow::Result<InferenceConfig> {
+    let config = InferenceConfig { gpu_fuse: !args.no_fuse, ..InferenceConfig::default() };
+    Ok(match args.tune {
+        true => InferenceConfig { plan_cache_dir: Some(models::plan_cache_dir()?), ..config },
+        false => InferenceConfig { gpu_tune: Duration::ZERO, ..config },
+    })
 }
 
 /// The model on the device that was asked for; only here that may be `noop`.

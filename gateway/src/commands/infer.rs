@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use gw_artifact::FetchConfig;
 use gw_inference::{DeviceChoice, Dim, InferenceConfig, Signature, TensorSpec};
 use gw_tensor::Tensor;
 use serde::Serialize;
@@ -69,9 +68,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if inputs.is_empty() {
         check_takes_nothing(&models::signature(&path)?)?;
     }
-    let plan_cache_dir = Some(FetchConfig::from_env()?.cache_dir.join("plans"));
-    let gpu_fuse = !args.no_fuse;
-    let config = InferenceConfig { gpu_fuse, plan_cache_dir, ..InferenceConfig::default() };
+    let plan_cache_dir = Some(models::plan_cache_dir()?);
+    // One run is over before a measurement could serve it.
+    let (gpu_fuse, gpu_tune) = (!args.no_fuse, Duration::ZERO);
+    let defaults = InferenceConfig::default();
+    let config = InferenceConfig { gpu_fuse, gpu_tune, plan_cache_dir, ..defaults };
     let model = models::open(&args.model, &path, &args.device, &config)?;
     let start = Instant::now();
     let outputs = model.run(&inputs)?;

@@ -1,9 +1,12 @@
 //! `gw plan`: what the engine would do for one model and one set of shapes, without doing it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use gw_engine::plan::summary::PlanSummary;
 use gw_engine::plan::why::Why;
-use gw_engine::{AdapterSelect, Device, Model, PlanError, PlanOptions};
-use gw_inference::DeviceChoice;
+use gw_engine::{AdapterSelect, Device, Model, PlanCache, PlanError, PlanOptions, Tuning};
+use gw_inference::{DeviceChoice, InferenceConfig};
 use gw_shaders::kernel::Caps;
 use serde::Serialize;
 
@@ -57,10 +60,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let resolved = Shapes::resolve(&signature, &shapes)?;
     resolved.note_assumptions();
     let values = ValueArg::tensors(&args.value, &signature, &resolved)?;
-    let (adapter, caps) = caps(&args.device)?;
+    let device = device(&args.device)?;
+    let caps = device.as_ref().map_or(Caps::minimal(), |device| device.caps());
     let options = PlanOptions { fuse: !args.no_fuse, ..PlanOptions::default() };
     let plan = Model::open(&path)?.plan_with(&resolved.shapes, &values, &caps, &options);
-    let plan = plan.map_err(advised)?;
+    let mut plan = plan.map_err(advised)?;
+    let mut adapter = "any WebGPU adapter".to_owned();
+    if let Some(device) = device {
+        adapter.clone_from(&device.info().name);
+        tuning(&device)?.choose(&mut plan, &caps);
+    }
     let planned = Planned { adapter, plan: plan.summary() };
     args.output.print(&planned, |planned| {
         let Planned { adapter, plan } = planned;
@@ -84,16 +93,19 @@ fn advised(error: PlanError) -> anyhow::Error {
     anyhow::Error::from(error).context(Advice::new(message).hint(hint))
 }
 
-/// What the kernels may use, and the name of the adapter that offers it.
-fn caps(choice: &DeviceChoice) -> anyhow::Result<(String, Caps)> {
-    let open = |select: &AdapterSelect| {
-        Device::open(select).map(|device| (device.info().name.clone(), device.caps()))
-    };
+/// What was measured on the adapter, by whatever served a model there.
+fn tuning(device: &Device) -> anyhow::Result<Tuning> {
+    let bytes_max = InferenceConfig::default().plan_cache_bytes_max;
+    let cache = PlanCache::new(models::plan_cache_dir()?, bytes_max);
+    Ok(Tuning::new(device, Some(Arc::new(cache)), Duration::ZERO))
+}
+
+/// The adapter to plan for; none where any is meant and there is none.
+fn device(choice: &DeviceChoice) -> anyhow::Result<Option<Arc<Device>>> {
     match choice {
-        DeviceChoice::Auto => Ok(open(&AdapterSelect::Any)
-            .unwrap_or_else(|_| ("any WebGPU adapter".to_owned(), Caps::minimal()))),
-        DeviceChoice::Gpu => Ok(open(&AdapterSelect::Hardware)?),
-        DeviceChoice::Named(name) => Ok(open(&AdapterSelect::Named(name.clone()))?),
+        DeviceChoice::Auto => Ok(Device::open(&AdapterSelect::Any).ok()),
+        DeviceChoice::Gpu => Ok(Some(Device::open(&AdapterSelect::Hardware)?)),
+        DeviceChoice::Named(name) => Ok(Some(Device::open(&AdapterSelect::Named(name.clone()))?)),
         DeviceChoice::Cpu => Err(Advice::new("the cpu runs no plan, only GPU adapters do")
             .hint("leave --device out to plan for any adapter")
             .usage()

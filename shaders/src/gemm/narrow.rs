@@ -46,7 +46,7 @@ pub(super) fn variants(
         composer.constant("ROWS", rows).constant("QUADS", quads);
         composer.constant("LANES", lanes).constant("STEPS", steps);
         operands(&mut composer)?;
-        let needs = Needs { subgroup: Some(lanes), ..Needs::default() };
+        let needs = Needs { subgroup: Some((lanes, lanes)), ..Needs::default() };
         let tiles =
             u64::from(shape.m.div_ceil(rows * lanes)) * u64::from(shape.n.div_ceil(4 * quads));
         let batch = u64::from(shape.batch[0]) * u64::from(shape.batch[1]);

@@ -1,7 +1,8 @@
 //! Plans on disk, so that a second start of a model plans nothing.
 //!
 //! A folder holds one file per plan, named by everything that decides the plan, and one per
-//! large weight, named by its bytes, so that plans and models share them. Several processes may
+//! large weight, named by its bytes, so that plans and models share them; beside them what was
+//! measured of kernels, one file per adapter. Several processes may
 //! use one folder: files appear whole or not at all, and whatever is damaged or gone is a miss.
 //! The folder is the node's own, as its other caches are: what is damaged by accident is found
 //! by its digest, but who may write there decides what models answer.
@@ -26,7 +27,7 @@ use crate::graph::Digest;
 use crate::lower::Constants;
 use crate::model::Stage;
 use folder::Folder;
-pub(crate) use key::Key;
+pub(crate) use key::{Key, SOURCES};
 use record::{Blob, Encoded, checksum};
 
 /// The beginning of a plan's file; the last four bytes are the version of the form.
@@ -34,6 +35,9 @@ const MAGIC: &[u8; 12] = b"gw plan\n\x01\0\0\0";
 
 /// No plan comes near: 47 steps of a text model take 130 KB, most of it the text of kernels.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// No adapter comes near: a class of dispatches takes some 200 bytes.
+const TUNING_BYTES_MAX: u64 = 4 << 20;
 
 /// A folder of plans.
 #[derive(Debug)]
@@ -136,6 +140,27 @@ impl PlanCache {
             self.folder.write(&blob.name(), data)?;
         }
         self.folder.write(&key.name(), &file)
+    }
+
+    /// The file of this name about the variants of kernels.
+    pub(crate) fn tuning(&self, name: &str) -> Option<Vec<u8>> {
+        let name = format!("{name}.tuning");
+        let file = self.folder.read(&name, TUNING_BYTES_MAX)?;
+        self.folder.touch(&name);
+        Some(file)
+    }
+
+    /// Keeps a file about the variants of kernels, unless it is too large.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub(crate) fn keep_tuning(&self, name: &str, data: &[u8]) -> io::Result<()> {
+        let bytes = data.len() as u64;
+        if bytes > TUNING_BYTES_MAX || bytes > self.folder.bytes_max() {
+            return Ok(());
+        }
+        self.folder.make_room(bytes)?;
+        self.folder.write(&format!("{name}.tuning"), data)
     }
 
     /// The bytes of files of weights, several at once: reading and checking them takes most of a

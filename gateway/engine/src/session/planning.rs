@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gw_shaders::kernel::Caps;
 use gw_tensor::Shape;
 
+use super::tune::Tuning;
 use crate::error::PlanError;
 use crate::model::{Model, PlanOptions, Signature, Stage};
 use crate::net::oracle::Answer;
@@ -24,6 +25,7 @@ type Planner = dyn Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + S
 pub(super) struct Planning {
     planner: Box<Planner>,
     disk: Option<Disk>,
+    tuning: Option<Arc<Tuning>>,
     planned: AtomicUsize,
     loaded: AtomicUsize,
 }
@@ -44,21 +46,23 @@ impl Planning {
         P: Fn(&Shapes, &[Answer], &Caps) -> Result<Stage, PlanError> + Send + Sync + 'static,
     {
         let counts = (AtomicUsize::default(), AtomicUsize::default());
-        Self { planner: Box::new(planner), disk: None, planned: counts.0, loaded: counts.1 }
+        let (planned, loaded) = counts;
+        Self { planner: Box::new(planner), disk: None, tuning: None, planned, loaded }
     }
 
-    /// Plans of `model`, from `cache` where they are there.
+    /// Plans of `model`, from `cache` where they are there, with the variants that `tuning` knows.
     pub(super) fn of(
         model: Arc<Model>,
         options: PlanOptions,
         cache: Option<Arc<PlanCache>>,
+        tuning: Option<Arc<Tuning>>,
     ) -> Self {
         let left = AtomicUsize::new(KEPT_MAX);
         let disk = cache.map(|cache| Disk { cache, model: Arc::clone(&model), options, left });
         let planner = move |shapes: &Shapes, answers: &[Answer], caps: &Caps| {
             model.stage(shapes, answers, caps, options)
         };
-        Self { disk, ..Self::new(planner) }
+        Self { disk, tuning, ..Self::new(planner) }
     }
 
     /// How many stages were planned.
@@ -79,26 +83,51 @@ impl Planning {
         answers: &[Answer],
         caps: &Caps,
     ) -> Result<Stored, PlanError> {
-        let Some(disk) = &self.disk else { return self.plan(shapes, answers, caps) };
-        let key = Key::new(&disk.model.graph().digest, shapes, answers, caps, disk.options);
+        let Some(disk) = &self.disk else { return self.tuned(shapes, answers, caps) };
+        let key = disk.key(shapes, answers, caps);
         let found = disk.cache.load(&key, disk.model.constants(), caps);
         if let Some(stored) = found.filter(|found| fits(found, signature, shapes, answers)) {
             self.loaded.fetch_add(1, Ordering::Relaxed);
             return Ok(stored);
         }
-        let stored = self.plan(shapes, answers, caps)?;
+        let stored = self.tuned(shapes, answers, caps)?;
         disk.keep(&key, &stored);
         Ok(stored)
     }
 
-    fn plan(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps) -> Result<Stored, PlanError> {
-        let stage = (self.planner)(shapes, answers, caps)?;
+    /// A new plan, with the variants that are known to be the fastest.
+    fn tuned(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps) -> Result<Stored, PlanError> {
+        let mut stored = self.plan(shapes, answers, caps)?;
         self.planned.fetch_add(1, Ordering::Relaxed);
-        Ok(stage.into())
+        if let (Some(tuning), Stored::Whole(plan)) = (&self.tuning, &mut stored) {
+            tuning.choose(plan, caps);
+        }
+        Ok(stored)
+    }
+
+    /// A new plan, with the variants that come first.
+    pub(super) fn plan(
+        &self,
+        shapes: &Shapes,
+        answers: &[Answer],
+        caps: &Caps,
+    ) -> Result<Stored, PlanError> {
+        (self.planner)(shapes, answers, caps).map(Stored::from)
+    }
+
+    /// Keeps a plan that was tuned in the place of what was kept.
+    pub(super) fn keep(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps, plan: Plan) {
+        if let Some(disk) = &self.disk {
+            disk.keep(&disk.key(shapes, answers, caps), &Stored::Whole(plan));
+        }
     }
 }
 
 impl Disk {
+    fn key(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps) -> Key {
+        Key::new(&self.model.graph().digest, shapes, answers, caps, self.options)
+    }
+
     fn keep(&self, key: &Key, stored: &Stored) {
         let take = |left: usize| left.checked_sub(1);
         if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {

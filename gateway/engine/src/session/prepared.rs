@@ -2,11 +2,13 @@
 
 mod build;
 pub(super) mod clock;
+pub(super) mod race;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use gw_shaders::kernel::Scalar;
+use gw_shaders::kernel::{Dispatch, Scalar};
 use gw_tensor::{DType, Shape, Tensor};
 use wgpu::{CommandEncoderDescriptor, ComputePassDescriptor};
 
@@ -28,8 +30,9 @@ const STAGING_ALIGNMENT: u64 = 16;
 /// A plan on a device.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) summary: Arc<PlanSummary>,
-    steps: Vec<Ready>,
+    program: Mutex<Program>,
+    /// Whether some step could be faster for all that is known, and nobody has looked yet.
+    pub(super) untuned: AtomicBool,
     uploads: Vec<Copy>,
     downloads: Vec<Copy>,
     inputs: Vec<String>,
@@ -39,13 +42,30 @@ pub(super) struct Prepared {
     _own_weights: Vec<Held>,
 }
 
+/// What a run replays. Another takes its place when the steps are tuned; runs under way keep theirs.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) summary: Arc<PlanSummary>,
+    steps: Arc<[Ready]>,
+}
+
 /// One dispatch, ready to be encoded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ready {
     pipeline: Arc<Pipeline>,
     group: wgpu::BindGroup,
     params: Vec<u32>,
     workgroups: [u32; 3],
+    writes: Arc<[Written]>,
+}
+
+/// A stretch of a device buffer that a dispatch writes.
+#[derive(Clone, Debug)]
+struct Written {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+    scalar: Scalar,
 }
 
 /// One copy between staging memory and where a tensor lies during the run.
@@ -111,8 +131,11 @@ impl Prepared {
             .collect::<Result<_, _>>()?;
         let staging_bytes = (upload_bytes + download_bytes) * pairs as u64;
         Ok(Self {
-            summary: Arc::new(plan.summary_with(memory)),
-            steps,
+            program: Mutex::new(Program {
+                summary: Arc::new(plan.summary_with(memory)),
+                steps: steps.into(),
+            }),
+            untuned: AtomicBool::new(false),
             uploads,
             downloads,
             inputs: plan.inputs.iter().map(|port| port.name.clone()).collect(),
@@ -124,6 +147,33 @@ impl Prepared {
             ],
             _own_weights: own_weights,
         })
+    }
+
+    /// Whether the plan should be tuned; `true` once.
+    pub(super) fn is_untuned(&self) -> bool {
+        self.untuned.load(Ordering::Relaxed) && self.untuned.swap(false, Ordering::Relaxed)
+    }
+
+    /// What a run replays now.
+    pub(super) fn program(&self) -> Program {
+        self.program.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does each step as `plan` does it, which is this plan with other variants of its kernels.
+    pub(super) fn adopt(&self, device: &Device, plan: &Plan) -> Result<(), RunError> {
+        let Program { summary, steps } = self.program();
+        let (mut summary, mut steps) = ((*summary).clone(), steps.to_vec());
+        let places = steps.iter_mut().zip(&mut summary.steps).zip(&plan.steps).enumerate();
+        for (index, ((ready, shown), step)) in places {
+            let made = ready.with(device, &step.dispatch);
+            *ready = made.map_err(|error| RunError::step(index, &step.label, error))?;
+            shown.variant.clone_from(&step.dispatch.kernel.variant);
+            shown.workgroups = step.dispatch.workgroups;
+            shown.choice.clone_from(&step.choice);
+        }
+        let program = Program { summary: Arc::new(summary), steps: steps.into() };
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
+        Ok(())
     }
 
     /// Runs the plan once, with one tensor per input, of the plan's types and shapes.
@@ -207,7 +257,7 @@ impl Prepared {
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
             {
                 let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                for step in &self.steps {
+                for step in self.program().steps.iter() {
                     if seen.insert(Arc::as_ptr(&step.pipeline)) {
                         step.encode(&mut pass, None, [1, 1, 1]);
                     }
@@ -253,10 +303,11 @@ impl Prepared {
     fn encode(&self, device: &Device, staging: &Staging) -> wgpu::CommandBuffer {
         let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
         self.upload(&mut encoder, staging);
-        if !self.steps.is_empty() {
+        let steps = self.program().steps;
+        if !steps.is_empty() {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
             let mut bound = None;
-            for step in &self.steps {
+            for step in steps.iter() {
                 step.encode(&mut pass, bound, step.workgroups);
                 bound = Some(&step.pipeline);
             }
@@ -310,6 +361,14 @@ impl Prepared {
 }
 
 impl Ready {
+    /// Another dispatch in the same place: variants of a kernel bind alike.
+    fn with(&self, device: &Device, dispatch: &Dispatch) -> Result<Self, DeviceError> {
+        let Dispatch { kernel, params, workgroups } = dispatch;
+        let (group, writes) = (self.group.clone(), Arc::clone(&self.writes));
+        let (params, workgroups) = (params.clone(), *workgroups);
+        Ok(Self { pipeline: device.pipeline(kernel)?, group, params, workgroups, writes })
+    }
+
     fn encode(
         &self,
         pass: &mut wgpu::ComputePass<'_>,

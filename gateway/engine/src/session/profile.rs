@@ -125,18 +125,19 @@ impl Session {
             prepared.run_warm(&self.device, inputs, &mut phases)?;
             warm.push(phases.encode_us + phases.submit_us);
         }
-        let clock = Clock::new(&self.device, prepared.summary.steps.len())?;
-        let mut times = vec![Vec::new(); prepared.summary.steps.len()];
+        let summary = prepared.program().summary;
+        let clock = Clock::new(&self.device, summary.steps.len())?;
+        let mut times = vec![Vec::new(); summary.steps.len()];
         for _ in 0..runs {
             let run = prepared.time_steps(&self.device, inputs, &clock)?;
             times.iter_mut().zip(run).for_each(|(times, time)| times.push(time));
         }
         let roofline = self.device.roofline()?;
-        let steps = prepared.summary.steps.iter().zip(times);
+        let steps = summary.steps.iter().zip(times);
         Ok(Profile {
             runs,
             phases: Phases::median(&measured),
-            encode_us_per_dispatch: median(warm) / prepared.summary.steps.len().max(1) as f64,
+            encode_us_per_dispatch: median(warm) / summary.steps.len().max(1) as f64,
             method: clock.method(),
             steps: steps.map(|(step, times)| StepProfile::of(step, times, &roofline)).collect(),
             roofline,

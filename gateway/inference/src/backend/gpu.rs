@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gw_engine::{
     Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
-    SessionStats, WeightMode,
+    SessionStats, Tuning, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -31,7 +31,11 @@ impl Gpu {
         let bytes_max = config.plan_cache_bytes_max;
         let dir = config.plan_cache_dir.as_ref().filter(|_| bytes_max > 0);
         let cache = dir.map(|dir| Arc::new(PlanCache::new(dir, bytes_max)));
-        Self { device, name, options: SessionOptions { plan, cache, ..SessionOptions::default() } }
+        // Nothing runs on `noop`, so nothing is fast there.
+        let tunes = device.info().backend != "noop";
+        let tuning = tunes.then(|| Arc::new(Tuning::new(&device, cache.clone(), config.gpu_tune)));
+        let options = SessionOptions { plan, cache, tuning, ..SessionOptions::default() };
+        Self { device, name, options }
     }
 }
 
@@ -168,6 +172,10 @@ impl LoadedModel for GpuModel {
                 Err(error) => Err(run_error(&self.name, &self.device, &error)),
             }
         })
+    }
+
+    fn settle(&self) {
+        self.session.settle();
     }
 
     fn profile(

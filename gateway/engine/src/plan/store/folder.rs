@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 /// What is ours in the folder, by the end of its name; nothing else is touched. A file that is
 /// being written counts too: what a process that died left behind grows old as all do.
-const ENDINGS: [&str; 3] = ["plan", "weights", "part"];
+const ENDINGS: [&str; 4] = ["plan", "weights", "tuning", "part"];
 
 /// The folder. It is made by the first write.
 #[derive(Debug)]

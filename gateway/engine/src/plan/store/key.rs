@@ -11,7 +11,7 @@ use crate::model::{PlanOptions, WeightMode};
 use crate::net::oracle::Answer;
 
 /// Names the code that makes plans: its sources and those of the kernels, by `build.rs`.
-const SOURCES: &str = env!("GW_ENGINE_SOURCES");
+pub(crate) const SOURCES: &str = env!("GW_ENGINE_SOURCES");
 
 /// The name of a kept plan. Equal keys name equal plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -101,7 +101,7 @@ struct KernelRecord<'a> {
     source: &'a str,
     /// Whether each binding is written.
     bindings: Vec<bool>,
-    subgroup: Option<u32>,
+    subgroup: Option<(u32, u32)>,
     f16: bool,
     workgroup_invocations: u32,
     workgroup_bytes: u32,

@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use gw_shaders::kernel::Kernel;
+use gw_shaders::kernel::{Access, Kernel};
 use wgpu::BufferUsages;
 
-use super::{Copy, Ready, padded};
+use super::{Copy, Ready, Written, padded};
 use crate::device::pipelines::Pipeline;
 use crate::device::threads::on_all_cores;
 use crate::device::{Device, DeviceError};
 use crate::plan::memory::{MemoryLimits, MemoryPlan};
-use crate::plan::{Plan, Port};
+use crate::plan::{Plan, Port, Step};
 use crate::session::convert;
 use crate::session::error::RunError;
 use crate::session::weights::WeightPlace;
@@ -124,9 +124,22 @@ pub(super) fn bind(
             pipeline: Arc::clone(pipeline),
             params: step.dispatch.params.clone(),
             workgroups: step.dispatch.workgroups,
+            writes: writes(step, locations),
         })
     });
     ready.collect()
+}
+
+/// What a step writes.
+fn writes(step: &Step, locations: &[Option<Location>]) -> Arc<[Written]> {
+    let kernel = &step.dispatch.kernel;
+    let bound = step.bindings.iter().zip(&kernel.bindings).zip(kernel.scalars());
+    let written = bound.filter_map(|((id, access), scalar)| {
+        let Location { buffer, offset, bytes } =
+            locations[id.0 as usize].clone().filter(|_| *access == Access::ReadWrite)?;
+        Some(Written { buffer, offset, bytes, scalar })
+    });
+    written.collect()
 }
 
 /// The copies for the ports that lie on the device, and the staging bytes that they need. An

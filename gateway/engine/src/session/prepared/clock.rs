@@ -1,13 +1,15 @@
 //! The time of every step of a run.
 
+use std::sync::Arc;
+
 use gw_tensor::Tensor;
 use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
-use super::Prepared;
+use super::{Prepared, Ready};
 use crate::device::{Device, DeviceError};
 use crate::session::error::RunError;
 use crate::session::profile::{Laps, Method, Phases};
-use crate::session::staging::Staging;
+use crate::session::staging::{Arrivals, Staging};
 
 /// Empty submissions that are timed; the median counts.
 const EMPTY: usize = 9;
@@ -73,12 +75,38 @@ impl Clock {
         Ok(Self::Submissions(times[EMPTY / 2]))
     }
 
+    /// The microseconds of each of these dispatches, one after another.
+    pub(super) fn time(
+        &self,
+        device: &Device,
+        dispatches: &[&Ready],
+    ) -> Result<Vec<f64>, RunError> {
+        match self {
+            Self::Stamps(stamps) => stamps.time(device, dispatches),
+            Self::Submissions(empty) => Ok(by_submissions(device, dispatches, *empty)?),
+        }
+    }
+
     pub(in crate::session) fn method(&self) -> Method {
         match self {
             Self::Stamps(_) => Method::Timestamps,
             Self::Submissions(_) => Method::Submissions,
         }
     }
+}
+
+/// The microseconds of each of these dispatches, each in a submission of its own.
+fn by_submissions(
+    device: &Device,
+    dispatches: &[&Ready],
+    empty: f64,
+) -> Result<Vec<f64>, DeviceError> {
+    let time = |ready: &&Ready| {
+        let mut laps = Laps::start();
+        device.wait(submit(device, |pass| ready.encode(pass, None, ready.workgroups))?)?;
+        Ok((laps.lap() - empty).max(0.0))
+    };
+    dispatches.iter().map(time).collect()
 }
 
 /// Submits one pass.
@@ -119,24 +147,17 @@ impl Prepared {
         staging: &Staging,
         stamps: &Stamps,
     ) -> Result<wgpu::SubmissionIndex, RunError> {
-        let Stamps { set, count, resolved, read, .. } = stamps;
+        let steps = self.program().steps;
         Ok(device.scoped("a timed run", || {
             let mut encoder =
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
             self.upload(&mut encoder, staging);
-            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-            pass.write_timestamp(set, 0);
-            for (step, index) in self.steps.iter().zip(1..) {
-                step.encode(&mut pass, None, step.workgroups);
-                pass.write_timestamp(set, index);
-            }
-            drop(pass);
+            stamps.around(&mut encoder, steps.iter());
             self.download(&mut encoder, staging);
-            encoder.resolve_query_set(set, 0..*count, resolved, 0);
-            encoder.copy_buffer_to_buffer(resolved, 0, read, 0, read.size());
+            stamps.resolve(&mut encoder, steps.len());
             let submission = device.queue.submit([encoder.finish()]);
             staging.expect_both();
-            staging.arrivals.expect(read, wgpu::MapMode::Read);
+            staging.arrivals.expect(&stamps.read, wgpu::MapMode::Read);
             submission
         })?)
     }
@@ -158,11 +179,8 @@ impl Prepared {
             })
         };
         device.wait(copies(&|encoder| self.upload(encoder, staging))?)?;
-        for step in &self.steps {
-            let mut laps = Laps::start();
-            device.wait(submit(device, |pass| step.encode(pass, None, step.workgroups))?)?;
-            times.push((laps.lap() - empty).max(0.0));
-        }
+        let steps = self.program().steps;
+        times.extend(by_submissions(device, &steps.iter().collect::<Vec<_>>(), empty)?);
         let submission = copies(&|encoder| self.download(encoder, staging))?;
         staging.expect_both();
         Ok(submission)
@@ -170,6 +188,47 @@ impl Prepared {
 }
 
 impl Stamps {
+    /// All of `dispatches` in one pass, the device's time between them.
+    fn around<'a>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        dispatches: impl Iterator<Item = &'a Ready>,
+    ) {
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        pass.write_timestamp(&self.set, 0);
+        for (ready, index) in dispatches.zip(1..) {
+            ready.encode(&mut pass, None, ready.workgroups);
+            pass.write_timestamp(&self.set, index);
+        }
+    }
+
+    /// Asks for the stamps around so many dispatches.
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder, dispatches: usize) {
+        let Self { set, count, resolved, read, .. } = self;
+        let written = u32::try_from(dispatches + 1).unwrap_or(u32::MAX).min(*count);
+        encoder.resolve_query_set(set, 0..written, resolved, 0);
+        encoder.copy_buffer_to_buffer(resolved, 0, read, 0, 8 * u64::from(written));
+    }
+
+    /// The microseconds of each of `dispatches`, of which there are no more than the clock is for.
+    fn time(&self, device: &Device, dispatches: &[&Ready]) -> Result<Vec<f64>, RunError> {
+        let arrivals = Arc::<Arrivals>::default();
+        let submission = device.scoped("a measurement", || {
+            let mut encoder =
+                device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
+            self.around(&mut encoder, dispatches.iter().copied());
+            self.resolve(&mut encoder, dispatches.len());
+            let submission = device.queue.submit([encoder.finish()]);
+            arrivals.expect(&self.read, wgpu::MapMode::Read);
+            submission
+        })?;
+        device.wait(submission)?;
+        arrivals.wait(device)?;
+        let mut times = self.read()?;
+        times.truncate(dispatches.len());
+        Ok(times)
+    }
+
     /// The microseconds between one stamp and the next, once they have arrived.
     fn read(&self) -> Result<Vec<f64>, RunError> {
         let mapped = self.read.get_mapped_range(..);

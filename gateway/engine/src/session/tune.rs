@@ -1,0 +1,256 @@
+//! Which variants of a model's kernels are fastest on a device: measured, behind the first answers.
+//!
+//! A plan begins with the defaults of its adapter. Once a run of it has ended, a thread times the
+//! other variants of its steps between the runs that go on, on the plan's own buffers, until what a
+//! model may take of the device is spent. A variant is taken where it left the same bits as the
+//! default and was faster twice; so an answer depends neither on what was measured nor on when.
+//!
+//! - [`table`]: what was found, shared by all models of a device and kept on disk.
+
+pub(super) mod table;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gw_shaders::kernel::Dispatch;
+
+use super::parts::Part;
+use super::planning::Planning;
+use super::prepared::Prepared;
+use super::prepared::race::Race;
+use super::{Ready, RunError};
+use crate::device::Device;
+use crate::model::Signature;
+use crate::plan::store::Stored;
+use crate::plan::{Plan, Step};
+use table::Class;
+pub use table::Tuning;
+
+/// How much faster than the default a variant must be, twice: a new plan is not free, and
+/// measurements differ by some percent.
+const GAIN: f64 = 1.05;
+
+/// Variants of one step that are timed.
+const VARIANTS_MAX: usize = 8;
+
+/// The tuner of one session.
+pub(super) struct Tuner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the session and the tuner's thread share.
+struct Shared {
+    device: Arc<Device>,
+    signature: Signature,
+    planning: Arc<Planning>,
+    tuning: Arc<Tuning>,
+    state: Mutex<State>,
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    running: bool,
+    stopped: bool,
+    spent: Duration,
+}
+
+/// A plan that has run, and what it was made for.
+#[derive(Debug)]
+struct Job {
+    key: Vec<Part>,
+    ready: Weak<Ready>,
+}
+
+impl Tuner {
+    pub(super) fn new(
+        device: Arc<Device>,
+        signature: Signature,
+        planning: Arc<Planning>,
+        tuning: Arc<Tuning>,
+    ) -> Self {
+        let (state, idle) = (Mutex::default(), Condvar::new());
+        let shared = Shared { device, signature, planning, tuning, state, idle };
+        Self { shared: Arc::new(shared), thread: Mutex::default() }
+    }
+
+    /// Tunes a plan that has run, soon.
+    pub(super) fn suggest(&self, key: Vec<Part>, ready: &Arc<Ready>) {
+        let mut state = self.shared.state();
+        if state.stopped || state.spent >= self.shared.tuning.budget() {
+            return;
+        }
+        state.jobs.push_back(Job { key, ready: Arc::downgrade(ready) });
+        if std::mem::replace(&mut state.running, true) {
+            return;
+        }
+        drop(state);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one before found nothing more to do.
+        thread.take().map(JoinHandle::join);
+        let shared = Arc::clone(&self.shared);
+        let spawned =
+            std::thread::Builder::new().name("gw-tune".to_owned()).spawn(move || shared.work());
+        match spawned {
+            Ok(handle) => *thread = Some(handle),
+            Err(error) => {
+                tracing::warn!(%error, "kernels are not tuned: no thread");
+                self.shared.stop();
+            }
+        }
+    }
+
+    /// Waits until nothing is left to measure.
+    pub(super) fn settle(&self) {
+        let mut state = self.shared.state();
+        while state.running {
+            state = self.shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The thread calls the driver, so it must be gone before the process unloads it.
+impl Drop for Tuner {
+    fn drop(&mut self) {
+        self.shared.stop();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
+        thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        state.jobs.clear();
+    }
+
+    /// Does what was suggested until nothing is left.
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            if let Err(error) = self.tune(&job) {
+                tracing::debug!(%error, "a plan is not tuned");
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        let job = state.jobs.pop_front();
+        if job.is_none() {
+            state.running = false;
+            self.idle.notify_all();
+        }
+        job
+    }
+
+    /// What is left of what the model may take; none once the session is gone.
+    fn left(&self) -> Duration {
+        let state = self.state();
+        let left = self.tuning.budget().saturating_sub(state.spent);
+        if state.stopped { Duration::ZERO } else { left }
+    }
+
+    /// Measures what is not known of a plan's steps, and gives them the fastest variants.
+    fn tune(&self, Job { key, ready }: &Job) -> Result<(), RunError> {
+        let Some(ready) = ready.upgrade() else { return Ok(()) };
+        let Ready::Whole(prepared) = &*ready else { return Ok(()) };
+        let (shapes, answers) = Part::apart(key, &self.signature);
+        let caps = self.device.caps();
+        // Anew, because a plan from the disk does not say what its steps compute.
+        let Stored::Whole(mut plan) = self.planning.plan(&shapes, &answers, &caps)? else {
+            return Ok(());
+        };
+        let mut seen = HashSet::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            let class = Class::of(&step.dispatch);
+            if !self.tuning.knows(&class) && has_choice(step) && seen.insert(class.clone()) {
+                let left = self.left();
+                if left.is_zero() {
+                    break;
+                }
+                let start = Instant::now();
+                let measured = self.measure(prepared, index, step, &class, start + left);
+                self.state().spent += start.elapsed();
+                measured?;
+            }
+        }
+        if self.tuning.choose(&mut plan, &caps) {
+            prepared.adopt(&self.device, &plan)?;
+            self.planning.keep(&shapes, &answers, &caps, plan);
+        }
+        self.tuning.save();
+        Ok(())
+    }
+
+    /// Times the variants of one step until `end`, and notes the fastest.
+    fn measure(
+        &self,
+        prepared: &Prepared,
+        index: usize,
+        step: &Step,
+        class: &Class,
+        end: Instant,
+    ) -> Result<(), RunError> {
+        let candidates = candidates(step, &self.device);
+        if candidates.len() < 2 {
+            self.tuning.note(class, &step.dispatch.kernel, [0.0; 2], &step.dispatch.kernel);
+            return Ok(());
+        }
+        let Some(mut race) = Race::new(&self.device, prepared, index, &candidates, end)? else {
+            return Ok(());
+        };
+        let Some(first) = race.run(end)? else { return Ok(()) };
+        let best = fastest(&first);
+        let mut winner = (0, [first[0], first[0]]);
+        if first[best] * GAIN < first[0] {
+            race.only(best);
+            let Some(second) = race.run(end)? else { return Ok(()) };
+            if second[best] * GAIN < second[0] {
+                winner = (best, [second[best], second[0]]);
+            }
+        }
+        let (best, times) = winner;
+        self.tuning.note(class, &candidates[best].kernel, times, &step.dispatch.kernel);
+        Ok(())
+    }
+}
+
+/// Whether a step could be done another way, and nothing has chosen yet.
+pub(super) fn has_choice(step: &Step) -> bool {
+    !step.choice.alternatives.is_empty()
+}
+
+/// Whether a plan has steps that could be done another way, of which nothing is known.
+pub(super) fn is_open(plan: &Plan, tuning: &Tuning) -> bool {
+    plan.steps.iter().any(|step| has_choice(step) && !tuning.knows_step(step))
+}
+
+/// The default of a step, and what could take its place. On a software adapter workgroup memory
+/// never paid, and some compilers take seconds for a loop around barriers.
+fn candidates(step: &Step, device: &Device) -> Vec<Dispatch> {
+    let caps = device.caps();
+    let Some(work) = &step.work else { return Vec::new() };
+    let mut found = work.variants(&caps).unwrap_or_default();
+    let bindings = step.dispatch.kernel.bindings.clone();
+    found.retain(|dispatch| {
+        let kernel = &dispatch.kernel;
+        kernel.bindings == bindings && !(caps.software && kernel.needs.workgroup_bytes > 0)
+    });
+    found.truncate(VARIANTS_MAX);
+    found
+}
+
+/// The index of the least time.
+fn fastest(times: &[f64]) -> usize {
+    let least = times.iter().enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
+    least.map_or(0, |(index, _)| index)
+}
