@@ -218,21 +218,28 @@ fn left(dispatch: &Dispatch, inputs: &[Data], size: usize) -> Option<Vec<u32>> {
 fn every_way_and_any_number_of_rows_give_the_same_bits() {
     let Some(device) = crate::device::shared() else { return };
     let here = device.caps();
-    let both = [here, Caps { software: !here.software, ..here }];
-    for (n, k) in [(64, 96), (33, 70), (130, 200)] {
-        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
-            let most = Spec { b, ..plain([1, 1], 40, n, k) };
-            let inputs = operands(&most, 3);
-            let mut due: Option<Vec<u32>> = None;
-            for m in [40, 33, 17, 16, 9, 8, 5, 4, 3, 2, 1] {
-                let spec = Spec { m, output: Matrix::dense([1, 1], m, n), ..most.clone() };
-                for dispatch in both.iter().flat_map(|caps| variants(&spec, caps).unwrap()) {
-                    let size = (m * n) as usize;
-                    let given = left(&dispatch, &inputs, size).unwrap();
-                    let due = due.get_or_insert_with(|| given.clone());
-                    let name = &dispatch.kernel.variant;
-                    assert!(given == due[..size], "{m} rows of {n} by {name} differ");
-                }
+    // Where subgroups have several sizes there are clusters, which any adapter here has.
+    let several = here.subgroup.map(|(smallest, largest)| (smallest, 2 * largest));
+    let kinds = [
+        here,
+        Caps { software: !here.software, ..here },
+        Caps { subgroup: several, software: false, ..here },
+    ];
+    // Each form of weights at one size: what differs is how a value of b is read.
+    let cases =
+        [(64, 96, Weights::PackedF32), (33, 70, Weights::PackedI8), (130, 200, Weights::PackedU8)];
+    for (n, k, b) in cases {
+        let most = Spec { b, ..plain([1, 1], 40, n, k) };
+        let inputs = operands(&most, 3);
+        let mut due: Option<Vec<u32>> = None;
+        for m in [40, 33, 17, 16, 9, 8, 5, 4, 3, 2, 1] {
+            let spec = Spec { m, output: Matrix::dense([1, 1], m, n), ..most.clone() };
+            for dispatch in kinds.iter().flat_map(|caps| variants(&spec, caps).unwrap()) {
+                let size = (m * n) as usize;
+                let given = left(&dispatch, &inputs, size).unwrap();
+                let due = due.get_or_insert_with(|| given.clone());
+                let name = &dispatch.kernel.variant;
+                assert!(given == due[..size], "{m} rows of {n} by {name} differ");
             }
         }
     }
