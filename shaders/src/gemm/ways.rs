@@ -119,9 +119,12 @@ fn tiles(kind: Kind, m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
             // 16 x 8 sums per lane won on llvmpipe; wide subgroups reach the same tile with less.
             let wide = lanes <= 16 && !gathers;
             let widths = if wide { &[2, 1][..] } else { &[1] };
+            // Twice as tall wins at some sizes, and takes its compiler twice as long.
+            let taller = (m >= 32 && rows == 16 && wide).then_some(32);
             let tile = |rows, quads| Way::Subgroup { lanes, rows, quads };
-            let narrow = widths.iter().map(|&quads| tile(rows, quads));
-            narrow.chain(lower.map(|rows| tile(rows, 1))).collect()
+            let found = widths.iter().map(|&quads| tile(rows, quads));
+            let found = found.chain(lower.map(|rows| tile(rows, 1)));
+            found.chain(taller.map(|rows| tile(rows, 2))).collect()
         }
         Kind::Cluster => {
             let open = caps.subgroup.is_some_and(|(smallest, largest)| {
