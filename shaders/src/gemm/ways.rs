@@ -85,9 +85,9 @@ pub(super) fn open(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
     }
     let mut ways: Vec<Vec<Way>> =
         order.into_iter().map(|kind| tiles(kind, m, gathers, caps)).collect();
-    // The best tile of every kind, then the others.
+    // All of the best kind, the best of every other, then the rest.
     let rest: Vec<Way> =
-        ways.iter_mut().flat_map(|tiles| tiles.drain(tiles.len().min(1)..)).collect();
+        ways.iter_mut().skip(1).flat_map(|tiles| tiles.drain(tiles.len().min(1)..)).collect();
     let mut ways: Vec<Way> = ways.into_iter().flatten().collect();
     ways.extend(rest);
     ways.retain(|way| {
@@ -122,9 +122,10 @@ fn tiles(kind: Kind, m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
             // Twice as tall wins at some sizes, and takes its compiler twice as long.
             let taller = (m >= 32 && rows == 16 && wide).then_some(32);
             let tile = |rows, quads| Way::Subgroup { lanes, rows, quads };
-            let found = widths.iter().map(|&quads| tile(rows, quads));
-            let found = found.chain(lower.map(|rows| tile(rows, 1)));
-            found.chain(taller.map(|rows| tile(rows, 2))).collect()
+            let mut found: Vec<Way> = widths.iter().map(|&quads| tile(rows, quads)).collect();
+            found.extend(lower.map(|rows| tile(rows, 1)));
+            found.extend(taller.map(|rows| tile(rows, 2)));
+            found
         }
         Kind::Cluster => {
             let open = caps.subgroup.is_some_and(|(smallest, largest)| {

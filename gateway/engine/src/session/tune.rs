@@ -9,7 +9,7 @@
 
 pub(super) mod table;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +34,9 @@ const GAIN: f64 = 1.05;
 
 /// Variants of one step that are timed.
 const VARIANTS_MAX: usize = 8;
+
+/// The share of what is left in which variants may still be compiled; the rest is for timing them.
+const COMPILING: f64 = 0.9;
 
 /// The tuner of one session.
 pub(super) struct Tuner {
@@ -169,19 +172,16 @@ impl Shared {
         let Stored::Whole(mut plan) = self.planning.plan(&shapes, &answers, &caps)? else {
             return Ok(());
         };
-        let mut seen = HashSet::new();
-        for (index, step) in plan.steps.iter().enumerate() {
-            let class = Class::of(&step.dispatch);
-            if !self.tuning.knows(&class) && has_choice(step) && seen.insert(class.clone()) {
-                let left = self.left();
-                if left.is_zero() {
-                    break;
-                }
-                let start = Instant::now();
-                let measured = self.measure(prepared, index, step, &class, start + left);
-                self.state().spent += start.elapsed();
-                measured?;
+        for (class, index) in unknown(&plan, &self.tuning) {
+            let left = self.left();
+            if left.is_zero() {
+                break;
             }
+            let start = Instant::now();
+            let end = start + left.mul_f64(COMPILING);
+            let measured = self.measure(prepared, index, &plan.steps[index], &class, end);
+            self.state().spent += start.elapsed();
+            measured?;
         }
         if self.tuning.choose(&mut plan, &caps) {
             prepared.adopt(&self.device, &plan)?;
@@ -191,7 +191,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Times the variants of one step until `end`, and notes the fastest.
+    /// Times the variants of one step that compile before `end`, and notes the fastest.
     fn measure(
         &self,
         prepared: &Prepared,
@@ -201,31 +201,46 @@ impl Shared {
         end: Instant,
     ) -> Result<(), RunError> {
         let candidates = candidates(step, &self.device);
-        if candidates.len() < 2 {
-            self.tuning.note(class, &step.dispatch.kernel, [0.0; 2], &step.dispatch.kernel);
-            return Ok(());
-        }
+        let default = &step.dispatch.kernel;
         let Some(mut race) = Race::new(&self.device, prepared, index, &candidates, end)? else {
             return Ok(());
         };
-        let Some(first) = race.run(end)? else { return Ok(()) };
+        let first = race.run()?;
         let best = fastest(&first);
         let mut winner = (0, [first[0], first[0]]);
         if first[best] * GAIN < first[0] {
             race.only(best);
-            let Some(second) = race.run(end)? else { return Ok(()) };
+            let second = race.run()?;
             if second[best] * GAIN < second[0] {
                 winner = (best, [second[best], second[0]]);
             }
         }
         let (best, times) = winner;
-        self.tuning.note(class, &candidates[best].kernel, times, &step.dispatch.kernel);
+        self.tuning.note(class, &candidates[best].kernel, times, default);
         Ok(())
     }
 }
 
-/// Whether a step could be done another way, and nothing has chosen yet.
-pub(super) fn has_choice(step: &Step) -> bool {
+/// The classes of which nothing is known, each with the first of its steps; those that compute most
+/// come first.
+fn unknown(plan: &Plan, tuning: &Tuning) -> Vec<(Class, usize)> {
+    let mut classes: Vec<(Class, usize, u64)> = Vec::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        let class = Class::of(&step.dispatch);
+        if !has_choice(step) || tuning.knows(&class) {
+            continue;
+        }
+        match classes.iter_mut().find(|(known, ..)| *known == class) {
+            Some((_, _, flops)) => *flops += step.cost.flops,
+            None => classes.push((class, index, step.cost.flops)),
+        }
+    }
+    classes.sort_by_key(|(_, _, flops)| std::cmp::Reverse(*flops));
+    classes.into_iter().map(|(class, index, _)| (class, index)).collect()
+}
+
+/// Whether a step could be done another way.
+fn has_choice(step: &Step) -> bool {
     !step.choice.alternatives.is_empty()
 }
 

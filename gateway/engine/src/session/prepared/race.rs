@@ -15,8 +15,8 @@ use crate::device::Device;
 use crate::session::error::RunError;
 use crate::session::staging::Arrivals;
 
-/// Bytes of results that are compared; a step that writes more keeps its default.
-const COMPARED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a result that is compared; a step that writes more keeps its default.
+const COMPARED_BYTES_MAX: u64 = 32 << 20;
 
 /// Rounds of a race: at least so many, at most so many, and no more once the time is over.
 const ROUNDS: std::ops::Range<usize> = 3..20;
@@ -31,8 +31,8 @@ pub(in crate::session) struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    /// Compiles `dispatches`, of which the first is the default, and drops those that do not leave
-    /// its bits. `None` where that takes longer than until `end`.
+    /// Compiles `dispatches`, of which the first is the default, until the time is over, and drops
+    /// those that do not leave its bits. `None` where the plan has no such step.
     pub(in crate::session) fn new(
         device: &'a Device,
         prepared: &Prepared,
@@ -41,18 +41,25 @@ impl<'a> Race<'a> {
         end: Instant,
     ) -> Result<Option<Self>, RunError> {
         let program = prepared.program();
-        let Some(place) = program.steps.get(step) else { return Ok(None) };
-        let mut contenders = Vec::with_capacity(dispatches.len());
-        for dispatch in dispatches {
-            if Instant::now() >= end {
-                return Ok(None);
-            }
-            // One that the driver refuses is out.
-            contenders.push(place.with(device, dispatch).ok());
-        }
+        let (Some(place), Some((default, others))) =
+            (program.steps.get(step), dispatches.split_first())
+        else {
+            return Ok(None);
+        };
+        let default = place.with(device, default)?;
         let clock = Clock::new(device, dispatches.len())?;
-        let mut race = Self { device, clock, contenders };
-        race.compare(place)?;
+        let mut race = Self { device, clock, contenders: Vec::with_capacity(dispatches.len()) };
+        for dispatch in others {
+            // One that the driver refuses is out, too.
+            let in_time = Instant::now() < end;
+            let ready = in_time.then(|| place.with(device, dispatch).ok()).flatten();
+            let ready = match ready {
+                Some(ready) if race.leave_the_same([&default, &ready])? => Some(ready),
+                _ => None,
+            };
+            race.contenders.push(ready);
+        }
+        race.contenders.insert(0, Some(default));
         Ok(Some(race))
     }
 
@@ -65,60 +72,38 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// The least microseconds of each contender over some rounds; `None` where `end` comes first.
-    pub(in crate::session) fn run(&self, end: Instant) -> Result<Option<Vec<f64>>, RunError> {
+    /// The least microseconds of each contender over some rounds; infinite for who is out.
+    pub(in crate::session) fn run(&self) -> Result<Vec<f64>, RunError> {
         let mut times = vec![f64::INFINITY; self.contenders.len()];
-        let (start, present) = (Instant::now(), self.present());
+        let indexed = self.contenders.iter().enumerate();
+        let present: Vec<(usize, &Ready)> =
+            indexed.filter_map(|(index, ready)| Some((index, ready.as_ref()?))).collect();
+        let contenders: Vec<&Ready> = present.iter().map(|(_, ready)| *ready).collect();
+        let start = Instant::now();
         for round in 0..ROUNDS.end {
-            if Instant::now() >= end {
-                return Ok(None);
-            }
             if round >= ROUNDS.start && start.elapsed() > ROUNDS_TIME {
                 break;
             }
-            let contenders: Vec<&Ready> = present.iter().map(|(_, ready)| *ready).collect();
             let round = self.clock.time(self.device, &contenders)?;
             for ((index, _), time) in present.iter().zip(round) {
                 times[*index] = times[*index].min(time);
             }
         }
-        Ok(Some(times))
+        Ok(times)
     }
 
-    fn present(&self) -> Vec<(usize, &Ready)> {
-        let indexed = self.contenders.iter().enumerate();
-        indexed.filter_map(|(index, ready)| Some((index, ready.as_ref()?))).collect()
-    }
-
-    /// Runs every contender on the same data, and drops those whose results differ.
-    fn compare(&mut self, place: &Ready) -> Result<(), RunError> {
-        let bytes: u64 = place.writes.iter().map(|written| written.bytes).sum();
-        if bytes * self.contenders.len() as u64 > COMPARED_BYTES_MAX {
-            self.only(0);
-            return Ok(());
+    /// Whether two dispatches leave the same bits. They run in one submission, so that no run comes
+    /// between.
+    fn leave_the_same(&self, pair: [&Ready; 2]) -> Result<bool, RunError> {
+        let (device, writes) = (self.device, &pair[0].writes);
+        let bytes: u64 = writes.iter().map(|written| written.bytes).sum();
+        if bytes > COMPARED_BYTES_MAX {
+            return Ok(false);
         }
-        let results = self.results(place, bytes)?;
-        let floats = place.writes.iter().flat_map(|written| {
-            let words = usize::try_from(written.bytes / 4).unwrap_or(0);
-            std::iter::repeat_n(written.scalar == Scalar::F32, words)
-        });
-        let floats: Vec<bool> = floats.collect();
-        for (contender, given) in self.contenders.iter_mut().zip(&results) {
-            let words = given.iter().zip(&results[0]).zip(&floats);
-            if !words.into_iter().all(|((given, due), float)| same(*given, *due, *float)) {
-                *contender = None;
-            }
-        }
-        Ok(())
-    }
-
-    /// What each contender leaves, in one submission, so that no run comes between.
-    fn results(&self, place: &Ready, bytes: u64) -> Result<Vec<Vec<u32>>, RunError> {
-        let (device, count) = (self.device, self.contenders.len());
-        let buffer = device.scoped("the results of variants", || {
+        let buffer = device.scoped("the results of two variants", || {
             device.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("results"),
-                size: (bytes * count as u64).max(4),
+                size: (2 * bytes).max(4),
                 usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             })
@@ -127,12 +112,12 @@ impl<'a> Race<'a> {
         let submission = device.scoped("a comparison of variants", || {
             let mut encoder =
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-            for (index, ready) in self.present() {
+            let mut at = 0;
+            for ready in pair {
                 let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
                 ready.encode(&mut pass, None, ready.workgroups);
                 drop(pass);
-                let mut at = bytes * index as u64;
-                for written in place.writes.iter() {
+                for written in writes.iter() {
                     let (from, offset) = (&written.buffer, written.offset);
                     encoder.copy_buffer_to_buffer(from, offset, &buffer, at, written.bytes);
                     at += written.bytes;
@@ -147,8 +132,12 @@ impl<'a> Race<'a> {
         let mapped = buffer.get_mapped_range(..);
         let mapped = mapped.map_err(|error| refused("comparing variants", &error))?;
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&mapped);
-        let each = usize::try_from(bytes / 4).unwrap_or(0).max(1);
-        Ok(words.chunks(each).map(<[u32]>::to_vec).collect())
+        let (due, given) = words.split_at(words.len() / 2);
+        let floats = writes.iter().flat_map(|written| {
+            let words = usize::try_from(written.bytes / 4).unwrap_or(0);
+            std::iter::repeat_n(written.scalar == Scalar::F32, words)
+        });
+        Ok(due.iter().zip(given).zip(floats).all(|((&due, &given), float)| same(given, due, float)))
     }
 }
 
@@ -199,14 +188,14 @@ mod tests {
         let end = Instant::now() + Duration::from_mins(1);
         let all = [double.clone(), nothing, double, square];
         let mut race = Race::new(&device, &prepared, 0, &all, end).unwrap().unwrap();
-        let times = race.run(end).unwrap().unwrap();
+        let times = race.run().unwrap();
         let present = |times: &[f64]| times.iter().map(|time| time.is_finite()).collect::<Vec<_>>();
         assert_eq!(present(&times), [true, false, true, false], "{times:?}");
         race.only(0);
-        let times = race.run(end).unwrap().unwrap();
+        let times = race.run().unwrap();
         assert_eq!(present(&times), [true, false, false, false]);
-        // Without time there is no race.
-        assert!(Race::new(&device, &prepared, 0, &all, Instant::now()).unwrap().is_none());
-        assert!(race.run(Instant::now()).unwrap().is_none());
+        // Without time the default is alone.
+        let late = Race::new(&device, &prepared, 0, &all, Instant::now()).unwrap().unwrap();
+        assert_eq!(present(&late.run().unwrap()), [true, false, false, false]);
     }
 }
