@@ -138,6 +138,7 @@ impl Shared {
 
     /// Does what was suggested until nothing is left.
     fn work(&self) {
+        let _unwinding = Unwinding(self);
         while let Some(job) = self.next() {
             if let Err(error) = self.tune(&job) {
                 tracing::debug!(%error, "a plan is not tuned");
@@ -218,6 +219,19 @@ impl Shared {
         let (best, times) = winner;
         self.tuning.note(class, &candidates[best].kernel, times, default);
         Ok(())
+    }
+}
+
+/// Whoever waits for the thread goes on where it panics, and nothing more is measured.
+struct Unwinding<'a>(&'a Shared);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+            self.0.state().running = false;
+            self.0.idle.notify_all();
+        }
     }
 }
 
