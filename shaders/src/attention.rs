@@ -3,12 +3,16 @@
 //! A workgroup takes some queries of one head; all lanes walk the keys together. Scores, weights
 //! and sums are f32 and stay in registers. Source: `Attention` (ONNX 23), `FlashAttention` 2.
 
+mod window;
+
 use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::expr::{Expr, Value};
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+
+pub use window::Window;
 
 const NAME: &str = "attention";
 
@@ -86,8 +90,8 @@ pub struct Spec {
     pub mask: Mask,
     /// What makes that of one element of the mask's buffer; `None` where it lies there.
     pub mask_expr: Option<Expr>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub window: Window,
     /// A query that sees no key gives zeros instead of NaN.
     pub nan_to_zero: bool,
 }
@@ -109,13 +113,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         let (heads, kv_heads) = (spec.heads, spec.kv_heads);
         return unsupported(format!("{heads} heads over {kv_heads} key-value heads"));
     }
-    if caps.software && u64::from(spec.keys.div_ceil(4)) > LOOP_TURNS_MAX {
-        return unsupported(format!("{} keys on a software adapter", spec.keys));
-    }
     let mut found = Vec::new();
     if let Some((smallest, largest)) = caps.subgroup
         && smallest == largest
-        && matches!(largest, 4 | 8 | 16 | 32 | 64)
+        && matches!(largest, 4 | 8 | 16 | 32 | 64 | 128)
     {
         found.push(compose(spec, largest, true, caps)?);
     }
@@ -149,10 +150,11 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
         Mask::Boolean(_) => ", boolean mask",
     };
     let made = if spec.mask_expr.is_some() { " made here" } else { "" };
-    let causal = if spec.causal.is_some() { ", causal" } else { "" };
-    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{made}{causal}", 4 * d4);
+    let window = spec.window.name();
+    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{made}{window}", 4 * d4);
     let mut composer = Composer::new(NAME, variant);
     composer.source(include_str!("attention.wgsl")).source(include_str!("operands.wgsl"));
+    spec.window.declare(&mut composer, spec.queries, spec.keys);
     composer.constant("ROWS", rows).constant("LANES", lanes).constant("SHARE", share);
     composer.constant("D4", d4).constant("V4", v4);
     composer.constant("K_LOADS", (4 * d4).div_ceil(share));
@@ -174,7 +176,7 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
     let tiles = u64::from(spec.queries.div_ceil(rows * lanes));
     let groups = tiles * u64::from(spec.heads) * u64::from(spec.batch);
     let needs = Needs { subgroup: subgroup.then_some(lanes), ..Needs::default() };
-    composer.turns(u64::from(spec.keys) / 4 + 64);
+    composer.turns(spec.window.walked(rows * lanes, spec.keys) / 4 + 64);
     composer.finish("attend", lanes, groups, needs, caps)
 }
 
@@ -215,10 +217,6 @@ fn operand(composer: &mut Composer, name: &str, rows: &Rows, dim: u32) {
 }
 
 fn masking(composer: &mut Composer, spec: &Spec) -> Result<(), Unsupported> {
-    match spec.causal {
-        Some(past) => composer.i32("past", past).hook("is_later", "causal_later"),
-        None => composer.hook("is_later", "never_later"),
-    };
     let (view, apply) = match &spec.mask {
         Mask::None => {
             composer.hook("mask_of_key", "no_mask_of_key").hook("add_mask", "add_none");
@@ -329,7 +327,7 @@ fn masked(spec: &Spec, mask: Option<&Data>, score: f64, [b, h, query, key]: [u32
             + i64::from(view.key) * i64::from(key);
         usize::try_from(i64::from(view.offset) + moved).expect("the mask lies inside its buffer")
     };
-    if spec.causal.is_some_and(|past| i64::from(key) > i64::from(query) + i64::from(past)) {
+    if !spec.window.keys_of(query, spec.keys).contains(&key) {
         return f64::NEG_INFINITY;
     }
     let value = |view: &MaskView, mask: &Data| match &spec.mask_expr {

@@ -18,7 +18,7 @@ pub(crate) mod oracle;
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::{
-    linear_attention, norm, pool, recurrent, reduce, roi, sample, scan, scatter, trees,
+    attention, linear_attention, norm, pool, recurrent, reduce, roi, sample, scan, scatter, trees,
 };
 use gw_tensor::{DType, Shape, Tensor};
 
@@ -198,8 +198,8 @@ pub(crate) struct Attention {
     pub(crate) mask: MaskKind,
     /// What makes the mask of each element of its operand; `None` where that is it.
     pub(crate) mask_expr: Option<Expr>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub(crate) causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub(crate) window: attention::Window,
     /// A query that sees no key gives zeros instead of NaN.
     pub(crate) nan_to_zero: bool,
 }

@@ -33,7 +33,8 @@ impl Work {
     fn flops(&self) -> u64 {
         match self {
             Self::Attention(spec) => {
-                let pairs = product(&[spec.batch, spec.heads]) * visible(spec);
+                let pairs =
+                    product(&[spec.batch, spec.heads]) * spec.window.pairs(spec.queries, spec.keys);
                 // A product with each key and each value, then scale, mask, largest, exp, sum.
                 pairs * (2 * (u64::from(spec.head_dim) + u64::from(spec.value_dim)) + 5)
             }
@@ -233,16 +234,6 @@ fn rows_touched(spec: &attention::Spec, binding: usize) -> u64 {
     }
 }
 
-/// Pairs of a query and a key that it sees, in one head.
-fn visible(spec: &attention::Spec) -> u64 {
-    let keys = i64::from(spec.keys);
-    let seen = |query: u32| match spec.causal {
-        Some(past) => (i64::from(query) + i64::from(past) + 1).clamp(0, keys).unsigned_abs(),
-        None => keys.unsigned_abs(),
-    };
-    (0..spec.queries).map(seen).sum()
-}
-
 fn gathered(spec: &gather::Spec, binding: usize) -> Option<u64> {
     let rows = product(&[spec.outer, spec.count]);
     match (binding, spec.table) {
@@ -343,7 +334,7 @@ mod tests {
             output: attention::Rows::default(),
             mask: Mask::None,
             mask_expr: None,
-            causal: Some(0),
+            window: attention::Window::causal(0),
             nan_to_zero: false,
         };
         let cost = Work::from(spec).cost(&[96, 48, 48, 96]);

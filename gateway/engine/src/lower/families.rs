@@ -195,7 +195,7 @@ impl Lowering<'_> {
             output,
             mask,
             mask_expr: kind.mask_expr.clone(),
-            causal: kind.causal,
+            window: kind.window,
             nan_to_zero: kind.nan_to_zero,
         };
         let made = self.made(spec)?;

@@ -124,7 +124,7 @@ fn keys_of_an_attention() {
             output: rows(2),
             mask: attention::Mask::None,
             mask_expr: None,
-            causal: None,
+            window: attention::Window::ALL,
             nan_to_zero: false,
         }
     };

@@ -1,11 +1,11 @@
 //! `GroupQueryAttention` of `com.microsoft`: groups of query heads over cached keys and values.
 
+use gw_shaders::attention::Window;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::norm;
 use gw_tensor::{DType, Shape};
 
 use super::cache::{Rest, written};
-use super::contrib::seen_from;
 use super::scores::{self, Form, attend};
 use super::{both, count, first_keys, join_heads, rotary, scale_of, split_heads};
 use crate::error::OpError;
@@ -61,13 +61,19 @@ pub(super) fn grouped(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     });
     form.side_by_side = true;
     form.softcap = call.float("softcap", 0.0).max(0.0);
-    let seen = seen(call, &lengths, length)?;
+    let window = window(call);
+    let seen = if lengths.is_first || window == Window::ALL {
+        form.window = window;
+        first_keys(call.builder, &lengths.totals, lengths.present)?
+    } else {
+        // No entry has keys behind the place of its last query.
+        scores::seen_from(call.builder, &lengths.pasts, [length, lengths.present], window)?
+    };
     let bias = match call.optional(10) {
         Some(bias) => Some(scores::full_width(call.builder, &bias, lengths.present)?),
         None => None,
     };
     form.mask = both(call.builder, bias, Some(seen))?;
-    form.causal = (lengths.is_first && call.flag("causal", true)).then_some(0);
     form.sink = match call.optional(11) {
         Some(sink) => Some(call.builder.reshape(&sink, &[1, heads, 1, 1])?),
         None if call.int("smooth_softmax", 0) == 1 => {
@@ -194,29 +200,16 @@ fn cached(
     written(builder, &whole, x, 2, &lengths.pasts, Rest::Zero)
 }
 
-/// Which keys each query sees, but for those after it where all entries begin here.
-fn seen(call: &mut Call<'_>, lengths: &Lengths, length: usize) -> Result<Operand, OpError> {
-    let window = match call.int("local_window_size", -1) {
-        size if size > 0 => Some(i32::try_from(size).unwrap_or(i32::MAX)),
-        _ => None,
-    };
-    let causal = call.flag("causal", true);
-    let keys = lengths.present;
-    let from_past = (causal && !lengths.is_first) || window.is_some();
-    let near = match from_past {
-        true => Some(seen_from(call.builder, &lengths.pasts, length, keys, window)?),
-        false => None,
-    };
-    // A query that continues an entry stands before its end anyway.
-    if causal
-        && !lengths.is_first
-        && let Some(near) = near
-    {
-        return Ok(near);
+/// Which keys a query sees, counted from the key where it stands.
+fn window(call: &Call<'_>) -> Window {
+    match call.int("local_window_size", -1) {
+        size @ 1.. => {
+            let size = i32::try_from(size).unwrap_or(i32::MAX);
+            Window { first: Some(1 - size), last: Some(0) }
+        }
+        _ if call.flag("causal", true) => Window::causal(0),
+        _ => Window::ALL,
     }
-    let inside = first_keys(call.builder, &lengths.totals, keys)?;
-    let seen = both(call.builder, near, Some(inside.clone()))?;
-    Ok(seen.unwrap_or(inside))
 }
 
 /// `x [batch, heads, length, d]` with every row normalised by its root mean square.

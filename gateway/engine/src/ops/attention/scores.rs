@@ -1,6 +1,7 @@
 //! `softmax(scale * q kᵀ, masked) v` as one kernel where it takes the form, else as products and
 //! a softmax.
 
+use gw_shaders::attention::Window;
 use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
@@ -22,8 +23,8 @@ pub(super) struct Form {
     pub(super) softcap: f32,
     /// Broadcasts to `[batch, heads, queries, keys]`: floats are added, booleans say what is seen.
     pub(super) mask: Option<Operand>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub(super) causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub(super) window: Window,
     /// A query that sees no key gives zeros instead of NaN.
     pub(super) nan_to_zero: bool,
     /// One score per head `[1, heads, 1, 1]` that takes a share of each softmax and has no value.
@@ -49,7 +50,7 @@ impl Form {
             scale,
             softcap: 0.0,
             mask: None,
-            causal: None,
+            window: Window::ALL,
             nan_to_zero: false,
             sink: None,
             keep: None,
@@ -95,7 +96,7 @@ pub(super) fn attend(
         scale: form.scale,
         mask: kind,
         mask_expr: None,
-        causal: form.causal,
+        window: form.window,
         nan_to_zero: form.nan_to_zero,
     });
     let Sizes { batch, heads, queries, width, .. } = sizes;
@@ -187,12 +188,13 @@ fn written_out(
         Some(mask) => hide(builder, &capped, mask)?,
         None => capped.clone(),
     };
-    let masked = match form.causal {
-        Some(past) => {
-            let seen = earlier(builder, sizes.queries, sizes.keys, past)?;
+    let masked = match form.window {
+        Window::ALL => masked,
+        window => {
+            let zero = builder.ints(&[1], &[0])?;
+            let seen = seen_from(builder, &zero, [sizes.queries, sizes.keys], window)?;
             hide(builder, &masked, &seen)?
         }
-        None => masked,
     };
     let softmax = softmax(builder, &masked, form.sink.as_ref(), form.nan_to_zero)?;
     let kept = form.keep.map(|stage| match stage {
@@ -258,20 +260,33 @@ pub(super) fn hide(builder: &mut Builder, x: &Operand, mask: &Operand) -> Result
     builder.pointwise(&formula.0, &[x.clone(), mask.clone()], x.dtype)
 }
 
-/// `[queries, keys]`: where `key <= query + past`.
-fn earlier(
+/// `[batch, 1, queries, keys]`: which keys each query sees, where the first query of an entry
+/// stands at `past [batch]` and `window` counts from the places of queries.
+pub(super) fn seen_from(
     builder: &mut Builder,
-    queries: usize,
-    keys: usize,
-    past: i32,
+    past: &Operand,
+    [queries, keys]: [usize; 2],
+    window: Window,
 ) -> Result<Operand, OpError> {
-    let query = gather::steps(builder, 2, 0, queries, 1)?;
-    let key = gather::steps(builder, 2, 1, keys, 1)?;
-    let mut formula = Formula::new(&[Scalar::I32; 2]);
-    let past = formula.int(past);
-    let last = formula.add(0, past);
-    formula.bin(Binary::LessOrEqual, 1, last);
-    builder.pointwise(&formula.0, &[query, key], DType::Bool)
+    let batch = past.layout.elements();
+    let past = builder.reshape(past, &[batch, 1, 1, 1])?;
+    let query = gather::steps(builder, 4, 2, queries, 1)?;
+    let key = gather::steps(builder, 4, 3, keys, 1)?;
+    let mut formula = Formula::new(&[Scalar::I32; 3]);
+    let place = formula.add(0, 1);
+    let distance = formula.sub(2, place);
+    let mut bound = |relation, bound: Option<i32>| {
+        let bound = formula.int(bound?);
+        Some(formula.bin(relation, distance, bound))
+    };
+    let first = bound(Binary::GreaterOrEqual, window.first);
+    let last = bound(Binary::LessOrEqual, window.last);
+    match (first, last) {
+        (Some(first), Some(last)) => formula.bin(Binary::And, first, last),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => formula.bin(Binary::Equal, 0, 0),
+    };
+    builder.pointwise(&formula.0, &[past, query, key], DType::Bool)
 }
 
 /// The softmax over the last axis of `[batch, heads, queries, keys]`.

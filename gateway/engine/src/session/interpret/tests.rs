@@ -1,4 +1,4 @@
-use gw_shaders::attention::{Mask, MaskView, Rows};
+use gw_shaders::attention::{Mask, MaskView, Rows, Window};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::gemm::{Epilogue, Weights, pack_f32, pack_i8};
@@ -220,13 +220,14 @@ fn attention_is_that_of_the_reference() {
     let float = low.push(Instr::Cast(Scalar::F32, 0));
     low.push(Instr::Unary(Unary::Neg, float));
     let cases = [
-        (Mask::None, None, None, None),
-        (Mask::None, None, Some(1), None),
-        (Mask::Additive(view), Some((some, as_words)), None, None),
-        (Mask::Additive(view), Some((hidden.clone(), hidden.clone())), None, Some(low)),
-        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Some(-2), None),
+        (Mask::None, None, Window::ALL, None),
+        (Mask::None, None, Window::causal(1), None),
+        (Mask::None, None, Window { first: Some(-1), last: Some(2) }, None),
+        (Mask::Additive(view), Some((some, as_words)), Window::ALL, None),
+        (Mask::Additive(view), Some((hidden.clone(), hidden.clone())), Window::ALL, Some(low)),
+        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Window::causal(-2), None),
     ];
-    for (mask, masks, causal, mask_expr) in cases {
+    for (mask, masks, window, mask_expr) in cases {
         for nan_to_zero in [true, false] {
             let spec = attention_family::Spec {
                 batch,
@@ -243,7 +244,7 @@ fn attention_is_that_of_the_reference() {
                 output: rows(heads, queries),
                 mask,
                 mask_expr: mask_expr.clone(),
-                causal,
+                window,
                 nan_to_zero,
             };
             let count = |heads: u32, rows: u32| (batch * heads * rows * dim) as usize;
