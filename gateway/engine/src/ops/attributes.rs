@@ -258,6 +258,8 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
      "alpha consumed_inputs gamma"),
     ("Shape",
      "end start"),
+    ("Shrink",
+     "bias lambd"),
     ("Sigmoid",
      "consumed_inputs"),
     ("Slice",

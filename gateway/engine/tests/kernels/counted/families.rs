@@ -140,12 +140,17 @@ fn norms_read_a_row_three_times_and_two() {
 #[test]
 fn a_softmax_reads_a_row_three_times() {
     let spec = softmax::Spec { outer: 9, len: 40, inner: 1, log: false };
+    let subgroup = crate::device::shared().and_then(|device| device.caps().subgroup);
     each(
         |caps| softmax::variants(&spec, caps),
         &[360, 360],
         |name, moved| {
             // Each lane begins with the first value of its row.
-            let lanes = if name.contains("workgroup") { 64 } else { 1 };
+            let lanes = match name.rsplit(' ').next() {
+                Some("workgroup") => 64,
+                Some("subgroup") => subgroup.map_or(1, |(size, _)| u64::from(size)),
+                _ => 1,
+            };
             let once = 9 * 40 * 4;
             assert_eq!(moved, [read(3 * once + 9 * lanes * 4), written(once)], "{name}");
         },
