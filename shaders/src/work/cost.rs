@@ -39,15 +39,17 @@ impl Work {
                 pairs * (2 * (u64::from(spec.head_dim) + u64::from(spec.value_dim)) + 5)
             }
             Self::Conv(spec) => {
-                let pixels = product(&[spec.batch, spec.channels_out]) * product(&spec.output);
-                let taps =
-                    product(&[spec.channels_in / spec.groups.max(1)]) * product(&spec.kernel);
+                let pixels =
+                    product(&[spec.batch, spec.channels_out]) * product(&spec.windows.output);
+                let taps = product(&[spec.channels_in / spec.groups.max(1)])
+                    * product(&spec.windows.kernel);
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::ConvLast(spec) => {
-                let pixels = product(&[spec.batch, spec.channels_out]) * product(&spec.output);
+                let pixels =
+                    product(&[spec.batch, spec.channels_out]) * product(&spec.windows.output);
                 let channels = if spec.depthwise { 1 } else { spec.channels_in };
-                let taps = product(&[channels]) * product(&spec.kernel);
+                let taps = product(&[channels]) * product(&spec.windows.kernel);
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
@@ -197,14 +199,19 @@ fn product_touched(spec: &gemm::Spec, binding: usize) -> Option<u64> {
 
 /// Pixels of the image that windows cover, at most.
 fn image(spec: &conv::Spec) -> u64 {
-    let covered = |axis: usize| spec.input[axis].min(spec.output[axis] * spec.kernel[axis]);
+    let covered = |axis: usize| {
+        spec.windows.input[axis].min(spec.windows.output[axis] * spec.windows.kernel[axis])
+    };
     product(&[spec.batch, spec.channels_in, covered(0), covered(1)])
 }
 
 fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
-    let pixels = spec.output[0].saturating_mul(spec.output[1]);
+    let pixels = spec.windows.output[0].saturating_mul(spec.windows.output[1]);
     match binding {
-        0 => Some(seen(&spec.x, &[spec.batch, spec.input[0], spec.input[1], spec.channels_in])),
+        0 => Some(seen(
+            &spec.x,
+            &[spec.batch, spec.windows.input[0], spec.windows.input[1], spec.channels_in],
+        )),
         1 => None,
         _ => {
             let operand = spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.result);
