@@ -13,6 +13,7 @@ use super::{HIDES, without_repeats};
 use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
 use crate::net::fold::{self, Number};
 use crate::net::formula::{rename, tidied};
+use crate::net::layout::Layout;
 use crate::net::{Attention, Kind, MaskKind, Net, Node, Operand};
 
 pub(in crate::fuse) fn apply(net: &mut Net, rules: &Rules<'_>) {
@@ -89,7 +90,8 @@ fn cells(net: &Net, mask: &Operand) -> Option<Vec<Number>> {
 
 /// The window that lets through what `seen [queries, keys]` says. Every query sees some key.
 fn window(seen: &[bool], keys: usize) -> Option<Window> {
-    let from = |query: usize, key: usize| i32::try_from(key as i64 - query as i64).ok();
+    let from =
+        |query: usize, key: usize| i32::try_from(key).ok()?.checked_sub(i32::try_from(query).ok()?);
     let mut window = Window::ALL;
     for (query, row) in seen.chunks_exact(keys).enumerate() {
         let first = row.iter().position(|&seen| seen)?;
@@ -243,7 +245,7 @@ fn put(net: &mut Net, uses: &mut Uses, index: usize, split: Split, rules: &Rules
     let Some(old) = net.nodes[index].clone() else { return };
     let layouts: Vec<_> = split.inputs.iter().map(|input| input.layout.clone()).collect();
     let (small, full) = without_repeats(&layouts);
-    let Some(shape) = small.first().map(|layout| layout.shape()) else { return };
+    let Some(shape) = small.first().map(Layout::shape) else { return };
     let inputs = split.inputs.iter().zip(small).map(|(input, layout)| input.with_layout(layout));
     let inputs = inputs.collect();
     let name = net.tensor(old.output.tensor).name.clone();

@@ -178,10 +178,10 @@ fn element_wise_steps_touch_each_element_once() {
 fn steps_of_keys(window: Window, tile: u64, queries: u64, keys: u64) -> u64 {
     let steps = |start: u64| {
         let last = queries.min(start + tile) - 1;
-        let [first, last] = [start, last].map(|query| query as i64);
+        let [first, last] = [start, last].map(u64::cast_signed);
         let from = window.first.map_or(0, |bound| (first + i64::from(bound)).max(0));
-        let to = window.last.map_or(keys as i64, |bound| last + i64::from(bound) + 1);
-        (from / 4..(to.min(keys as i64) + 3) / 4).count() as u64
+        let to = window.last.map_or(keys.cast_signed(), |bound| last + i64::from(bound) + 1);
+        (from / 4..(to.min(keys.cast_signed()) + 3) / 4).count() as u64
     };
     (0..queries).step_by(tile as usize).map(steps).sum()
 }
