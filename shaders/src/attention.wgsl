@@ -21,6 +21,7 @@ fn attend(group: u32, lane: u32) {
     let k_from = params.k_offset + place.batch * params.k_batch + kv_head * params.k_head;
     let v_from = params.v_offset + place.batch * params.v_batch + kv_head * params.v_head;
     let q_from = params.q_offset + place.batch * params.q_batch + place.head * params.q_head;
+    let entry = entry_of(place.batch);
     let sharer = lane % SHARE;
     let last_key = params.keys - 1u;
 
@@ -32,14 +33,14 @@ fn attend(group: u32, lane: u32) {
     for (var r = 0u; r < ROWS; r++) { // unroll
         top[r] = LEAST;
         let query = min(first + r * LANES, params.queries - 1u);
-        sight[r] = vec2(seen_from(query), seen_to(query));
+        sight[r] = vec2(seen_from(entry, query), seen_to(entry, query));
         for (var d = 0u; d < D4; d++) { // unroll
             q[r * D4 + d] = load_q(q_from + query * params.q_row, d) * params.scale;
         }
     }
     // What no query of the tile sees is passed over, by fours, so that sums do not depend on it.
-    let end = seen_to(min(tile + ROWS * LANES, params.queries) - 1u);
-    for (var key = seen_from(tile) / 4u * 4u; key < end; key += 4u) {
+    let end = seen_to(entry, min(tile + ROWS * LANES, params.queries) - 1u);
+    for (var key = seen_from(entry, tile) / 4u * 4u; key < end; key += 4u) {
         var k_mine: array<vec4<f32>, K_LOADS>;
         for (var s = 0u; s < K_LOADS; s++) { // unroll
             let e = s * SHARE + sharer;

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::Spec;
 use crate::compose::Composer;
+use crate::data::Data;
 
 /// Query `i` sees key `j` only where `i + first <= j <= i + last`; a bound that is not there hides
 /// nothing. A query that stands at key `i + past` and sees `left` keys before its own and `right`
@@ -60,7 +62,7 @@ impl Window {
         (0..queries).map(|query| self.keys_of(query, keys).len() as u64).sum()
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match (self.first, self.last) {
             (None, None) => "",
             (None, Some(_)) => ", causal",
@@ -78,22 +80,61 @@ impl Window {
         let walked = seen.max(0).unsigned_abs() + u64::from(tile) + 3;
         walked.min(keys.into())
     }
+}
 
-    pub(super) fn declare(self, composer: &mut Composer, queries: u32, keys: u32) {
-        composer.source(include_str!("window.wgsl"));
-        // Beyond these a bound hides all or nothing, whatever its number.
-        let [least, most] =
-            [queries, keys].map(|count| i32::try_from(count).unwrap_or(i32::MAX / 2));
-        let cut = |bound: i32| bound.clamp(-least, most);
-        match self.first {
-            Some(first) => composer.i32("first_seen", cut(first)).hook("seen_from", "from_first"),
-            None => composer.hook("seen_from", "from_start"),
+/// How many keys a batch entry has, where one `i32` per entry says that: later ones are hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counts {
+    /// A window counts from a query's number, as without counts.
+    Start,
+    /// The last query stands at the last key of its entry, and a window counts from there.
+    End,
+}
+
+impl Spec {
+    /// The keys that a query of a batch entry sees by its place; `counts` is what is bound.
+    ///
+    /// # Panics
+    /// Where `counts` are not those of the spec.
+    pub fn keys_seen(&self, counts: Option<&Data>, entry: u32, query: u32) -> Range<u32> {
+        let (Some(from), Some(counts)) = (self.counts, counts) else {
+            return self.window.keys_of(query, self.keys);
         };
-        match self.last {
-            Some(last) => composer.i32("last_seen", cut(last)).hook("seen_to", "to_last"),
-            None => composer.hook("seen_to", "to_end"),
+        let count = u32::try_from(counts.i32()[entry as usize]).unwrap_or(0).min(self.keys);
+        let window = match from {
+            Counts::Start => self.window,
+            Counts::End => self.window.moved(count.wrapping_sub(self.queries).cast_signed()),
         };
+        window.keys_of(query, count)
     }
+}
+
+/// What of a variant's name says which keys are seen.
+pub(super) fn name(spec: &Spec) -> String {
+    let counts = if spec.counts.is_some() { ", counted keys" } else { "" };
+    format!("{}{counts}", spec.window.name())
+}
+
+/// Declares which keys are seen, and the counts where there are any.
+pub(super) fn declare(composer: &mut Composer, spec: &Spec) {
+    composer.source(include_str!("window.wgsl"));
+    // Beyond this a bound hides all or nothing, whatever its number.
+    let most = i32::try_from(spec.queries.saturating_add(spec.keys)).unwrap_or(i32::MAX);
+    let most = most.min(i32::MAX / 4);
+    let cut = |bound: i32| bound.clamp(-most, most);
+    match spec.window.first {
+        Some(first) => composer.i32("first_seen", cut(first)).hook("seen_from", "from_first"),
+        None => composer.hook("seen_from", "from_start"),
+    };
+    match spec.window.last {
+        Some(last) => composer.i32("last_seen", cut(last)).hook("seen_to", "to_last"),
+        None => composer.hook("seen_to", "to_end"),
+    };
+    match spec.counts {
+        None => composer.hook("entry_of", "entry_of_all"),
+        Some(Counts::Start) => composer.read("counts", "i32").hook("entry_of", "entry_from_start"),
+        Some(Counts::End) => composer.read("counts", "i32").hook("entry_of", "entry_to_end"),
+    };
 }
 
 #[cfg(test)]

@@ -232,12 +232,14 @@ fn rows_touched(spec: &attention::Spec, binding: usize) -> u64 {
         let strides = vec![view.batch, view.head, view.query, view.key];
         seen(&View { offset: 0, strides }, &[batch, heads, queries, keys])
     };
+    let last = 3 + usize::from(spec.mask != Mask::None) + usize::from(spec.counts.is_some());
     match (binding, &spec.mask) {
         (0, _) => product(&[batch, heads, queries, head_dim]),
         (1, _) => product(&[batch, kv_heads, keys, head_dim]),
         (2, _) => product(&[batch, kv_heads, keys, value_dim]),
         (3, Mask::Additive(view) | Mask::Boolean(view)) => mask(view),
-        _ => product(&[batch, heads, queries, value_dim]),
+        _ if binding == last => product(&[batch, heads, queries, value_dim]),
+        _ => batch.into(),
     }
 }
 
@@ -342,6 +344,7 @@ mod tests {
             mask: Mask::None,
             mask_expr: None,
             window: attention::Window::causal(0),
+            counts: None,
             nan_to_zero: false,
         };
         let cost = Work::from(spec).cost(&[96, 48, 48, 96]);

@@ -302,6 +302,7 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
         mask: kind,
         mask_expr: None,
         window: Window::ALL,
+        counts: None,
         nan_to_zero: found.nan_to_zero,
     });
     // Rows of all heads side by side, as the product that comes next reads them.

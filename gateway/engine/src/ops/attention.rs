@@ -8,7 +8,7 @@ mod rotary;
 mod scores;
 mod state;
 
-use gw_shaders::attention::Window;
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
@@ -82,6 +82,16 @@ fn appended(builder: &mut Builder, past: Option<Operand>, x: &Operand) -> Result
         return Err(OpError::mismatch("the past", expected, given));
     }
     builder.concat(&[past, x.clone()], 2)
+}
+
+/// How many keys each entry has, `[batch]`.
+fn counts_of(builder: &mut Builder, given: &Operand, batch: usize) -> Result<Operand, OpError> {
+    if given.scalar() != Scalar::I32 || given.layout.elements() != batch {
+        let expected = format!("{batch} integers");
+        let given = format!("{} {}", given.dtype, Shape::from(given.shape()));
+        return Err(OpError::mismatch("the lengths", expected, given));
+    }
+    builder.reshape(given, &[batch])
 }
 
 /// `[batch, 1, 1, keys]`: which keys are among the first `count [batch]` of their entry.
@@ -161,22 +171,12 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let window = window(call)?;
     form.window = window.moved(past_of(past)?);
     if let Some(counts) = call.optional(6) {
-        let [queries, keys] = [&q, &k].map(|x| x.shape().get(2).copied().unwrap_or(0));
+        let [batch, keys] = [0, 2].map(|axis| k.shape().get(axis).copied().unwrap_or(0));
         form.mask =
             form.mask.map(|mask| scores::full_width(call.builder, &mask, keys)).transpose()?;
-        // A query that sees none behind its place sees none behind the end of its entry.
-        let mut seen = None;
-        if past > 0 || window.last.is_none_or(|last| last > 0) {
-            seen = Some(first_keys(call.builder, &counts, keys)?);
-        }
-        if past == 0 && window != Window::ALL {
-            // The last query of an entry stands at its last key (errata of ONNX, pull 8068).
-            form.window = Window::ALL;
-            let before = before(call.builder, &counts, queries)?;
-            let near = scores::seen_from(call.builder, &before, [queries, keys], window)?;
-            seen = both(call.builder, Some(near), seen)?;
-        }
-        form.mask = both(call.builder, form.mask, seen)?;
+        // The last query of an entry stands at its last key (errata of ONNX, pull 8068).
+        let from = if past == 0 { Counts::End } else { Counts::Start };
+        form.counts = Some((counts_of(call.builder, &counts, batch)?, from));
     }
     if wants(call, 3) {
         form.keep = Some(match call.int("qk_matmul_output_mode", 0) {

@@ -1,4 +1,4 @@
-use gw_shaders::attention::{Mask, MaskView, Rows, Spec, Window, reference, variants};
+use gw_shaders::attention::{Counts, Mask, MaskView, Rows, Spec, Window, reference, variants};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr};
 use gw_shaders::kernel::Scalar;
@@ -32,6 +32,7 @@ fn plain(batch: u32, heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
         mask: Mask::None,
         mask_expr: None,
         window: Window::ALL,
+        counts: None,
         nan_to_zero: false,
     }
 }
@@ -203,6 +204,36 @@ fn a_window_goes_with_groups_and_padding() {
                 inputs.push(Data::U32(Vec::clone(&seen)));
             }
             check(&spec, &inputs);
+        }
+    }
+}
+
+#[test]
+fn entries_with_fewer_keys_agree() {
+    let view = MaskView { batch: 23, key: 1, ..MaskView::default() };
+    let bias = Random::new(14).floats(4 * 23);
+    for (queries, counts) in [(1, [23, 1, 9, 0]), (10, [10, 23, 4, 30])] {
+        for (from, [first, last]) in [
+            (Counts::Start, [None, None]),
+            (Counts::Start, [Some(-2), Some(0)]),
+            (Counts::End, [None, Some(0)]),
+            (Counts::End, [Some(-4), Some(2)]),
+        ] {
+            for mask in [Mask::None, Mask::Additive(view)] {
+                let spec = Spec {
+                    mask,
+                    window: Window { first, last },
+                    counts: Some(from),
+                    nan_to_zero: true,
+                    ..plain(4, 2, queries, 23, 8)
+                };
+                let mut inputs = operands(&spec, 15);
+                if mask != Mask::None {
+                    inputs.push(bias.clone());
+                }
+                inputs.push(Data::I32(counts.to_vec()));
+                check(&spec, &inputs);
+            }
         }
     }
 }

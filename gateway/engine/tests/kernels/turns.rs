@@ -127,6 +127,7 @@ fn keys_of_an_attention() {
             mask: attention::Mask::None,
             mask_expr: None,
             window: attention::Window::ALL,
+            counts: None,
             nan_to_zero: false,
         }
     };

@@ -2,7 +2,7 @@
 //! all queries.
 
 use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
-use crate::net::{Attention, Kind, Net, Node};
+use crate::net::{Attention, Kind, MaskKind, Net, Node};
 
 /// More is not worth doing again for every head.
 const INSTRS_MAX: usize = 8;
@@ -34,8 +34,11 @@ fn made(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
     if !alone || !by_key || from >= index || expr.instrs.len() > INSTRS_MAX {
         return None;
     }
+    if attention.mask == MaskKind::None || attention.mask_expr.is_some() {
+        return None;
+    }
     // What reads the bits of another type is left alone.
-    if attention.mask_expr.is_some() || mask.scalar() != producer.output.scalar() {
+    if mask.scalar() != producer.output.scalar() {
         return None;
     }
     let mut inputs = node.inputs.clone();

@@ -38,10 +38,8 @@ type Whole = (Operand, Option<(Window, bool)>);
 
 /// The attention at `index` without its mask, where that is a window.
 fn without_mask(net: &Net, known: &mut Vec<Whole>, index: usize) -> Option<Node> {
-    let node = net.nodes[index].as_ref()?;
-    let (Kind::Attention(attention), Some(mask)) = (&node.kind, node.inputs.get(3)) else {
-        return None;
-    };
+    let (node, attention) = masked(net, index)?;
+    let mask = &node.inputs[3];
     if attention.mask_expr.is_some() || !net.is_constant(mask) {
         return None;
     }
@@ -54,10 +52,12 @@ fn without_mask(net: &Net, known: &mut Vec<Whole>, index: usize) -> Option<Node>
         }
     };
     let (window, for_good) = found?;
-    if !for_good && attention.window != Window::ALL {
+    let is_all = attention.window == Window::ALL && attention.counts.is_none();
+    if !for_good && !is_all {
         return None;
     }
-    let inputs = node.inputs[..3].to_vec();
+    let mut inputs = node.inputs.clone();
+    inputs.remove(3);
     let window = attention.window.and(window);
     let kind = Attention { mask: MaskKind::None, window, ..attention.clone() };
     Some(Node { kind: Kind::Attention(kind), inputs, ..node.clone() })
@@ -167,7 +167,7 @@ fn split(net: &Net, uses: &Uses, index: usize) -> Option<Split> {
 fn masked(net: &Net, index: usize) -> Option<(&Node, &Attention)> {
     let node = net.nodes[index].as_ref()?;
     match &node.kind {
-        Kind::Attention(attention) if node.inputs.len() == 4 => Some((node, attention)),
+        Kind::Attention(attention) if attention.mask != MaskKind::None => Some((node, attention)),
         _ => None,
     }
 }

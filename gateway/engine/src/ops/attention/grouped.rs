@@ -1,13 +1,13 @@
 //! `GroupQueryAttention` of `com.microsoft`: groups of query heads over cached keys and values.
 
-use gw_shaders::attention::Window;
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::norm;
 use gw_tensor::{DType, Shape};
 
 use super::cache::{Rest, written};
 use super::scores::{self, Form, attend};
-use super::{both, count, first_keys, join_heads, rotary, scale_of, split_heads};
+use super::{count, join_heads, rotary, scale_of, split_heads};
 use crate::error::OpError;
 use crate::net::Operand;
 use crate::net::builder::Builder;
@@ -61,19 +61,13 @@ pub(super) fn grouped(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     });
     form.side_by_side = true;
     form.softcap = call.float("softcap", 0.0).max(0.0);
-    let window = window(call);
-    let seen = if lengths.is_first || window == Window::ALL {
-        form.window = window;
-        first_keys(call.builder, &lengths.totals, lengths.present)?
-    } else {
-        // No entry has keys behind the place of its last query.
-        scores::seen_from(call.builder, &lengths.pasts, [length, lengths.present], window)?
-    };
-    let bias = match call.optional(10) {
-        Some(bias) => Some(scores::full_width(call.builder, &bias, lengths.present)?),
-        None => None,
-    };
-    form.mask = both(call.builder, bias, Some(seen))?;
+    form.window = window(call);
+    // All entries of a first call begin at key 0, others end with their last token.
+    let from = if lengths.is_first { Counts::Start } else { Counts::End };
+    form.counts = Some((lengths.totals.clone(), from));
+    if let Some(bias) = call.optional(10) {
+        form.mask = Some(scores::full_width(call.builder, &bias, lengths.present)?);
+    }
     form.sink = match call.optional(11) {
         Some(sink) => Some(call.builder.reshape(&sink, &[1, heads, 1, 1])?),
         None if call.int("smooth_softmax", 0) == 1 => {

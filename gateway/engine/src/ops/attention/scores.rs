@@ -1,11 +1,12 @@
 //! `softmax(scale * q kᵀ, masked) v` as one kernel where it takes the form, else as products and
 //! a softmax.
 
-use gw_shaders::attention::Window;
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
 
+use super::{before, both, first_keys};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::formula::Formula;
@@ -25,6 +26,8 @@ pub(super) struct Form {
     pub(super) mask: Option<Operand>,
     /// Which keys a query sees by its place.
     pub(super) window: Window,
+    /// How many keys each entry has `[batch]`.
+    pub(super) counts: Option<(Operand, Counts)>,
     /// A query that sees no key gives zeros instead of NaN.
     pub(super) nan_to_zero: bool,
     /// One score per head `[1, heads, 1, 1]` that takes a share of each softmax and has no value.
@@ -51,6 +54,7 @@ impl Form {
             softcap: 0.0,
             mask: None,
             window: Window::ALL,
+            counts: None,
             nan_to_zero: false,
             sink: None,
             keep: None,
@@ -97,6 +101,7 @@ pub(super) fn attend(
         mask: kind,
         mask_expr: None,
         window: form.window,
+        counts: form.counts.as_ref().map(|(_, from)| *from),
         nan_to_zero: form.nan_to_zero,
     });
     let Sizes { batch, heads, queries, width, .. } = sizes;
@@ -109,6 +114,7 @@ pub(super) fn attend(
     if output.layout.elements() > 0 {
         let mut inputs = vec![q.clone(), k.clone(), v.clone()];
         inputs.extend(mask);
+        inputs.extend(form.counts.iter().map(|(counts, _)| counts.clone()));
         builder.push(kind, inputs, output.clone());
     }
     Ok((output, None))
@@ -188,13 +194,9 @@ fn written_out(
         Some(mask) => hide(builder, &capped, mask)?,
         None => capped.clone(),
     };
-    let masked = match form.window {
-        Window::ALL => masked,
-        window => {
-            let zero = builder.ints(&[1], &[0])?;
-            let seen = seen_from(builder, &zero, [sizes.queries, sizes.keys], window)?;
-            hide(builder, &masked, &seen)?
-        }
+    let masked = match seen(builder, sizes, form)? {
+        Some(seen) => hide(builder, &masked, &seen)?,
+        None => masked,
     };
     let softmax = softmax(builder, &masked, form.sink.as_ref(), form.nan_to_zero)?;
     let kept = form.keep.map(|stage| match stage {
@@ -260,9 +262,27 @@ pub(super) fn hide(builder: &mut Builder, x: &Operand, mask: &Operand) -> Result
     builder.pointwise(&formula.0, &[x.clone(), mask.clone()], x.dtype)
 }
 
+/// Which keys each query sees by its place, where that are not all.
+fn seen(builder: &mut Builder, sizes: Sizes, form: &Form) -> Result<Option<Operand>, OpError> {
+    let Sizes { queries, keys, .. } = sizes;
+    let inside = match &form.counts {
+        Some((counts, _)) => Some(first_keys(builder, counts, keys)?),
+        None => None,
+    };
+    if form.window == Window::ALL {
+        return Ok(inside);
+    }
+    let past = match &form.counts {
+        Some((counts, Counts::End)) => before(builder, counts, queries)?,
+        _ => builder.ints(&[1], &[0])?,
+    };
+    let near = seen_from(builder, &past, [queries, keys], form.window)?;
+    both(builder, Some(near), inside)
+}
+
 /// `[batch, 1, queries, keys]`: which keys each query sees, where the first query of an entry
 /// stands at `past [batch]` and `window` counts from the places of queries.
-pub(super) fn seen_from(
+fn seen_from(
     builder: &mut Builder,
     past: &Operand,
     [queries, keys]: [usize; 2],

@@ -7,8 +7,9 @@ use gw_shaders::kernel::Scalar;
 pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let Data::F32(out) = out else { unreachable!("attention gives floats") };
     let (q, k, v) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
-    let made = made_mask(spec, inputs.get(3).copied());
-    let mask = made.as_ref().or(inputs.get(3).copied());
+    let [mask, counts] = spec.optional(&inputs[3..]);
+    let made = made_mask(spec, mask);
+    let mask = made.as_ref().or(mask);
     let (head_dim, value_dim) = (spec.head_dim as usize, spec.value_dim as usize);
     let mut scores = Vec::with_capacity(spec.keys as usize);
     let mut sums = vec![0.0f32; value_dim];
@@ -16,7 +17,7 @@ pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
         let kv = h / (spec.heads / spec.kv_heads.max(1)).max(1);
         for query in 0..spec.queries {
             let row = &q[start(&spec.q, b, h, query)..][..head_dim];
-            let seen = spec.window.keys_of(query, spec.keys);
+            let seen = spec.keys_seen(counts, b, query);
             scores.clear();
             scores.extend(seen.clone().map(|key| {
                 let other = &k[start(&spec.k, b, kv, key)..][..head_dim];

@@ -1,4 +1,4 @@
-use gw_shaders::attention::{Mask, MaskView, Rows, Window};
+use gw_shaders::attention::{Counts, Mask, MaskView, Rows, Window};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::gemm::{Epilogue, Weights, pack_f32, pack_i8};
@@ -236,7 +236,8 @@ fn attention_is_that_of_the_reference() {
         (Mask::Boolean(view), Some((hidden.clone(), hidden)), Window::causal(-2), None),
     ];
     for (mask, masks, window, mask_expr) in cases {
-        for nan_to_zero in [true, false] {
+        let ways = [None, Some(Counts::Start), Some(Counts::End)];
+        for (nan_to_zero, counts) in ways.into_iter().flat_map(|way| [(true, way), (false, way)]) {
             let spec = attention_family::Spec {
                 batch,
                 heads,
@@ -253,6 +254,7 @@ fn attention_is_that_of_the_reference() {
                 mask,
                 mask_expr: mask_expr.clone(),
                 window,
+                counts,
                 nan_to_zero,
             };
             let count = |heads: u32, rows: u32| (batch * heads * rows * dim) as usize;
@@ -266,6 +268,11 @@ fn attention_is_that_of_the_reference() {
             if let Some((typed, words)) = &masks {
                 due_inputs.push(typed.clone());
                 inputs.push(words.clone());
+            }
+            if counts.is_some() {
+                let counts = Data::I32(vec![4, 7]);
+                due_inputs.push(counts.clone());
+                inputs.push(counts);
             }
             let due = attention_family::reference(&spec, &due_inputs);
             attention::run(&spec, &refs(&inputs), &mut given);

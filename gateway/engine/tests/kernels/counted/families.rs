@@ -211,6 +211,7 @@ fn attention_reads_keys_and_values_once_per_tile_of_queries() {
         mask: Mask::None,
         mask_expr: None,
         window: Window::ALL,
+        counts: None,
         nan_to_zero: false,
     };
     let sizes = [queries, keys, keys, queries].map(|length| batch * heads * length * dim);
