@@ -64,28 +64,34 @@ fn without_mask(net: &Net, known: &mut Vec<Whole>, index: usize) -> Option<Node>
 }
 
 fn whole(net: &Net, mask: &Operand) -> Option<(Window, bool)> {
-    let mut for_good = true;
-    let seen = cells(net, mask)?.into_iter().map(|cell| match (mask.scalar(), cell.float()) {
-        (Scalar::U32, _) => Some(cell.is_true()),
-        (Scalar::F32, 0.0) => Some(true),
-        (Scalar::F32, low) if low <= HIDES => {
-            for_good &= low == f64::NEG_INFINITY;
-            Some(false)
-        }
-        _ => None,
-    });
-    let seen: Vec<bool> = seen.collect::<Option<_>>()?;
+    let (mut seen, mut for_good) = (Vec::new(), true);
+    cells(net, mask, |cell| {
+        seen.push(match (mask.scalar(), cell.float()) {
+            (Scalar::U32, _) => cell.is_true(),
+            (Scalar::F32, 0.0) => true,
+            (Scalar::F32, low) if low <= HIDES => {
+                for_good &= low == f64::NEG_INFINITY;
+                false
+            }
+            _ => return None,
+        });
+        Some(())
+    })?;
     Some((window(&seen, mask.shape()[3])?, for_good))
 }
 
-/// What a constant mask `[batch, heads, queries, keys]` says of `[queries, keys]`, where it says
-/// the same of all heads.
-fn cells(net: &Net, mask: &Operand) -> Option<Vec<Number>> {
+/// Tells `each` what a constant mask `[batch, heads, queries, keys]` says of all queries and keys,
+/// until it has enough; `None` also where heads differ.
+fn cells(net: &Net, mask: &Operand, mut each: impl FnMut(Number) -> Option<()>) -> Option<()> {
     if mask.layout.strides()?[..2] != [0, 0] {
         return None;
     }
     let one = mask.layout.sliced(0, 0, 1, 1)?.sliced(1, 0, 1, 1)?;
-    Some(fold::numbers(&net.constant(&mask.with_layout(one))?))
+    // Row by row, because numbers are wider than what they stand for.
+    (0..mask.shape()[2]).try_for_each(|query| {
+        let row = mask.with_layout(one.sliced(2, query, 1, 1)?);
+        fold::numbers(&net.constant(&row)?).into_iter().try_for_each(&mut each)
+    })
 }
 
 /// The window that lets through what `seen [queries, keys]` says. Every query sees some key.
@@ -175,23 +181,28 @@ fn masked(net: &Net, index: usize) -> Option<(&Node, &Attention)> {
 /// The window that input `place` of a mask's expression is, where one of its two values hides a
 /// key whatever the other inputs are; and its other value.
 fn part(net: &Net, grid: &Operand, expr: &Expr, place: usize) -> Option<(Number, Window)> {
-    let cells = cells(net, grid)?;
-    let one = *cells.first()?;
-    let two = *cells.iter().find(|&&cell| cell != one)?;
+    let mut values: Vec<Number> = Vec::new();
+    let mut is_first = Vec::new();
+    cells(net, grid, |cell| {
+        if !values.contains(&cell) {
+            values.push(cell);
+        }
+        is_first.push(cell == values[0]);
+        (values.len() <= 2).then_some(())
+    })?;
+    let &[one, two] = values.as_slice() else { return None };
     let hides = |number: Number| {
         let value = Value::new(expr.inputs[place], number.float());
         let result = result(expr, place, value);
         matches!(result, Some(Value::U32(0) | Value::F32(f32::NEG_INFINITY)))
     };
-    let (shown, hidden) = match (hides(one), hides(two)) {
-        (false, true) => (one, two),
-        (true, false) => (two, one),
+    let shown = match (hides(one), hides(two)) {
+        (false, true) => one,
+        (true, false) => two,
         _ => return None,
     };
-    let is_either = cells.iter().all(|&cell| cell == shown || cell == hidden);
-    let seen: Vec<bool> = cells.iter().map(|&cell| cell == shown).collect();
-    let window = window(&seen, grid.shape()[3])?;
-    is_either.then_some((shown, window))
+    let seen: Vec<bool> = is_first.iter().map(|&is_first| is_first == (shown == one)).collect();
+    Some((shown, window(&seen, grid.shape()[3])?))
 }
 
 /// The result of `expr` where it follows from one input alone.
