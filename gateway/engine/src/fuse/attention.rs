@@ -369,3 +369,12 @@ fn without_repeats(layouts: &[Layout]) -> (Vec<Layout>, Vec<usize>) {
     }
     (small, shape)
 }
+
+/// The attention at `index` that has a mask, which is its fourth input.
+fn masked(net: &Net, index: usize) -> Option<(&Node, &Attention)> {
+    let node = net.nodes[index].as_ref()?;
+    match &node.kind {
+        Kind::Attention(attention) if attention.mask != MaskKind::None => Some((node, attention)),
+        _ => None,
+    }
+}

@@ -1,8 +1,9 @@
 //! `(1 - mask) * low`: an attention makes the mask of each key itself, where it is the same for
 //! all queries.
 
+use super::masked;
 use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
-use crate::net::{Attention, Kind, MaskKind, Net, Node};
+use crate::net::{Attention, Kind, Net, Node};
 
 /// More is not worth doing again for every head.
 const INSTRS_MAX: usize = 8;
@@ -17,10 +18,8 @@ pub(in crate::fuse) fn apply(net: &mut Net, rules: &Rules<'_>) {
 }
 
 fn made(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
-    let node = net.nodes[index].as_ref()?;
-    let (Kind::Attention(attention), Some(mask)) = (&node.kind, node.inputs.get(3)) else {
-        return None;
-    };
+    let (node, attention) = masked(net, index)?;
+    let mask = &node.inputs[3];
     let (from, producer) = uses.writer(net, mask.tensor)?;
     let expr = expr(producer)?;
     let [source] = producer.inputs.as_slice() else { return None };
@@ -34,11 +33,8 @@ fn made(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
     if !alone || !by_key || from >= index || expr.instrs.len() > INSTRS_MAX {
         return None;
     }
-    if attention.mask == MaskKind::None || attention.mask_expr.is_some() {
-        return None;
-    }
     // What reads the bits of another type is left alone.
-    if mask.scalar() != producer.output.scalar() {
+    if attention.mask_expr.is_some() || mask.scalar() != producer.output.scalar() {
         return None;
     }
     let mut inputs = node.inputs.clone();

@@ -9,7 +9,7 @@ use gw_shaders::attention::Window;
 use gw_shaders::expr::{Binary, Expr, Instr, Value};
 use gw_shaders::kernel::Scalar;
 
-use super::{HIDES, without_repeats};
+use super::{HIDES, masked, without_repeats};
 use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
 use crate::net::fold::{self, Number};
 use crate::net::formula::{rename, tidied};
@@ -167,15 +167,6 @@ fn split(net: &Net, uses: &Uses, index: usize) -> Option<Split> {
     let inputs = others().map(|input| seen_by_attention(&node.inputs[input]));
     let inputs = inputs.collect::<Option<Vec<_>>>()?;
     Some(Split { window, rest: tidied(&rename(expr, scalars, &map)), inputs, readers })
-}
-
-/// The attention at `index` that has a mask.
-fn masked(net: &Net, index: usize) -> Option<(&Node, &Attention)> {
-    let node = net.nodes[index].as_ref()?;
-    match &node.kind {
-        Kind::Attention(attention) if attention.mask != MaskKind::None => Some((node, attention)),
-        _ => None,
-    }
 }
 
 /// The window that input `place` of a mask's expression is, where one of its two values hides a

@@ -98,8 +98,10 @@ fn a_window_is_taken_out_of_the_mask_that_padding_makes() {
             .node("Unsqueeze", &["padding", "each"], "by key")
             .node_with("Cast", &["by key"], "real", &[("to", Value::Int(BOOL.into()))])
     };
-    let real = Tensor::from_slice([2, 5], &[0i64, 1, 1, 1, 1, 1, 1, 1, 1, 0]).unwrap();
-    let real = [("padding".to_owned(), real)];
+    let real = |first: i64| {
+        let real = Tensor::from_slice([2, 5], &[first, 0, 1, 1, 1, 1, 1, 1, 1, 0]).unwrap();
+        [("padding".to_owned(), real)]
+    };
     let mask = |low: f32| {
         padding(positions(Onnx::new(17)))
             .floats("low", &[], &[low])
@@ -108,10 +110,10 @@ fn a_window_is_taken_out_of_the_mask_that_padding_makes() {
     };
     let file = attention(4, "mask", mask(f32::NEG_INFINITY));
     let made = "rows of 8, additive mask made here, window";
-    attends("padding", &file, &real, &["attention"], made);
-    // Queries that see nothing: with a low number they have the mean of all values.
+    attends("padding", &file, &real(1), &["attention"], made);
+    // With a low number a query that sees nothing has the mean of all values.
     let file = attention(4, "mask", mask(f32::MIN));
-    attends("a low number", &file, &real, &["pointwise", "attention"], ", additive mask");
+    attends("a low number", &file, &real(0), &["pointwise", "attention"], ", additive mask");
 }
 
 #[test]
