@@ -1,10 +1,12 @@
-use gw_shaders::attention::{Counts, Mask, MaskView, Rows, Spec, Window, reference, variants};
+use gw_shaders::attention::{
+    Counts, Mask, MaskView, Rows, Spec, Window, dispatch, reference, variants,
+};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::linear_attention::{self, Beta, Decay};
 
-use crate::harness::{Random, Tolerance, agree};
+use crate::harness::{Random, Tolerance, agree, agree_here};
 
 /// Exponentials of drivers are good to about 2^-18, and a hundred of them are added.
 const SCORES: Tolerance = Tolerance::of(2e-5, 1e-5);
@@ -71,8 +73,11 @@ fn sizes_at_edges_agree() {
         let spec = plain(2, 3, queries, keys, dim);
         check(&spec, &operands(&spec, seed));
     }
+    // Drivers take minutes for rows as long as this, so only one way is tried.
     let long = plain(1, 1, 2, 5, 256);
-    check(&long, &operands(&long, 9));
+    let inputs = operands(&long, 9);
+    let expected = reference(&long, &inputs);
+    agree_here(|caps| Ok(vec![dispatch(&long, caps)?]), &inputs, &[expected], SCORES);
 }
 
 #[test]
@@ -149,7 +154,7 @@ fn masks_agree() {
     let additive: Vec<f32> = (0..600).map(|_| lowest[random.below(5) as usize]).collect();
     let boolean: Vec<u32> = (0..600).map(|_| random.below(2)).collect();
     for view in [padding, full] {
-        for window in [Window::ALL, Window::causal(0), Window { first: Some(-2), last: Some(3) }] {
+        for window in [Window::ALL, Window { first: Some(-2), last: Some(3) }] {
             let spec = Spec { mask: Mask::Additive(view), window, ..base.clone() };
             let inputs = [operands(&spec, 5), vec![Data::F32(additive.clone())]].concat();
             check(&spec, &inputs);
@@ -213,27 +218,25 @@ fn entries_with_fewer_keys_agree() {
     let view = MaskView { batch: 23, key: 1, ..MaskView::default() };
     let bias = Random::new(14).floats(4 * 23);
     for (queries, counts) in [(1, [23, 1, 9, 0]), (10, [10, 23, 4, 30])] {
-        for (from, [first, last]) in [
-            (Counts::Start, [None, None]),
-            (Counts::Start, [Some(-2), Some(0)]),
-            (Counts::End, [None, Some(0)]),
-            (Counts::End, [Some(-4), Some(2)]),
+        for (from, [first, last], mask) in [
+            (Counts::Start, [None, None], Mask::Additive(view)),
+            (Counts::Start, [Some(-2), Some(0)], Mask::None),
+            (Counts::End, [None, Some(0)], Mask::None),
+            (Counts::End, [Some(-4), Some(2)], Mask::Additive(view)),
         ] {
-            for mask in [Mask::None, Mask::Additive(view)] {
-                let spec = Spec {
-                    mask,
-                    window: Window { first, last },
-                    counts: Some(from),
-                    nan_to_zero: true,
-                    ..plain(4, 2, queries, 23, 8)
-                };
-                let mut inputs = operands(&spec, 15);
-                if mask != Mask::None {
-                    inputs.push(bias.clone());
-                }
-                inputs.push(Data::I32(counts.to_vec()));
-                check(&spec, &inputs);
+            let spec = Spec {
+                mask,
+                window: Window { first, last },
+                counts: Some(from),
+                nan_to_zero: true,
+                ..plain(4, 2, queries, 23, 8)
+            };
+            let mut inputs = operands(&spec, 15);
+            if mask != Mask::None {
+                inputs.push(bias.clone());
             }
+            inputs.push(Data::I32(counts.to_vec()));
+            check(&spec, &inputs);
         }
     }
 }

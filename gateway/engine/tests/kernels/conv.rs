@@ -169,27 +169,45 @@ fn agree_last(spec: &last::Spec, inputs: &[Data]) {
 
 fn check_last(case: Case, apart: bool, seed: u32) {
     let plain = last_spec(case, apart);
+    agree_last(&plain, &last_inputs(&plain, &mut Random::new(seed)));
+    let (biased, inputs) = with_epilogue(plain, seed);
+    // Beside the channels of another tensor, as in a joined one.
+    let row = (biased.channels_out + 8).cast_signed();
+    let result = Matrix { offset: 4, row, ..biased.result };
+    agree_last(&last::Spec { result, ..biased }, &inputs);
+}
+
+/// The same with a bias and a residual added, and its inputs.
+fn with_epilogue(plain: last::Spec, seed: u32) -> (last::Spec, Vec<Data>) {
     let mut random = Random::new(seed);
     let mut inputs = last_inputs(&plain, &mut random);
-    agree_last(&plain, &inputs);
     let mut expr = Expr::binary(Binary::Add, Scalar::F32);
     expr = expr.then(&Expr::binary(Binary::Add, Scalar::F32), 0);
-    let residual = plain.result;
-    let channels = plain.channels_out;
-    let rows = plain.batch * plain.windows.output[0] * plain.windows.output[1];
-    inputs.push(random.floats(channels as usize));
-    inputs.push(random.floats((rows * channels) as usize));
-    let epilogue = Epilogue { expr, inputs: vec![Matrix::per_column(), residual] };
-    // Beside the channels of another tensor, as in a joined one, and channels first.
-    let beside = Matrix { offset: 4, row: (channels + 8).cast_signed(), ..residual };
-    let first = Matrix { row: 1, col: rows.cast_signed(), ..residual };
-    for result in [beside, first] {
-        agree_last(&last::Spec { result, epilogue: epilogue.clone(), ..plain.clone() }, &inputs);
+    inputs.push(random.floats(plain.channels_out as usize));
+    inputs.push(random.floats((rows_of(&plain) * plain.channels_out) as usize));
+    let epilogue = Epilogue { expr, inputs: vec![Matrix::per_column(), plain.result] };
+    (last::Spec { epilogue, ..plain }, inputs)
+}
+
+fn rows_of(spec: &last::Spec) -> u32 {
+    spec.batch * spec.windows.output.iter().product::<u32>()
+}
+
+#[test]
+fn results_lie_with_channels_first_where_that_is_wanted() {
+    let four = Case { channels: [4, 12], batch: 2, input: [9, 8], ..CASE };
+    for case in [CASE, four, Case { groups: 8, channels: [8, 8], ..four }] {
+        let (spec, inputs) = with_epilogue(last_spec(case, false), 9);
+        let rows = rows_of(&spec);
+        let result = Matrix { row: 1, col: rows.cast_signed(), ..spec.result };
+        agree_last(&last::Spec { result, ..spec.clone() }, &inputs);
+        // Each batch entry for itself, and a residual too.
+        let each = rows / spec.batch;
+        let planes = Matrix::dense([spec.batch, 1], spec.channels_out, each).transposed();
+        let epilogue =
+            Epilogue { inputs: vec![Matrix::per_column(), planes], ..spec.epilogue.clone() };
+        agree_last(&last::Spec { together: false, result: planes, epilogue, ..spec }, &inputs);
     }
-    // Each batch entry for itself: channels first, and a residual too.
-    let planes = Matrix::dense([plain.batch, 1], channels, rows / plain.batch).transposed();
-    let epilogue = Epilogue { inputs: vec![Matrix::per_column(), planes], ..epilogue };
-    agree_last(&last::Spec { together: false, result: planes, epilogue, ..plain }, &inputs);
 }
 
 #[test]

@@ -215,13 +215,7 @@ fn attention_reads_keys_and_values_once_per_tile_of_queries() {
         nan_to_zero: false,
     };
     let sizes = [queries, keys, keys, queries].map(|length| batch * heads * length * dim);
-    let windows = [
-        Window::ALL,
-        Window::causal(0),
-        Window { first: Some(-5), last: Some(2) },
-        Window { first: Some(-45), last: None },
-    ];
-    for window in windows {
+    for window in [Window::ALL, Window { first: Some(-5), last: Some(2) }] {
         let spec = attention::Spec { window, ..spec.clone() };
         each(
             |caps| attention::variants(&spec, caps),
