@@ -4,7 +4,7 @@ use gw_engine::PlanOptions;
 use gw_tensor::Tensor;
 
 use crate::onnx::{BOOL, FLOAT, INT64, Onnx, Value};
-use crate::run::{floats, plan};
+use crate::run::{floats, kernels, plan};
 use crate::table::becomes;
 
 /// Attention of four heads over keys and values of `kv`, as exporters write it.
@@ -144,25 +144,24 @@ fn attention_is_one_dispatch_whatever_its_mask_and_groups() {
 }
 
 #[test]
-fn a_local_window_of_grouped_queries_needs_no_mask() {
+fn a_local_window_of_grouped_queries_needs_no_mask_and_no_step() {
     // The first four tokens of two entries, and the next one of each.
-    for (length, past, due) in [(4, 0, &["pointwise", "attention"][..]), (1, 4, &[])] {
-        let attributes = [
-            ("num_heads", Value::Int(4)),
-            ("kv_num_heads", Value::Int(2)),
-            ("local_window_size", Value::Int(2)),
-        ];
+    for (length, past) in [(4, 0), (1, 4)] {
         let names = ["q", "k", "v", "past k", "past v", "last", "total"];
-        let file = Onnx::new(17)
-            .input("q", FLOAT, &[2, length, 64])
-            .input("k", FLOAT, &[2, length, 32])
-            .input("v", FLOAT, &[2, length, 32])
-            .input("past k", FLOAT, &[2, 2, past, 16])
-            .input("past v", FLOAT, &[2, 2, past, 16])
-            .input("last", INT64, &[2])
-            .ints("total", &[length + past])
-            .node_with("com.microsoft.GroupQueryAttention", &names, "y,,", &attributes)
-            .output("y");
+        let file = |more: &[(&str, Value)]| {
+            let heads = [("num_heads", Value::Int(4)), ("kv_num_heads", Value::Int(2))];
+            let attributes = [&heads, more].concat();
+            Onnx::new(17)
+                .input("q", FLOAT, &[2, length, 64])
+                .input("k", FLOAT, &[2, length, 32])
+                .input("v", FLOAT, &[2, length, 32])
+                .input("past k", FLOAT, &[2, 2, past, 16])
+                .input("past v", FLOAT, &[2, 2, past, 16])
+                .input("last", INT64, &[2])
+                .ints("total", &[length + past])
+                .node_with("com.microsoft.GroupQueryAttention", &names, "y,,", &attributes)
+                .output("y")
+        };
         let (tokens, held) = (length as usize, past as usize);
         let last = Tensor::from_slice([2], &[length + past - 1, length + past - 2]).unwrap();
         let inputs = [
@@ -173,8 +172,10 @@ fn a_local_window_of_grouped_queries_needs_no_mask() {
             floats("past v", &[2, 2, held, 16]),
             ("last".to_owned(), last),
         ];
-        becomes("groups", &file, &inputs, due);
-        let plan = plan(&file.model(), &inputs, PlanOptions::default());
+        let due = kernels(&plan(&file(&[]).model(), &inputs, PlanOptions::default()));
+        let windowed = file(&[("local_window_size", Value::Int(2))]);
+        becomes("groups", &windowed, &inputs, &due);
+        let plan = plan(&windowed.model(), &inputs, PlanOptions::default());
         let given = &plan.steps.last().unwrap().dispatch.kernel.variant;
         assert!(given.ends_with("rows of 16, window, counted keys"), "{given}");
     }
