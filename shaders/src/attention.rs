@@ -3,12 +3,16 @@
 //! A workgroup takes some queries of one head; all lanes walk the keys together. Scores, weights
 //! and sums are f32 and stay in registers. Source: `Attention` (ONNX 23), `FlashAttention` 2.
 
+mod window;
+
 use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::expr::{Expr, Value};
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Scalar, Unsupported};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported};
+
+pub use window::{Counts, Window};
 
 const NAME: &str = "attention";
 
@@ -55,7 +59,7 @@ pub enum Mask {
 
 /// What to compute.
 ///
-/// Bindings: q, k, v, the mask where there is one, the output.
+/// Bindings: q, k, v, the mask and the counts where there are any, the output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Batch entries.
@@ -86,10 +90,22 @@ pub struct Spec {
     pub mask: Mask,
     /// What makes that of one element of the mask's buffer; `None` where it lies there.
     pub mask_expr: Option<Expr>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub window: Window,
+    /// How many keys each batch entry has; `None` where it has `keys`.
+    pub counts: Option<Counts>,
     /// A query that sees no key gives zeros instead of NaN.
     pub nan_to_zero: bool,
+}
+
+impl Spec {
+    /// The mask and the counts among the inputs behind the values.
+    pub fn optional<'a, D>(&self, inputs: &[&'a D]) -> [Option<&'a D>; 2] {
+        let mut inputs = inputs.iter().copied();
+        let has_mask = self.mask != Mask::None;
+        let mask = if has_mask { inputs.next() } else { None };
+        [mask, self.counts.and_then(|_| inputs.next())]
+    }
 }
 
 /// More would not stay in registers anywhere.
@@ -109,13 +125,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         let (heads, kv_heads) = (spec.heads, spec.kv_heads);
         return unsupported(format!("{heads} heads over {kv_heads} key-value heads"));
     }
-    if caps.software && u64::from(spec.keys.div_ceil(4)) > LOOP_TURNS_MAX {
-        return unsupported(format!("{} keys on a software adapter", spec.keys));
-    }
     let mut found = Vec::new();
     if let Some((smallest, largest)) = caps.subgroup
         && smallest == largest
-        && matches!(largest, 4 | 8 | 16 | 32 | 64)
+        && matches!(largest, 4 | 8 | 16 | 32 | 64 | 128)
     {
         found.push(compose(spec, largest, true, caps)?);
     }
@@ -149,8 +162,8 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
         Mask::Boolean(_) => ", boolean mask",
     };
     let made = if spec.mask_expr.is_some() { " made here" } else { "" };
-    let causal = if spec.causal.is_some() { ", causal" } else { "" };
-    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{made}{causal}", 4 * d4);
+    let window = window::name(spec);
+    let variant = format!("{kind}{lanes} {rows} rows of {}{mask}{made}{window}", 4 * d4);
     let mut composer = Composer::new(NAME, variant);
     composer.source(include_str!("attention.wgsl")).source(include_str!("operands.wgsl"));
     composer.constant("ROWS", rows).constant("LANES", lanes).constant("SHARE", share);
@@ -170,11 +183,12 @@ fn compose(spec: &Spec, lanes: u32, subgroup: bool, caps: &Caps) -> Result<Dispa
         operand(&mut composer, name, rows, dim);
     }
     masking(&mut composer, spec)?;
+    window::declare(&mut composer, spec);
     output(&mut composer, spec);
     let tiles = u64::from(spec.queries.div_ceil(rows * lanes));
     let groups = tiles * u64::from(spec.heads) * u64::from(spec.batch);
     let needs = Needs { subgroup: subgroup.then_some((lanes, lanes)), ..Needs::default() };
-    composer.turns(u64::from(spec.keys) / 4 + 64);
+    composer.turns(spec.window.walked(rows * lanes, spec.keys) / 4 + 64);
     composer.finish("attend", lanes, groups, needs, caps)
 }
 
@@ -215,10 +229,6 @@ fn operand(composer: &mut Composer, name: &str, rows: &Rows, dim: u32) {
 }
 
 fn masking(composer: &mut Composer, spec: &Spec) -> Result<(), Unsupported> {
-    match spec.causal {
-        Some(past) => composer.i32("past", past).hook("is_later", "causal_later"),
-        None => composer.hook("is_later", "never_later"),
-    };
     let (view, apply) = match &spec.mask {
         Mask::None => {
             composer.hook("mask_of_key", "no_mask_of_key").hook("add_mask", "add_none");
@@ -287,12 +297,17 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
         usize::try_from(i64::from(rows.offset) + moved + i64::from(d)).expect("rows lie inside")
     };
     let (q, k, v) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
+    let [mask, counts] = spec.optional(&inputs[3..]);
     let mut out = Vec::new();
     for (b, h) in (0..spec.batch).flat_map(|b| (0..spec.heads).map(move |h| (b, h))) {
         let kv = h / (spec.heads / spec.kv_heads);
         for query in 0..spec.queries {
+            let seen = spec.keys_seen(counts, b, query);
             let scores: Vec<f64> = (0..spec.keys)
                 .map(|key| {
+                    if !seen.contains(&key) {
+                        return f64::NEG_INFINITY;
+                    }
                     let product: f64 = (0..spec.head_dim)
                         .map(|d| {
                             f64::from(q[at(&spec.q, b, h, query, d)])
@@ -300,7 +315,7 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
                         })
                         .sum();
                     let score = product * f64::from(spec.scale);
-                    masked(spec, inputs.get(3).copied(), score, [b, h, query, key])
+                    masked(spec, mask, score, [b, h, query, key])
                 })
                 .collect();
             let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -329,9 +344,6 @@ fn masked(spec: &Spec, mask: Option<&Data>, score: f64, [b, h, query, key]: [u32
             + i64::from(view.key) * i64::from(key);
         usize::try_from(i64::from(view.offset) + moved).expect("the mask lies inside its buffer")
     };
-    if spec.causal.is_some_and(|past| i64::from(key) > i64::from(query) + i64::from(past)) {
-        return f64::NEG_INFINITY;
-    }
     let value = |view: &MaskView, mask: &Data| match &spec.mask_expr {
         None => mask.at(at(view)),
         Some(expr) => expr.eval(&[mask.at(at(view))]),

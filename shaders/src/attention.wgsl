@@ -15,11 +15,13 @@ struct Place {
 fn attend(group: u32, lane: u32) {
     let tiles = (params.queries + ROWS * LANES - 1u) / (ROWS * LANES);
     let place = Place(group / tiles / params.heads, group / tiles % params.heads);
-    let first = group % tiles * ROWS * LANES + lane;
+    let tile = group % tiles * ROWS * LANES;
+    let first = tile + lane;
     let kv_head = place.head / params.heads_per_kv;
     let k_from = params.k_offset + place.batch * params.k_batch + kv_head * params.k_head;
     let v_from = params.v_offset + place.batch * params.v_batch + kv_head * params.v_head;
     let q_from = params.q_offset + place.batch * params.q_batch + place.head * params.q_head;
+    let entry = entry_of(place.batch);
     let sharer = lane % SHARE;
     let last_key = params.keys - 1u;
 
@@ -27,14 +29,18 @@ fn attend(group: u32, lane: u32) {
     var sums: array<vec4<f32>, ROWS * V4>;
     var top: array<f32, ROWS>;
     var weight: array<f32, ROWS>;
+    var sight: array<vec2<u32>, ROWS>;
     for (var r = 0u; r < ROWS; r++) { // unroll
         top[r] = LEAST;
         let query = min(first + r * LANES, params.queries - 1u);
+        sight[r] = vec2(seen_from(entry, query), seen_to(entry, query));
         for (var d = 0u; d < D4; d++) { // unroll
             q[r * D4 + d] = load_q(q_from + query * params.q_row, d) * params.scale;
         }
     }
-    for (var key = 0u; key < params.keys; key += 4u) {
+    // What no query of the tile sees is passed over, by fours, so that sums do not depend on it.
+    let end = seen_to(entry, min(tile + ROWS * LANES, params.queries) - 1u);
+    for (var key = seen_from(entry, tile) / 4u * 4u; key < end; key += 4u) {
         var k_mine: array<vec4<f32>, K_LOADS>;
         for (var s = 0u; s < K_LOADS; s++) { // unroll
             let e = s * SHARE + sharer;
@@ -53,8 +59,9 @@ fn attend(group: u32, lane: u32) {
             let about_key = mask_of_key(place, min(key + i, last_key));
             for (var r = 0u; r < ROWS; r++) { // unroll
                 let query = min(first + r * LANES, params.queries - 1u);
-                let masked = mask_score(scores[r][i], about_key, place, query, key + i);
-                scores[r][i] = select(HIDDEN, masked, key + i < params.keys);
+                let seen = sight[r].x <= key + i && key + i < sight[r].y;
+                let masked = add_mask(scores[r][i], about_key, place, query, min(key + i, last_key));
+                scores[r][i] = select(HIDDEN, masked, seen);
             }
         }
         for (var r = 0u; r < ROWS; r++) { // unroll
@@ -115,11 +122,6 @@ fn read_mask_of_key(place: Place, key: u32) -> u32 {
     return mask_bits(mask_at(place, 0u, key));
 }
 
-fn mask_score(score: f32, about_key: u32, place: Place, query: u32, key: u32) -> f32 {
-    let held = add_mask(score, about_key, place, query, min(key, params.keys - 1u));
-    return select(held, HIDDEN, is_later(query, key));
-}
-
 fn add_none(score: f32, about_key: u32, place: Place, query: u32, key: u32) -> f32 {
     return score;
 }
@@ -139,12 +141,4 @@ fn apply_additive(score: f32, bits: u32) -> f32 {
 
 fn apply_boolean(score: f32, bits: u32) -> f32 {
     return select(score, HIDDEN, bits == 0u);
-}
-
-fn never_later(query: u32, key: u32) -> bool {
-    return false;
-}
-
-fn causal_later(query: u32, key: u32) -> bool {
-    return i32(key) > i32(query) + params.past;
 }

@@ -25,6 +25,7 @@ pub(crate) fn adapters() -> Vec<Caps> {
         of(Some(16), false),
         hardware,
         of(Some(64), false),
+        of(Some(128), false),
         Caps { subgroup: Some((8, 32)), ..hardware },
         Caps { storage_buffers: 8, ..of(None, false) },
     ]

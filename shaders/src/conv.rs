@@ -8,6 +8,7 @@
 
 mod depthwise;
 pub mod last;
+mod windows;
 
 use std::borrow::Borrow;
 
@@ -16,6 +17,8 @@ use crate::data::{Data, borrowed};
 use crate::gemm::{self, Epilogue, Weights};
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
 use crate::layout::Matrix;
+
+pub use windows::Windows;
 
 const NAME: &str = "conv";
 
@@ -37,18 +40,8 @@ pub struct Spec {
     pub channels_in: u32,
     /// Channels of the output.
     pub channels_out: u32,
-    /// The size of x.
-    pub input: [u32; 2],
-    /// The size of the output.
-    pub output: [u32; 2],
-    /// The size of the window.
-    pub kernel: [u32; 2],
-    /// Steps of the window.
-    pub strides: [u32; 2],
-    /// Zeros before x; the output size implies those after.
-    pub pads: [u32; 2],
-    /// Steps inside the window.
-    pub dilations: [u32; 2],
+    /// Where the windows lie.
+    pub windows: Windows,
     /// What is done to each accumulator. Further inputs are addressed by batch axes
     /// (batch entry, group), row = channel inside the group, column = pixel: see
     /// [`Spec::per_channel`] and [`Spec::like_output`].
@@ -64,7 +57,7 @@ impl Spec {
 
     /// An epilogue input with the shape of the output, such as a residual.
     pub fn like_output(&self) -> Matrix {
-        let pixels = self.output[0].wrapping_mul(self.output[1]);
+        let pixels = self.windows.output[0].wrapping_mul(self.windows.output[1]);
         Matrix::dense([self.batch, self.groups], self.channels_out / self.groups.max(1), pixels)
     }
 }
@@ -84,20 +77,21 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         ));
     }
     let channels = spec.channels_in / groups;
-    let k = u64::from(channels) * u64::from(spec.kernel[0]) * u64::from(spec.kernel[1]);
+    let k =
+        u64::from(channels) * u64::from(spec.windows.kernel[0]) * u64::from(spec.windows.kernel[1]);
     let Ok(k) = u32::try_from(k) else {
         return unsupported(format!("{k} weights for one output channel"));
     };
     let shape = gemm::Shape {
         batch: [spec.batch, groups],
         m: spec.channels_out / groups,
-        n: spec.output[0].wrapping_mul(spec.output[1]),
+        n: spec.windows.output[0].wrapping_mul(spec.windows.output[1]),
         k,
     };
-    let whole = spec.kernel == [1, 1]
-        && spec.strides == [1, 1]
-        && spec.pads == [0, 0]
-        && spec.input == spec.output;
+    let whole = spec.windows.kernel == [1, 1]
+        && spec.windows.strides == [1, 1]
+        && spec.windows.pads == [0, 0]
+        && spec.windows.input == spec.windows.output;
     let output = spec.like_output();
     let products = gemm::variants_with(NAME, shape, !whole, caps, &|composer| {
         if whole {
@@ -108,7 +102,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
         }
         crate::operands::epilogue(composer, shape.n, &output, &spec.epilogue, false)
     })?;
-    let loops = [channels, spec.kernel[0], spec.kernel[1]];
+    let loops = [channels, spec.windows.kernel[0], spec.windows.kernel[1]];
     if whole || shape.m > DIRECT_ROWS_MAX || check_turns(NAME, &loops, caps).is_err() {
         return Ok(products);
     }
@@ -163,18 +157,10 @@ fn pointwise_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) 
 
 fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) {
     composer.source(include_str!("conv.wgsl")).source(include_str!("operands.wgsl"));
-    let pairs = [
-        ("in", spec.input),
-        ("kernel", spec.kernel),
-        ("stride", spec.strides),
-        ("pad", spec.pads),
-        ("dilation", spec.dilations),
-    ];
-    for (name, [h, w]) in pairs {
-        composer.u32(format!("{name}_h"), h).u32(format!("{name}_w"), w);
-    }
-    composer.u32("out_w", spec.output[1]).u32("channels", spec.channels_in / shape.batch[1]);
-    let is_far = spec.output.iter().any(|&side| side >= SIDE_MAX);
+    spec.windows.declare(composer);
+    composer.u32("kernel_h", spec.windows.kernel[0]);
+    composer.u32("channels", spec.channels_in / shape.batch[1]);
+    let is_far = spec.windows.output.iter().any(|&side| side >= SIDE_MAX);
     let (packed, unpacked) = if is_far {
         ("b_at_far_window", "pixel_of_whole")
     } else {
@@ -203,33 +189,26 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     let (x, weights) = (inputs[0].f32(), inputs[1].f32());
     let (channels_in, channels_out) =
         (spec.channels_in / spec.groups, spec.channels_out / spec.groups);
-    let [height, width] = spec.input.map(i64::from);
-    let pixels = spec.output[0] * spec.output[1];
-    let at = |axis: usize, out: u32, step: u32| {
-        i64::from(out) * i64::from(spec.strides[axis]) - i64::from(spec.pads[axis])
-            + i64::from(step) * i64::from(spec.dilations[axis])
-    };
+    let [height, width] = spec.windows.input;
+    let [rows, columns] = spec.windows.output;
+    let taps = spec.windows.kernel.iter().product::<u32>();
     let sum = |[batch, group]: [u32; 2], row: u32, pixel: u32| {
+        let corner = [pixel / columns, pixel % columns];
         let mut total = 0.0;
         for channel in 0..channels_in {
-            for (i, j) in (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| (i, j)))
-            {
-                let (y, z) = (at(0, pixel / spec.output[1], i), at(1, pixel % spec.output[1], j));
-                if !(0..height).contains(&y) || !(0..width).contains(&z) {
-                    continue;
-                }
-                let plane = i64::from(batch * spec.channels_in + group * channels_in + channel);
-                let from = usize::try_from((plane * height + y) * width + z).expect("inside x");
+            for (number, tap) in (0..).zip(spec.windows.taps()) {
+                let Some([y, z]) = spec.windows.place(corner, tap) else { continue };
+                let plane = batch * spec.channels_in + group * channels_in + channel;
                 let filter = (group * channels_out + row) * channels_in + channel;
-                let tap = ((filter * spec.kernel[0]) + i) * spec.kernel[1] + j;
-                total += f64::from(x[from]) * f64::from(weights[tap as usize]);
+                let value = x[((plane * height + y) * width + z) as usize];
+                total += f64::from(value) * f64::from(weights[(filter * taps + number) as usize]);
             }
         }
         total
     };
     let batch = [spec.batch, spec.groups];
     let output = spec.like_output();
-    gemm::product(batch, [channels_out, pixels], &output, &spec.epilogue, &inputs[2..], sum)
+    gemm::product(batch, [channels_out, rows * columns], &output, &spec.epilogue, &inputs[2..], sum)
 }
 
 #[cfg(test)]
@@ -245,12 +224,14 @@ mod tests {
             groups,
             channels_in: channels[0],
             channels_out: channels[1],
-            input,
-            output: [input[0] - kernel[0] + 1, input[1] - kernel[1] + 1],
-            kernel,
-            strides: [1, 1],
-            pads: [0, 0],
-            dilations: [1, 1],
+            windows: Windows {
+                input,
+                output: [input[0] - kernel[0] + 1, input[1] - kernel[1] + 1],
+                kernel,
+                strides: [1, 1],
+                pads: [0, 0],
+                dilations: [1, 1],
+            },
             epilogue: Epilogue::identity(),
         }
     }
@@ -261,12 +242,13 @@ mod tests {
         let ones = Data::F32(vec![1.0; 4]);
         let given = reference(&spec(1, [1, 1], [2, 3], [2, 2]), &[x.clone(), ones]);
         assert_eq!(given.f32(), [12.0, 16.0]);
-        let strided = Spec {
+        let mut strided = spec(1, [1, 1], [2, 3], [2, 2]);
+        strided.windows = Windows {
             output: [1, 2],
             strides: [2, 2],
             pads: [1, 1],
             dilations: [2, 2],
-            ..spec(1, [1, 1], [2, 3], [2, 2])
+            ..strided.windows
         };
         let taps = Data::F32(vec![1000.0, 100.0, 10.0, 1.0]);
         // Windows reach rows -1 and 1, columns -1 and 1, then 1 and 3.

@@ -2,7 +2,7 @@
 //!
 //! On software adapters each row has an invocation of its own, so that nothing waits, or a
 //! subgroup. On hardware a workgroup of 64 takes a row, so that neighbours read neighbouring
-//! memory.
+//! memory; a subgroup, which needs no barrier, is offered there too.
 
 use crate::compose::Composer;
 use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Needs, Unsupported};
@@ -46,6 +46,26 @@ impl Lanes {
         Ok(ways)
     }
 
+    /// As [`Self::ways`] for folds that are sums and maxima of floats: a subgroup takes a row too,
+    /// whatever size all subgroups have, but is not the best.
+    ///
+    /// # Errors
+    /// As [`Self::ways`].
+    pub(crate) fn ways_of_floats(
+        name: &'static str,
+        turns: u64,
+        caps: &Caps,
+    ) -> Result<Vec<Self>, Unsupported> {
+        let mut ways = Self::ways(name, turns, caps)?;
+        if let Some((size @ (4 | 8 | 16 | 32 | 64 | 128), largest)) = caps.subgroup
+            && size == largest
+            && (!caps.software || turns.div_ceil(size.into()) <= LOOP_TURNS_MAX)
+        {
+            ways.push(Self::Subgroup(size));
+        }
+        Ok(ways)
+    }
+
     /// The subgroup of a software adapter that takes a row as fast as its invocations would.
     pub(crate) fn subgroup(caps: &Caps) -> Option<Self> {
         match caps.subgroup {
@@ -56,8 +76,22 @@ impl Lanes {
         }
     }
 
-    pub(crate) const fn is_shared(self) -> bool {
-        matches!(self, Self::Together(_))
+    /// The function of `lanes.wgsl` that adds up one value per lane.
+    pub(crate) const fn sum(self) -> &'static str {
+        match self {
+            Self::Alone => "sum_alone",
+            Self::Together(_) => "sum_shared",
+            Self::Subgroup(_) => "sum_subgroup",
+        }
+    }
+
+    /// The function of `lanes.wgsl` that finds the largest of one value per lane.
+    pub(crate) const fn max(self) -> &'static str {
+        match self {
+            Self::Alone => "max_alone",
+            Self::Together(_) => "max_shared",
+            Self::Subgroup(_) => "max_subgroup",
+        }
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -85,16 +119,7 @@ impl Lanes {
     /// Declares the folds over `LANES`, which are those of a workgroup where they share a row.
     pub(crate) fn folds(self, composer: &mut Composer) {
         composer.source(include_str!("lanes.wgsl")).source(crate::expr::LIBRARY);
-        match self {
-            Self::Alone => {
-                composer.hook("sum_of_lanes", "sum_alone").hook("max_of_lanes", "max_alone")
-            }
-            Self::Together(_) => {
-                composer.hook("sum_of_lanes", "sum_shared").hook("max_of_lanes", "max_shared")
-            }
-            // Only sums are wanted.
-            Self::Subgroup(_) => composer.hook("sum_of_lanes", "sum_subgroup"),
-        };
+        composer.hook("sum_of_lanes", self.sum()).hook("max_of_lanes", self.max());
     }
 
     /// What the folds need.

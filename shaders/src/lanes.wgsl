@@ -1,4 +1,4 @@
-// How LANES invocations agree on one number per row: by themselves, or through workgroup memory.
+// How LANES invocations agree on one number per row: alone, through workgroup memory, as a subgroup.
 
 var<workgroup> lane_values: array<f32, LANES>;
 
@@ -44,5 +44,14 @@ fn max_shared(value: f32, lane: u32) -> f32 {
     }
     let largest = lane_values[0];
     workgroupBarrier();
+    return largest;
+}
+
+// The same in any order: each step takes the larger of two halves.
+fn max_subgroup(value: f32, lane: u32) -> f32 {
+    var largest = value;
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        largest = max_f32(largest, subgroupShuffleXor(largest, half));
+    }
     return largest;
 }

@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Unsupported};
+use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::lanes::Lanes;
 
 const NAME: &str = "norm";
@@ -81,13 +81,14 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     lanes.finish(composer, "normalise", u64::from(spec.rows), caps)
 }
 
-/// How rows are shared where they are normalised: on a software adapter by subgroups, as
+/// How rows are shared where they are normalised: on a software adapter by subgroups first, as
 /// [`crate::gemm::normed`] does.
 pub(crate) fn ways(name: &'static str, turns: u64, caps: &Caps) -> Result<Vec<Lanes>, Unsupported> {
-    let ways = Lanes::ways(name, turns, caps)?;
-    let subgroup = Lanes::subgroup(caps);
-    let subgroup = subgroup.filter(|lanes| turns / u64::from(lanes.count()) <= LOOP_TURNS_MAX);
-    Ok(subgroup.into_iter().chain(ways).collect())
+    let mut ways = Lanes::ways_of_floats(name, turns, caps)?;
+    if Lanes::subgroup(caps).is_some_and(|subgroup| ways.last() == Some(&subgroup)) {
+        ways.rotate_right(1);
+    }
+    Ok(ways)
 }
 
 /// What a row of `cols` is read and written in.

@@ -75,9 +75,9 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     // found first where it is needed.
     let passes = if spec.op == Op::LogSumExp { 2 } else { 1 };
     let turns = u64::from(spec.reduced) * passes + u64::from(spec.reduced) / 8;
-    let ways: Vec<Lanes> = Lanes::ways(NAME, turns, caps)?
+    let ways: Vec<Lanes> = Lanes::ways_of_floats(NAME, turns, caps)?
         .into_iter()
-        .filter(|lanes| shareable || !lanes.is_shared())
+        .filter(|&lanes| shareable || lanes == Lanes::Alone)
         .collect();
     if ways.is_empty() {
         let reason = format!("{:?} over {} elements on a software adapter", spec.op, spec.reduced);
@@ -167,10 +167,10 @@ fn fold_hooks(composer: &mut Composer, spec: &Spec, lanes: Lanes) {
     composer.hook(
         "merge_lanes",
         match spec.op {
-            _ if !lanes.is_shared() => "merge_alone",
-            Op::Max => "max_shared",
+            _ if lanes == Lanes::Alone => "merge_alone",
+            Op::Max => lanes.max(),
             Op::Min => "merge_min_lanes",
-            _ => "sum_shared",
+            _ => lanes.sum(),
         },
     );
     composer.text(&format!(

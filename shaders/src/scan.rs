@@ -52,7 +52,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     let ways = Lanes::ways(NAME, u64::from(spec.len), caps)?;
     let shared_turns = u64::from(spec.len).div_ceil(64) * 9;
     let fits =
-        |lanes: &Lanes| !caps.software || !lanes.is_shared() || shared_turns <= LOOP_TURNS_MAX;
+        |lanes: &Lanes| !caps.software || *lanes == Lanes::Alone || shared_turns <= LOOP_TURNS_MAX;
     let ways: Vec<Lanes> = ways.into_iter().filter(fits).collect();
     if ways.is_empty() {
         let reason = format!("{} elements on a software adapter", spec.len);
@@ -86,7 +86,7 @@ fn compose(spec: &Spec, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupport
     composer.u32("exclusive", spec.exclusive.into()).u32("reverse", spec.reverse.into());
     composer.read("x", scalar).write("result", scalar);
     let rows = u64::from(spec.outer) * u64::from(spec.inner);
-    let entry = if lanes.is_shared() { "scan_shared" } else { "scan_alone" };
+    let entry = if lanes == Lanes::Alone { "scan_alone" } else { "scan_shared" };
     lanes.finish(composer, entry, rows, caps)
 }
 

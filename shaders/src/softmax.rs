@@ -32,7 +32,7 @@ pub struct Spec {
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     // The largest value, the sum, the shares.
-    let ways = Lanes::ways(NAME, 3 * u64::from(spec.len), caps)?;
+    let ways = Lanes::ways_of_floats(NAME, 3 * u64::from(spec.len), caps)?;
     ways.into_iter().map(|lanes| compose(spec, lanes, caps)).collect()
 }
 

@@ -2,8 +2,9 @@
 
 usage: attributes.py OPS.md > attributes.rs
 
-The names are those of ONNX 1.22 (all versions of an operator) and of ONNX Runtime 1.32 for
-com.microsoft. The engine refuses an attribute that is not among them: it means something newer.
+The names are those of ONNX 1.22 (all versions of an operator), those of ONNX 1.23 that the engine
+reads too, and of ONNX Runtime 1.32 for com.microsoft. The engine refuses an attribute that is not
+among them: it means something newer.
 """
 
 import re
@@ -15,11 +16,17 @@ import onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 
+# ONNX 1.23, whose wheel has no node tests.
+NEWER = {"Attention": {"left_window_size", "right_window_size"}}
+
+
 def known() -> dict[str, set[str]]:
     names: dict[str, set[str]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         full = f"{schema.domain}.{schema.name}" if schema.domain else schema.name
         names.setdefault(full, set()).update(schema.attributes)
+    for name, attributes in NEWER.items():
+        names[name].update(attributes)
     for schema in runtime.get_all_operator_schema():
         if schema.domain == "com.microsoft":
             names.setdefault(f"{schema.domain}.{schema.name}", set()).update(schema.attributes)

@@ -288,6 +288,42 @@ def carried() -> None:
     case("causal conv", "CausalConvWithState", causal, (0, 1), activation="silu")
 
 
+def windows(q, k) -> None:
+    """Attention of ONNX 25: what its windows hide, version 24 is given as a mask."""
+
+    def one(name, inputs, offset, left=-1, right=-1, **more):
+        def due(q, k, v, *rest):
+            if len(rest) == 2:
+                k, v = (np.concatenate(pair, 2) for pair in zip(rest, (k, v)))
+            keys = np.arange(k.shape[2])
+            ends = rest[0] if len(rest) == 1 else i64([len(keys)] * 2)
+            place = np.reshape(offset, (-1, 1)) + np.arange(q.shape[2])
+            distance = keys - place[:, None, :, None]
+            size = (2, 1, q.shape[2], len(keys))
+            seen = np.broadcast_to(keys < ends[:, None, None, None], size)
+            if left >= 0:
+                seen = seen & (distance >= -left)
+            if right >= 0:
+                seen = seen & (distance <= right)
+            if more:
+                seen = seen & (distance <= 0)
+            inputs = [q, k, v, seen]
+            feeds = {f"i{place}": array for place, array in enumerate(inputs)}
+            return run("Attention", inputs, feeds, (0,), "", 24, (), {})
+
+        sides = {"left_window_size": left, "right_window_size": right}
+        case(name, "Attention", inputs, domain="", opset=25, due=due, **sides, **more)
+
+    one("a window", [q, k, k], 0, left=1, right=2)
+    one("a window to the left", [q, k, k], 0, left=1, is_causal=1)
+    one("no window", [q, k, k], 0)
+    past = [2, 2, 4, 8]
+    one("a window after a past", [q, k, k, None, past, past], 4, left=3, right=0)
+    lengths = [None, None, None, i64([4, 6])]
+    one("a window over lengths", [q, k, k, *lengths], [1, 3], left=2, right=1)
+    one("a window before lengths", [q, k, k, *lengths], [1, 3], left=1, is_causal=1)
+
+
 def standard() -> None:
     q, k = [2, 4, 3, 8], [2, 2, 6, 8]
     seen = np.ones((3, 6), bool)
@@ -300,6 +336,7 @@ def standard() -> None:
     case("causal lengths", "Attention", [q, k, k, *counts], is_causal=1, **new)
     wide, narrow = [1, 2, 3, 300], [1, 2, 4, 5]
     case("long rows", "Attention", [wide, [1, 2, 4, 300], narrow], is_causal=1, **new)
+    windows(q, k)
     old = {"domain": "", "opset": 17}
     norm = "LayerNormalization"
     case("weights of rows", norm, [[2, 3, 4], [2, 1, 4], [1, 3, 1]], axis=-1, **old)

@@ -14,7 +14,8 @@
 //! 10. [`siblings`]: products of one input with several weights.
 //! 11. [`recurrent`]: the input of a layer with a state, and what is done to its states.
 //! 12. [`rows`]: sums of rows that indices name, and normalisations of what makes rows.
-//! 13. [`attention::mask`]: what an attention adds to the scores of a key.
+//! 13. [`attention::window`]: masks that positions alone decide.
+//! 14. [`attention::mask`]: what an attention adds to the scores of a key.
 //!
 //! [`Lineage`] keeps track of which nodes of the model are where.
 
@@ -80,6 +81,8 @@ pub(crate) fn fuse(net: &mut Net, rules: &Rules<'_>) -> Result<(), OpError> {
         recurrent::apply(net, rules);
         net.drop_unread();
         rows::apply(net, rules);
+        attention::window::apply(net, rules);
+        net.drop_unread();
         attention::mask::apply(net, rules);
         net.drop_unread();
     }

@@ -18,7 +18,7 @@ pub(crate) mod oracle;
 use gw_shaders::expr::Expr;
 use gw_shaders::kernel::Scalar;
 use gw_shaders::{
-    linear_attention, norm, pool, recurrent, reduce, roi, sample, scan, scatter, trees,
+    attention, linear_attention, norm, pool, recurrent, reduce, roi, sample, scan, scatter, trees,
 };
 use gw_tensor::{DType, Shape, Tensor};
 
@@ -93,7 +93,8 @@ pub(crate) enum Kind {
     /// `[1, 1, m, n]`.
     Blocks(Blocks),
     /// q `[b, heads, queries, d]`, k `[b, kv heads, keys, d]`, v `[b, kv heads, keys, e]`, the
-    /// mask `[b, heads, queries, keys]` where there is one; output `[b, heads, queries, e]`.
+    /// mask `[b, heads, queries, keys]` and the counts `[b]` where there are any; output
+    /// `[b, heads, queries, e]`.
     Attention(Attention),
     /// q `[batch, length, kv heads * group * d]`, k `[batch, length, kv heads * d]`, v
     /// `[batch, length, kv heads * e]`, then the past state, decay and beta where there are any;
@@ -198,8 +199,10 @@ pub(crate) struct Attention {
     pub(crate) mask: MaskKind,
     /// What makes the mask of each element of its operand; `None` where that is it.
     pub(crate) mask_expr: Option<Expr>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub(crate) causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub(crate) window: attention::Window,
+    /// The keys of each batch entry are an operand.
+    pub(crate) counts: Option<attention::Counts>,
     /// A query that sees no key gives zeros instead of NaN.
     pub(crate) nan_to_zero: bool,
 }

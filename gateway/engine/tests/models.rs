@@ -28,6 +28,8 @@ mod fusions;
 mod index;
 #[path = "models/learned.rs"]
 mod learned;
+#[path = "models/fusions/masks.rs"]
+mod masks;
 #[path = "models/minilm.rs"]
 mod minilm;
 #[path = "models/onnx.rs"]

@@ -24,7 +24,8 @@ fn plain(heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
         output: dense(heads, queries, dim),
         mask: Mask::None,
         mask_expr: None,
-        causal: None,
+        window: Window::ALL,
+        counts: None,
         nan_to_zero: false,
     }
 }
@@ -43,8 +44,20 @@ fn inputs() -> Vec<Data> {
 fn reference_matches_a_table() {
     let spec = plain(1, 1, 2, 2);
     check::close(reference(&spec, &inputs()).f32(), &[3.0, 2.0], 1e-6);
-    let causal = Spec { causal: Some(0), ..spec.clone() };
+    let causal = Spec { window: Window::causal(0), ..spec.clone() };
     check::close(reference(&causal, &inputs()).f32(), &[4.0, 0.0], 1e-6);
+    let later = Spec { window: Window { first: Some(1), last: Some(1) }, ..spec.clone() };
+    check::close(reference(&later, &inputs()).f32(), &[0.0, 8.0], 1e-6);
+    let counted = |counts, window, count| {
+        let spec = Spec { counts: Some(counts), window, ..spec.clone() };
+        reference(&spec, &[inputs(), vec![Data::I32(vec![count])]].concat()).f32().to_vec()
+    };
+    check::close(&counted(Counts::Start, Window::ALL, 1), &[4.0, 0.0], 1e-6);
+    check::close(&counted(Counts::Start, Window::causal(0), 2), &[4.0, 0.0], 1e-6);
+    let own = Window { first: Some(0), last: Some(0) };
+    check::close(&counted(Counts::End, own, 2), &[0.0, 8.0], 1e-6);
+    check::close(&counted(Counts::End, own, 1), &[4.0, 0.0], 1e-6);
+    assert!(counted(Counts::End, own, -3).iter().all(|value| value.is_nan()));
     let view = MaskView { key: 1, ..MaskView::default() };
     let with = |mask, data, nan_to_zero| {
         let spec = Spec { mask, nan_to_zero, ..spec.clone() };
@@ -66,9 +79,13 @@ fn every_variant_is_valid() {
     let cell = MaskView { query: 9, ..key };
     for mask in [Mask::None, Mask::Additive(key), Mask::Boolean(cell)] {
         for (dim, queries) in [(2, 1), (32, 100), (30, 3), (64, 17), (80, 9)] {
-            for causal in [None, Some(3)] {
-                let spec = Spec { mask, causal, ..plain(2, queries, 9, dim) };
-                check::variants(|caps| variants(&spec, caps));
+            for [first, last] in [[None; 2], [None, Some(3)], [Some(-2), None], [Some(-2), Some(0)]]
+            {
+                for counts in [None, Some(Counts::Start), Some(Counts::End)] {
+                    let window = Window { first, last };
+                    let spec = Spec { mask, window, counts, ..plain(2, queries, 9, dim) };
+                    check::variants(|caps| variants(&spec, caps));
+                }
             }
         }
     }

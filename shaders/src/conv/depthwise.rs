@@ -51,7 +51,7 @@ pub(super) fn variants(
     if let Some(rows) = rows(spec, caps) {
         found.push(compose(spec, shape, Some(rows), caps)?);
     }
-    match check_turns(NAME, &spec.kernel, caps) {
+    match check_turns(NAME, &spec.windows.kernel, caps) {
         Err(error) if found.is_empty() => return Err(error),
         Err(_) => {}
         Ok(()) => found.push(compose(spec, shape, None, caps)?),
@@ -62,7 +62,9 @@ pub(super) fn variants(
 /// The pixels of x that `rows` rows of output reach over: down and along.
 fn reach(spec: &Spec, rows: u32) -> [u32; 2] {
     let along = |count: u32, axis: usize| {
-        (count - 1).saturating_mul(spec.strides[axis]).saturating_add(spec.kernel[axis])
+        (count - 1)
+            .saturating_mul(spec.windows.strides[axis])
+            .saturating_add(spec.windows.kernel[axis])
     };
     [along(rows, 0), along(PIXELS, 1)]
 }
@@ -72,10 +74,10 @@ fn rows(spec: &Spec, caps: &Caps) -> Option<u32> {
     let most = REACH_MAX[usize::from(!caps.software)];
     let fits = |rows: u32| {
         let [tall, wide] = reach(spec, rows);
-        spec.dilations == [1, 1] && tall.saturating_mul(wide) <= most
+        spec.windows.dilations == [1, 1] && tall.saturating_mul(wide) <= most
     };
     // A tile that is taller than the image would do for nobody.
-    [4, 2, 1].into_iter().find(|&rows| fits(rows) && (rows == 1 || rows <= spec.output[0]))
+    [4, 2, 1].into_iter().find(|&rows| fits(rows) && (rows == 1 || rows <= spec.windows.output[0]))
 }
 
 /// With all that `rows` rows of output read in registers, or tap by tap.
@@ -87,10 +89,10 @@ fn compose(
 ) -> Result<Dispatch, Unsupported> {
     let lanes = if caps.software { 8 } else { 64 };
     let rows = in_registers.unwrap_or(1);
-    let bands = u64::from(spec.batch) * u64::from(spec.output[0].div_ceil(rows));
-    let strips = bands * u64::from(spec.output[1].div_ceil(PIXELS));
+    let bands = u64::from(spec.batch) * u64::from(spec.windows.output[0].div_ceil(rows));
+    let strips = bands * u64::from(spec.windows.output[1].div_ceil(PIXELS));
     let total = strips.saturating_mul(u64::from(shape.n.div_ceil(4)));
-    let ([lines, columns], [down, along]) = (spec.kernel, spec.strides);
+    let ([lines, columns], [down, along]) = (spec.windows.kernel, spec.windows.strides);
     let (entry, variant) = if in_registers.is_some() {
         let window = format!("{lines}x{columns} by {down}x{along}");
         ("depthwise_in_registers", format!("depthwise{lanes} {window}, {rows}x{PIXELS}"))
@@ -107,7 +109,7 @@ fn compose(
         composer.constant("DOWN", down).constant("ALONG", along);
     }
     composer.u32("m", shape.m).u32("n", shape.n);
-    composer.u32("kernel_h", lines).u32("out_h", spec.output[0]).u32("images", spec.batch);
+    composer.u32("kernel_h", lines).u32("out_h", spec.windows.output[0]).u32("images", spec.batch);
     // What lies behind the last strip is divided too, and every pixel.
     let pixels = u64::from(shape.batch[0]) * u64::from(shape.m);
     let largest = total.max(pixels.saturating_mul(2)) + u64::from(lanes);

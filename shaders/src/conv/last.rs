@@ -13,7 +13,7 @@ use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::layout::{Matrix, View};
 
 pub use super::depthwise::pack as pack_depthwise;
-use super::{NAME, depthwise};
+use super::{NAME, Windows, depthwise};
 
 /// What to compute.
 ///
@@ -31,18 +31,8 @@ pub struct Spec {
     pub channels_in: u32,
     /// Channels of the output; as many where `depthwise`.
     pub channels_out: u32,
-    /// The size of x.
-    pub input: [u32; 2],
-    /// The size of the output.
-    pub output: [u32; 2],
-    /// The size of the window.
-    pub kernel: [u32; 2],
-    /// Steps of the window.
-    pub strides: [u32; 2],
-    /// Zeros before x; the output size implies those after.
-    pub pads: [u32; 2],
-    /// Steps inside the window.
-    pub dilations: [u32; 2],
+    /// Where the windows lie.
+    pub windows: Windows,
     /// Where x lies: any strides.
     pub x: View,
     /// Whether the pixels of all batch entries are the rows of one matrix; else each entry has a
@@ -62,14 +52,14 @@ impl Spec {
                 Unsupported::new(NAME, format!("a product of {sizes:?} beyond 32 bits"))
             })
         };
-        let rows = product(&[self.batch, self.output[0], self.output[1]])?;
+        let rows = product(&[self.batch, self.windows.output[0], self.windows.output[1]])?;
         let (batch, m) = if self.together || self.batch == 0 {
             (1, rows)
         } else {
             (self.batch, rows / self.batch)
         };
         let each = if self.depthwise { 1 } else { self.channels_in };
-        let k = product(&[self.kernel[0], self.kernel[1], each])?;
+        let k = product(&[self.windows.kernel[0], self.windows.kernel[1], each])?;
         Ok(gemm::Shape { batch: [batch, 1], m, n: self.channels_out, k })
     }
 }
@@ -103,17 +93,9 @@ pub fn dispatch(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
 pub(super) fn window(composer: &mut Composer, spec: &Spec, largest: u32) {
     composer.source(include_str!("last.wgsl")).source(include_str!("../operands.wgsl"));
     let wide = is_wide(spec);
-    let pairs = [
-        ("in", spec.input),
-        ("stride", spec.strides),
-        ("pad", spec.pads),
-        ("dilation", spec.dilations),
-    ];
-    for (name, [h, w]) in pairs {
-        composer.u32(format!("{name}_h"), h).u32(format!("{name}_w"), w);
-    }
-    composer.u32("kernel_w", spec.kernel[1]).u32("channels", spec.channels_in);
-    composer.u32("out_w", spec.output[1]).u32("pixels", spec.output[0] * spec.output[1]);
+    spec.windows.declare(composer);
+    let [rows, columns] = spec.windows.output;
+    composer.u32("channels", spec.channels_in).u32("pixels", rows * columns);
     let unit: i32 = if wide { 4 } else { 1 };
     composer.u32("x_offset", spec.x.offset / unit.cast_unsigned());
     for (axis, stride) in ["n", "h", "w"].into_iter().zip(&spec.x.strides) {
@@ -147,17 +129,16 @@ fn is_wide(spec: &Spec) -> bool {
 pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     let inputs = &borrowed(inputs);
     let (x, weights) = (inputs[0].f32(), weights(spec, inputs[1]));
-    let [rows, columns] = spec.output;
+    let [rows, columns] = spec.windows.output;
     let shape = spec.shape().expect("the sizes are those of a dispatch");
     let sum = |z: [u32; 2], row: u32, channel: u32| {
         let row = z[0] * shape.m + row;
         let (image, pixel) = (row / (rows * columns), row % (rows * columns));
         let corner = [pixel / columns, pixel % columns];
         let mut total = 0.0;
-        for (i, j) in (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| (i, j))) {
-            let Some(at) = place(spec, corner, [i, j]) else { continue };
+        for (tap, of) in spec.windows.taps().enumerate() {
+            let Some(at) = spec.windows.place(corner, of) else { continue };
             let channels = if spec.depthwise { channel..channel + 1 } else { 0..spec.channels_in };
-            let tap = (i * spec.kernel[1] + j) as usize;
             for from in channels {
                 let value = x[spec.x.at(&[image, at[0], at[1], from])];
                 let row = if spec.depthwise {
@@ -175,23 +156,12 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     gemm::product(shape.batch, size, &spec.result, &spec.epilogue, &inputs[2..], sum)
 }
 
-/// The row and column of x that a tap reads for an output pixel; `None` in the padding.
-pub fn place(spec: &Spec, pixel: [u32; 2], tap: [u32; 2]) -> Option<[u32; 2]> {
-    let along = |axis: usize| {
-        let at = i64::from(pixel[axis]) * i64::from(spec.strides[axis])
-            - i64::from(spec.pads[axis])
-            + i64::from(tap[axis]) * i64::from(spec.dilations[axis]);
-        u32::try_from(at).ok().filter(|&at| at < spec.input[axis])
-    };
-    Some([along(0)?, along(1)?])
-}
-
 /// The weights as a row-major matrix, one row per term of the sum.
 ///
 /// # Panics
 /// Where `packed` are not those of the spec.
 pub fn weights(spec: &Spec, packed: &Data) -> Vec<f32> {
-    let taps = spec.kernel[0] * spec.kernel[1];
+    let taps = spec.windows.kernel[0] * spec.windows.kernel[1];
     if spec.depthwise {
         return depthwise::unpacked(packed.f32(), taps, spec.channels_out);
     }
@@ -212,12 +182,14 @@ mod tests {
             depthwise,
             channels_in: channels[0],
             channels_out: channels[1],
-            input,
-            output,
-            kernel,
-            strides: [1, 1],
-            pads: [0, 0],
-            dilations: [1, 1],
+            windows: Windows {
+                input,
+                output,
+                kernel,
+                strides: [1, 1],
+                pads: [0, 0],
+                dilations: [1, 1],
+            },
             x: View::dense(&[1, input[0], input[1], channels[0]]),
             together: true,
             result: Matrix::dense([1, 1], output[0] * output[1], channels[1]),
@@ -234,7 +206,8 @@ mod tests {
         assert_eq!(reference(&full, &[&x, &packed]).f32(), [402.0, 604.0]);
         let each = spec(true, [2, 2], [1, 3], [1, 2]);
         let packed = Data::F32(pack_depthwise(&[1.0, 2.0, 10.0, 20.0], 2, 2));
-        let padded = Spec { pads: [0, 1], ..each.clone() };
+        let mut padded = each.clone();
+        padded.windows.pads = [0, 1];
         assert_eq!(reference(&each, &[&x, &packed]).f32(), [21.0, 420.0, 32.0, 640.0]);
         assert_eq!(reference(&padded, &[&x, &packed]).f32(), [10.0, 200.0, 21.0, 420.0]);
     }

@@ -5,32 +5,39 @@ use crate::compose::Composer;
 
 /// Declares the projections and the recurrent weights, all gates of a unit at once.
 pub(super) fn readers(composer: &mut Composer, spec: &Spec) {
-    let (element, gates, [x, r, w, first]) = match spec.cell.gates() {
-        1 => ("f32", "f32", ["read_x_one", "read_r_one", "read_w_one", "first_one"]),
-        3 => {
-            let names = ["read_x_three", "read_r_three", "read_w_three", "first_three"];
-            ("f32", "vec3<f32>", names)
-        }
-        _ => {
-            let names = ["read_x_four", "read_r_four", "read_w_four", "first_four"];
-            ("vec4<f32>", "vec4<f32>", names)
-        }
+    let gates = match spec.cell.gates() {
+        1 => "f32",
+        3 => "vec3<f32>",
+        _ => "vec4<f32>",
     };
-    composer.text(&format!("alias Gates = {gates};\n")).hook("read_r", r);
+    composer.text(&format!("alias Gates = {gates};\n"));
     match spec.projection {
         Some(Projection { width, bias }) => {
-            composer.u32("width", width).read("x", "f32").read("w", element);
-            composer.hook("read_x", "read_x_product").hook("read_w", w);
-            composer.hook("first_sums", if bias { first } else { "first_none" });
+            composer.u32("width", width).read("x", "f32").hook("read_x", "read_x_product");
+            reader(composer, "read_w", "w", gates);
             if bias {
-                composer.read("bias", element);
+                reader(composer, "first_sums", "bias", gates);
+            } else {
+                composer.hook("first_sums", "first_none");
             }
         }
-        None => {
-            composer.read("x", element).hook("read_x", x);
-        }
+        None => reader(composer, "read_x", "x", gates),
     }
-    composer.read("r", element);
+    reader(composer, "read_r", "r", gates);
+}
+
+/// Declares a buffer and the function that reads the gates of one unit from it.
+fn reader(composer: &mut Composer, function: &str, buffer: &str, gates: &str) {
+    // Three floats side by side are no element of a buffer.
+    let (element, value) = match gates {
+        "vec3<f32>" => {
+            let value = [0, 1, 2].map(|gate| format!("{buffer}[3u * at + {gate}u]")).join(", ");
+            ("f32", format!("vec3({value})"))
+        }
+        gates => (gates, format!("{buffer}[at]")),
+    };
+    composer.read(buffer, element);
+    composer.text(&format!("fn {function}(at: u32) -> Gates {{\n    return {value};\n}}\n"));
 }
 
 /// Lets states lie in workgroup memory for so many `units`, else in the result.

@@ -1,28 +1,4 @@
-// How projections, weights and states are read and kept.
-
-fn read_x_one(at: u32) -> f32 {
-    return x[at];
-}
-
-fn read_x_three(at: u32) -> vec3<f32> {
-    return vec3(x[3u * at], x[3u * at + 1u], x[3u * at + 2u]);
-}
-
-fn read_x_four(at: u32) -> vec4<f32> {
-    return x[at];
-}
-
-fn read_r_one(at: u32) -> f32 {
-    return r[at];
-}
-
-fn read_r_three(at: u32) -> vec3<f32> {
-    return vec3(r[3u * at], r[3u * at + 1u], r[3u * at + 2u]);
-}
-
-fn read_r_four(at: u32) -> vec4<f32> {
-    return r[at];
-}
+// How projections are made, and how states are read and kept. The header says how Gates are read.
 
 // The product of x with its weights, of one unit: `at` counts units of all steps.
 fn read_x_product(at: u32) -> Gates {
@@ -42,32 +18,8 @@ fn read_x_product(at: u32) -> Gates {
     return sums;
 }
 
-fn read_w_one(at: u32) -> f32 {
-    return w[at];
-}
-
-fn read_w_three(at: u32) -> vec3<f32> {
-    return vec3(w[3u * at], w[3u * at + 1u], w[3u * at + 2u]);
-}
-
-fn read_w_four(at: u32) -> vec4<f32> {
-    return w[at];
-}
-
 fn first_none(column: u32) -> Gates {
     return Gates();
-}
-
-fn first_one(column: u32) -> f32 {
-    return bias[column];
-}
-
-fn first_three(column: u32) -> vec3<f32> {
-    return vec3(bias[3u * column], bias[3u * column + 1u], bias[3u * column + 2u]);
-}
-
-fn first_four(column: u32) -> vec4<f32> {
-    return bias[column];
 }
 
 // States that fit lie in workgroup memory, others in rows of the result behind the steps.

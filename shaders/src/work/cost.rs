@@ -33,20 +33,23 @@ impl Work {
     fn flops(&self) -> u64 {
         match self {
             Self::Attention(spec) => {
-                let pairs = product(&[spec.batch, spec.heads]) * visible(spec);
+                let pairs =
+                    product(&[spec.batch, spec.heads]) * spec.window.pairs(spec.queries, spec.keys);
                 // A product with each key and each value, then scale, mask, largest, exp, sum.
                 pairs * (2 * (u64::from(spec.head_dim) + u64::from(spec.value_dim)) + 5)
             }
             Self::Conv(spec) => {
-                let pixels = product(&[spec.batch, spec.channels_out]) * product(&spec.output);
-                let taps =
-                    product(&[spec.channels_in / spec.groups.max(1)]) * product(&spec.kernel);
+                let pixels =
+                    product(&[spec.batch, spec.channels_out]) * product(&spec.windows.output);
+                let taps = product(&[spec.channels_in / spec.groups.max(1)])
+                    * product(&spec.windows.kernel);
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::ConvLast(spec) => {
-                let pixels = product(&[spec.batch, spec.channels_out]) * product(&spec.output);
+                let pixels =
+                    product(&[spec.batch, spec.channels_out]) * product(&spec.windows.output);
                 let channels = if spec.depthwise { 1 } else { spec.channels_in };
-                let taps = product(&[channels]) * product(&spec.kernel);
+                let taps = product(&[channels]) * product(&spec.windows.kernel);
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
@@ -196,14 +199,19 @@ fn product_touched(spec: &gemm::Spec, binding: usize) -> Option<u64> {
 
 /// Pixels of the image that windows cover, at most.
 fn image(spec: &conv::Spec) -> u64 {
-    let covered = |axis: usize| spec.input[axis].min(spec.output[axis] * spec.kernel[axis]);
+    let covered = |axis: usize| {
+        spec.windows.input[axis].min(spec.windows.output[axis] * spec.windows.kernel[axis])
+    };
     product(&[spec.batch, spec.channels_in, covered(0), covered(1)])
 }
 
 fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
-    let pixels = spec.output[0].saturating_mul(spec.output[1]);
+    let pixels = spec.windows.output[0].saturating_mul(spec.windows.output[1]);
     match binding {
-        0 => Some(seen(&spec.x, &[spec.batch, spec.input[0], spec.input[1], spec.channels_in])),
+        0 => Some(seen(
+            &spec.x,
+            &[spec.batch, spec.windows.input[0], spec.windows.input[1], spec.channels_in],
+        )),
         1 => None,
         _ => {
             let operand = spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.result);
@@ -224,23 +232,15 @@ fn rows_touched(spec: &attention::Spec, binding: usize) -> u64 {
         let strides = vec![view.batch, view.head, view.query, view.key];
         seen(&View { offset: 0, strides }, &[batch, heads, queries, keys])
     };
+    let last = 3 + usize::from(spec.mask != Mask::None) + usize::from(spec.counts.is_some());
     match (binding, &spec.mask) {
         (0, _) => product(&[batch, heads, queries, head_dim]),
         (1, _) => product(&[batch, kv_heads, keys, head_dim]),
         (2, _) => product(&[batch, kv_heads, keys, value_dim]),
         (3, Mask::Additive(view) | Mask::Boolean(view)) => mask(view),
-        _ => product(&[batch, heads, queries, value_dim]),
+        _ if binding == last => product(&[batch, heads, queries, value_dim]),
+        _ => batch.into(),
     }
-}
-
-/// Pairs of a query and a key that it sees, in one head.
-fn visible(spec: &attention::Spec) -> u64 {
-    let keys = i64::from(spec.keys);
-    let seen = |query: u32| match spec.causal {
-        Some(past) => (i64::from(query) + i64::from(past) + 1).clamp(0, keys).unsigned_abs(),
-        None => keys.unsigned_abs(),
-    };
-    (0..spec.queries).map(seen).sum()
 }
 
 fn gathered(spec: &gather::Spec, binding: usize) -> Option<u64> {
@@ -343,7 +343,8 @@ mod tests {
             output: attention::Rows::default(),
             mask: Mask::None,
             mask_expr: None,
-            causal: Some(0),
+            window: attention::Window::causal(0),
+            counts: None,
             nan_to_zero: false,
         };
         let cost = Work::from(spec).cost(&[96, 48, 48, 96]);

@@ -2,7 +2,9 @@
 //! the product, an added mask or a choice of minus infinity, zeros for rows without a key.
 
 pub(super) mod mask;
+pub(super) mod window;
 
+use gw_shaders::attention::Window;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::kernel::Scalar;
 
@@ -299,7 +301,8 @@ fn fuse(net: &mut Net, uses: &mut Uses, index: usize, found: Found, rules: &Rule
         scale: found.scale,
         mask: kind,
         mask_expr: None,
-        causal: None,
+        window: Window::ALL,
+        counts: None,
         nan_to_zero: found.nan_to_zero,
     });
     // Rows of all heads side by side, as the product that comes next reads them.
@@ -342,25 +345,36 @@ fn chosen_mask(
     let (yes, no) = if negated { (low, zero) } else { (zero, low) };
     formula.select(0, yes, no);
     // Only what differs is computed: axes along which the condition repeats are left out.
-    let (small, full) = without_repeats(&condition.layout);
+    let (small, full) = without_repeats(std::slice::from_ref(&condition.layout));
     let dtype = gw_tensor::DType::F32;
     let names = net.nodes[at].as_ref().map_or_else(Vec::new, |node| node.names.clone());
     let name = format!("{} mask", names.first().map_or("", |node| node.name.as_str()));
-    let output = net.add(name, dtype, small.shape(), None);
+    let output = net.add(name, dtype, small[0].shape(), None);
     let operand = output.with_layout(output.layout.expanded(&full));
-    let inputs = vec![condition.with_layout(small)];
+    let inputs = vec![condition.with_layout(small[0].clone())];
     (Node { names, kind: Kind::Pointwise(formula.0), inputs, output }, operand)
 }
 
-/// The view with every axis that only repeats cut to size one, and the whole shape.
-fn without_repeats(layout: &Layout) -> (Layout, Vec<usize>) {
-    let shape = layout.shape();
-    let mut small = layout.clone();
+/// Views of one shape with every axis along which all repeat cut to size one, and that shape.
+fn without_repeats(layouts: &[Layout]) -> (Vec<Layout>, Vec<usize>) {
+    let shape = layouts.first().map_or_else(Vec::new, Layout::shape);
+    let mut small = layouts.to_vec();
     for axis in 0..shape.len() {
-        let cut = small.sliced(axis, 0, 1, 1);
-        if let Some(cut) = cut.filter(|cut| cut.expanded(&shape) == *layout) {
+        let cut = small.iter().zip(layouts).map(|(small, layout)| {
+            small.sliced(axis, 0, 1, 1).filter(|cut| cut.expanded(&shape) == *layout)
+        });
+        if let Some(cut) = cut.collect() {
             small = cut;
         }
     }
     (small, shape)
+}
+
+/// The attention at `index` that has a mask, which is its fourth input.
+fn masked(net: &Net, index: usize) -> Option<(&Node, &Attention)> {
+    let node = net.nodes[index].as_ref()?;
+    match &node.kind {
+        Kind::Attention(attention) if attention.mask != MaskKind::None => Some((node, attention)),
+        _ => None,
+    }
 }

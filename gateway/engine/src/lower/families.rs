@@ -146,7 +146,7 @@ impl Lowering<'_> {
         let [batch, heads, queries, head_dim] = sizes(&node.inputs[0])?;
         let [_, kv_heads, keys, _] = sizes(&node.inputs[1])?;
         let [_, _, _, value_dim] = sizes(&node.inputs[2])?;
-        let mut bindings = Vec::with_capacity(5);
+        let mut bindings = Vec::with_capacity(6);
         let mut rows = [attention::Rows::default(); 3];
         for (rows, operand) in rows.iter_mut().zip(&node.inputs) {
             let in_place =
@@ -170,6 +170,11 @@ impl Lowering<'_> {
             let [batch, head] = matrix.batch;
             let (query, key) = (matrix.row, matrix.col);
             view = attention::MaskView { offset: matrix.offset, batch, head, query, key };
+        }
+        if kind.counts.is_some()
+            && let Some(operand) = node.inputs.last()
+        {
+            bindings.push(self.dense(operand)?);
         }
         let mask = match kind.mask {
             MaskKind::None => attention::Mask::None,
@@ -195,7 +200,8 @@ impl Lowering<'_> {
             output,
             mask,
             mask_expr: kind.mask_expr.clone(),
-            causal: kind.causal,
+            window: kind.window,
+            counts: kind.counts,
             nan_to_zero: kind.nan_to_zero,
         };
         let made = self.made(spec)?;

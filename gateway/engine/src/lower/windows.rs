@@ -30,12 +30,7 @@ impl Lowering<'_> {
             groups: kind.groups,
             channels_in,
             channels_out,
-            input: [h, w],
-            output: [rows, cols],
-            kernel: kind.window.kernel,
-            strides: kind.window.strides,
-            pads: kind.window.pads_begin,
-            dilations: kind.window.dilations,
+            windows: windows(&kind.window, [h, w], [rows, cols]),
             epilogue,
         };
         let made = self.made(spec)?;
@@ -72,12 +67,7 @@ impl Lowering<'_> {
             depthwise,
             channels_in,
             channels_out,
-            input: [h, w],
-            output: [rows, cols],
-            kernel: kind.window.kernel,
-            strides: kind.window.strides,
-            pads: kind.window.pads_begin,
-            dilations: kind.window.dilations,
+            windows: windows(&kind.window, [h, w], [rows, cols]),
             x,
             together,
             result,
@@ -163,6 +153,7 @@ impl Lowering<'_> {
         let spec = resample::Spec { outer, axis, inner, count, taps };
         self.dense_step(node, self.made(spec)?)
     }
+
     pub(super) fn sample(
         &mut self,
         mode: sample::Mode,
@@ -185,5 +176,17 @@ impl Lowering<'_> {
         let (input, output) = ([h, w], [rows, cols]);
         let spec = roi::Spec { kind, batch, channels, input, rois, output, scale };
         self.dense_step(node, self.made(spec)?)
+    }
+}
+
+/// The windows of a convolution from one size to another.
+fn windows(window: &Window<2>, input: [u32; 2], output: [u32; 2]) -> conv::Windows {
+    conv::Windows {
+        input,
+        output,
+        kernel: window.kernel,
+        strides: window.strides,
+        pads: window.pads_begin,
+        dilations: window.dilations,
     }
 }

@@ -8,6 +8,7 @@ mod rotary;
 mod scores;
 mod state;
 
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
@@ -81,6 +82,16 @@ fn appended(builder: &mut Builder, past: Option<Operand>, x: &Operand) -> Result
         return Err(OpError::mismatch("the past", expected, given));
     }
     builder.concat(&[past, x.clone()], 2)
+}
+
+/// How many keys each entry has, `[batch]`.
+fn counts_of(builder: &mut Builder, given: &Operand, batch: usize) -> Result<Operand, OpError> {
+    if given.scalar() != Scalar::I32 || given.layout.elements() != batch {
+        let expected = format!("{batch} integers");
+        let given = format!("{} {}", given.dtype, Shape::from(given.shape()));
+        return Err(OpError::mismatch("the lengths", expected, given));
+    }
+    builder.reshape(given, &[batch])
 }
 
 /// `[batch, 1, 1, keys]`: which keys are among the first `count [batch]` of their entry.
@@ -157,21 +168,15 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     // So say the errata of ONNX (pull 8068); the text before them left NaN.
     form.nan_to_zero = true;
     form.mask = call.optional(3);
-    let causal = call.flag("is_causal", false);
-    form.causal = if causal { Some(past_of(past)?) } else { None };
+    let window = window(call)?;
+    form.window = window.moved(past_of(past)?);
     if let Some(counts) = call.optional(6) {
-        let [queries, keys] = [&q, &k].map(|x| x.shape().get(2).copied().unwrap_or(0));
+        let [batch, keys] = [0, 2].map(|axis| k.shape().get(axis).copied().unwrap_or(0));
         form.mask =
             form.mask.map(|mask| scores::full_width(call.builder, &mask, keys)).transpose()?;
-        let seen = if causal && past == 0 {
-            // The last query of an entry stands at its last key (errata of ONNX, pull 8068).
-            form.causal = None;
-            let before = before(call.builder, &counts, queries)?;
-            contrib::seen_from(call.builder, &before, queries, keys, None)?
-        } else {
-            first_keys(call.builder, &counts, keys)?
-        };
-        form.mask = both(call.builder, form.mask, Some(seen))?;
+        // The last query of an entry stands at its last key (errata of ONNX, pull 8068).
+        let from = if past == 0 { Counts::End } else { Counts::Start };
+        form.counts = Some((counts_of(call.builder, &counts, batch)?, from));
     }
     if wants(call, 3) {
         form.keep = Some(match call.int("qk_matmul_output_mode", 0) {
@@ -189,6 +194,18 @@ fn attention(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     let mut outputs = vec![result, k, v];
     outputs.extend(kept);
     Ok(outputs)
+}
+
+/// Which keys a query sees, counted from the key where it stands (ONNX 25).
+fn window(call: &Call<'_>) -> Result<Window, OpError> {
+    let side = |name: &str| match call.int(name, -1) {
+        -1 => Ok(None),
+        count if count >= 0 => Ok(Some(i32::try_from(count).unwrap_or(i32::MAX))),
+        other => Err(OpError::mismatch(name, "-1 or more", other)),
+    };
+    let first = side("left_window_size")?.map(|left| -left);
+    let window = Window { first, last: side("right_window_size")? };
+    Ok(if call.flag("is_causal", false) { window.and(Window::causal(0)) } else { window })
 }
 
 /// The attribute, or one over the root of a row's length.

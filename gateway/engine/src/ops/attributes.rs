@@ -17,7 +17,8 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("ArgMin",
      "axis keepdims select_last_index"),
     ("Attention",
-     "is_causal kv_num_heads q_num_heads qk_matmul_output_mode scale softcap softmax_precision"),
+     "is_causal kv_num_heads left_window_size q_num_heads qk_matmul_output_mode \
+      right_window_size scale softcap softmax_precision"),
     ("AveragePool",
      "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides"),
     ("BatchNormalization",
@@ -257,6 +258,8 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
      "alpha consumed_inputs gamma"),
     ("Shape",
      "end start"),
+    ("Shrink",
+     "bias lambd"),
     ("Sigmoid",
      "consumed_inputs"),
     ("Slice",

@@ -1,10 +1,12 @@
-use gw_shaders::attention::{Mask, MaskView, Rows, Spec, reference, variants};
+use gw_shaders::attention::{
+    Counts, Mask, MaskView, Rows, Spec, Window, dispatch, reference, variants,
+};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::linear_attention::{self, Beta, Decay};
 
-use crate::harness::{Random, Tolerance, agree};
+use crate::harness::{Random, Tolerance, agree, agree_here};
 
 /// Exponentials of drivers are good to about 2^-18, and a hundred of them are added.
 const SCORES: Tolerance = Tolerance::of(2e-5, 1e-5);
@@ -31,7 +33,8 @@ fn plain(batch: u32, heads: u32, queries: u32, keys: u32, dim: u32) -> Spec {
         output: dense(heads, queries, dim),
         mask: Mask::None,
         mask_expr: None,
-        causal: None,
+        window: Window::ALL,
+        counts: None,
         nan_to_zero: false,
     }
 }
@@ -70,8 +73,11 @@ fn sizes_at_edges_agree() {
         let spec = plain(2, 3, queries, keys, dim);
         check(&spec, &operands(&spec, seed));
     }
+    // Drivers take minutes for rows as long as this, so only one way is tried.
     let long = plain(1, 1, 2, 5, 256);
-    check(&long, &operands(&long, 9));
+    let inputs = operands(&long, 9);
+    let expected = reference(&long, &inputs);
+    agree_here(|caps| Ok(vec![dispatch(&long, caps)?]), &inputs, &[expected], SCORES);
 }
 
 #[test]
@@ -148,12 +154,88 @@ fn masks_agree() {
     let additive: Vec<f32> = (0..600).map(|_| lowest[random.below(5) as usize]).collect();
     let boolean: Vec<u32> = (0..600).map(|_| random.below(2)).collect();
     for view in [padding, full] {
-        for causal in [None, Some(0), Some(3)] {
-            let spec = Spec { mask: Mask::Additive(view), causal, ..base.clone() };
+        for window in [Window::ALL, Window { first: Some(-2), last: Some(3) }] {
+            let spec = Spec { mask: Mask::Additive(view), window, ..base.clone() };
             let inputs = [operands(&spec, 5), vec![Data::F32(additive.clone())]].concat();
             check(&spec, &inputs);
-            let spec = Spec { mask: Mask::Boolean(view), causal, ..base.clone() };
+            let spec = Spec { mask: Mask::Boolean(view), window, ..base.clone() };
             let inputs = [operands(&spec, 6), vec![Data::U32(boolean.clone())]].concat();
+            check(&spec, &inputs);
+        }
+    }
+}
+
+#[test]
+fn windows_agree() {
+    // Narrower and wider than the keys, ahead of all and behind all, over several tiles.
+    let bounds = [
+        (Some(0), Some(0)),
+        (Some(-7), Some(0)),
+        (Some(-3), Some(9)),
+        (Some(-500), Some(500)),
+        (Some(20), None),
+        (None, Some(-30)),
+        (Some(6), Some(5)),
+        (Some(i32::MIN), Some(i32::MAX)),
+    ];
+    for (seed, (first, last)) in (0..).zip(bounds) {
+        for (queries, keys) in [(75, 70), (3, 41), (40, 6)] {
+            let window = Window { first, last };
+            let spec = Spec { window, nan_to_zero: true, ..plain(1, 2, queries, keys, 8) };
+            check(&spec, &operands(&spec, seed));
+        }
+    }
+}
+
+#[test]
+fn a_window_goes_with_groups_and_padding() {
+    // The last of many keys by each, and an entry whose first keys are padding.
+    let (queries, keys) = (9u32, 60u32);
+    let padding = MaskView { batch: keys.cast_signed(), key: 1, ..MaskView::default() };
+    let seen = (0..2 * keys).map(|at| u32::from(at < keys || at > keys + 49)).collect();
+    for mask in [Mask::None, Mask::Boolean(padding)] {
+        for window in [Window::causal(51), Window { first: Some(41), last: Some(51) }] {
+            let spec = Spec {
+                kv_heads: 2,
+                k: dense(2, keys, 8),
+                v: dense(2, keys, 8),
+                mask,
+                window,
+                nan_to_zero: true,
+                ..plain(2, 4, queries, keys, 8)
+            };
+            let mut inputs = operands(&spec, 13);
+            if mask != Mask::None {
+                inputs.push(Data::U32(Vec::clone(&seen)));
+            }
+            check(&spec, &inputs);
+        }
+    }
+}
+
+#[test]
+fn entries_with_fewer_keys_agree() {
+    let view = MaskView { batch: 23, key: 1, ..MaskView::default() };
+    let bias = Random::new(14).floats(4 * 23);
+    for (queries, counts) in [(1, [23, 1, 9, 0]), (10, [10, 23, 4, 30])] {
+        for (from, [first, last], mask) in [
+            (Counts::Start, [None, None], Mask::Additive(view)),
+            (Counts::Start, [Some(-2), Some(0)], Mask::None),
+            (Counts::End, [None, Some(0)], Mask::None),
+            (Counts::End, [Some(-4), Some(2)], Mask::Additive(view)),
+        ] {
+            let spec = Spec {
+                mask,
+                window: Window { first, last },
+                counts: Some(from),
+                nan_to_zero: true,
+                ..plain(4, 2, queries, 23, 8)
+            };
+            let mut inputs = operands(&spec, 15);
+            if mask != Mask::None {
+                inputs.push(bias.clone());
+            }
+            inputs.push(Data::I32(counts.to_vec()));
             check(&spec, &inputs);
         }
     }

@@ -1,4 +1,4 @@
-use gw_shaders::conv::{Spec, last, reference, variants};
+use gw_shaders::conv::{Spec, Windows, last, reference, variants};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::gemm::{self, Epilogue};
@@ -46,12 +46,14 @@ impl Case {
             groups: self.groups,
             channels_in: self.channels[0],
             channels_out: self.channels[1],
-            input: self.input,
-            output,
-            kernel: self.kernel,
-            strides: self.strides,
-            pads: self.pads,
-            dilations: self.dilations,
+            windows: Windows {
+                input: self.input,
+                output,
+                kernel: self.kernel,
+                strides: self.strides,
+                pads: self.pads,
+                dilations: self.dilations,
+            },
             epilogue: Epilogue::identity(),
         }
     }
@@ -73,9 +75,9 @@ impl Case {
 
 fn agree_with(spec: &Spec, seed: u32) {
     let mut random = Random::new(seed);
-    let [h, w] = spec.input;
-    let taps = spec.kernel[0] * spec.kernel[1] * spec.channels_in / spec.groups;
-    let pixels = spec.output[0] * spec.output[1];
+    let [h, w] = spec.windows.input;
+    let taps = spec.windows.kernel[0] * spec.windows.kernel[1] * spec.channels_in / spec.groups;
+    let pixels = spec.windows.output[0] * spec.windows.output[1];
     let mut inputs = vec![
         random.floats((spec.batch * spec.channels_in * h * w) as usize),
         random.floats((spec.channels_out * taps) as usize),
@@ -127,8 +129,8 @@ fn windows_of_one_pixel_agree() {
 
 /// A case with channels side by side; `apart` where those of x are not.
 fn last_spec(case: Case, apart: bool) -> last::Spec {
-    let Spec { batch, channels_in, channels_out, input, output, .. } = case.spec();
-    let [h, w] = input;
+    let Spec { batch, channels_in, channels_out, windows, .. } = case.spec();
+    let Windows { input: [h, w], output, .. } = windows;
     let planes = View::dense(&[batch, channels_in, h, w]).strides;
     let apart =
         apart.then(|| View { offset: 0, strides: [0, 2, 3, 1].map(|a| planes[a]).to_vec() });
@@ -137,12 +139,7 @@ fn last_spec(case: Case, apart: bool) -> last::Spec {
         depthwise: case.groups > 1,
         channels_in,
         channels_out,
-        input,
-        output,
-        kernel: case.kernel,
-        strides: case.strides,
-        pads: case.pads,
-        dilations: case.dilations,
+        windows,
         x: apart.unwrap_or_else(|| View::dense(&[batch, h, w, channels_in])),
         together: true,
         result: Matrix::dense([1, 1], batch * output[0] * output[1], channels_out),
@@ -152,7 +149,7 @@ fn last_spec(case: Case, apart: bool) -> last::Spec {
 
 /// x and packed weights.
 fn last_inputs(spec: &last::Spec, random: &mut Random) -> Vec<Data> {
-    let taps = spec.kernel[0] * spec.kernel[1];
+    let taps = spec.windows.kernel[0] * spec.windows.kernel[1];
     let terms = if spec.depthwise { taps } else { taps * spec.channels_in };
     let weights = random.floats((terms * spec.channels_out) as usize);
     let packed = if spec.depthwise {
@@ -160,7 +157,7 @@ fn last_inputs(spec: &last::Spec, random: &mut Random) -> Vec<Data> {
     } else {
         gemm::pack_f32(weights.f32(), terms, spec.channels_out)
     };
-    let pixels = spec.input[0] * spec.input[1];
+    let pixels = spec.windows.input[0] * spec.windows.input[1];
     let x = random.floats((spec.batch * spec.channels_in * pixels) as usize);
     vec![x, Data::F32(packed)]
 }
@@ -172,27 +169,45 @@ fn agree_last(spec: &last::Spec, inputs: &[Data]) {
 
 fn check_last(case: Case, apart: bool, seed: u32) {
     let plain = last_spec(case, apart);
+    agree_last(&plain, &last_inputs(&plain, &mut Random::new(seed)));
+    let (biased, inputs) = with_epilogue(plain, seed);
+    // Beside the channels of another tensor, as in a joined one.
+    let row = (biased.channels_out + 8).cast_signed();
+    let result = Matrix { offset: 4, row, ..biased.result };
+    agree_last(&last::Spec { result, ..biased }, &inputs);
+}
+
+/// The same with a bias and a residual added, and its inputs.
+fn with_epilogue(plain: last::Spec, seed: u32) -> (last::Spec, Vec<Data>) {
     let mut random = Random::new(seed);
     let mut inputs = last_inputs(&plain, &mut random);
-    agree_last(&plain, &inputs);
     let mut expr = Expr::binary(Binary::Add, Scalar::F32);
     expr = expr.then(&Expr::binary(Binary::Add, Scalar::F32), 0);
-    let residual = plain.result;
-    let channels = plain.channels_out;
-    let rows = plain.batch * plain.output[0] * plain.output[1];
-    inputs.push(random.floats(channels as usize));
-    inputs.push(random.floats((rows * channels) as usize));
-    let epilogue = Epilogue { expr, inputs: vec![Matrix::per_column(), residual] };
-    // Beside the channels of another tensor, as in a joined one, and channels first.
-    let beside = Matrix { offset: 4, row: (channels + 8).cast_signed(), ..residual };
-    let first = Matrix { row: 1, col: rows.cast_signed(), ..residual };
-    for result in [beside, first] {
-        agree_last(&last::Spec { result, epilogue: epilogue.clone(), ..plain.clone() }, &inputs);
+    inputs.push(random.floats(plain.channels_out as usize));
+    inputs.push(random.floats((rows_of(&plain) * plain.channels_out) as usize));
+    let epilogue = Epilogue { expr, inputs: vec![Matrix::per_column(), plain.result] };
+    (last::Spec { epilogue, ..plain }, inputs)
+}
+
+fn rows_of(spec: &last::Spec) -> u32 {
+    spec.batch * spec.windows.output.iter().product::<u32>()
+}
+
+#[test]
+fn results_lie_with_channels_first_where_that_is_wanted() {
+    let four = Case { channels: [4, 12], batch: 2, input: [9, 8], ..CASE };
+    for case in [CASE, four, Case { groups: 8, channels: [8, 8], ..four }] {
+        let (spec, inputs) = with_epilogue(last_spec(case, false), 9);
+        let rows = rows_of(&spec);
+        let result = Matrix { row: 1, col: rows.cast_signed(), ..spec.result };
+        agree_last(&last::Spec { result, ..spec.clone() }, &inputs);
+        // Each batch entry for itself, and a residual too.
+        let each = rows / spec.batch;
+        let planes = Matrix::dense([spec.batch, 1], spec.channels_out, each).transposed();
+        let epilogue =
+            Epilogue { inputs: vec![Matrix::per_column(), planes], ..spec.epilogue.clone() };
+        agree_last(&last::Spec { together: false, result: planes, epilogue, ..spec }, &inputs);
     }
-    // Each batch entry for itself: channels first, and a residual too.
-    let planes = Matrix::dense([plain.batch, 1], channels, rows / plain.batch).transposed();
-    let epilogue = Epilogue { inputs: vec![Matrix::per_column(), planes], ..epilogue };
-    agree_last(&last::Spec { together: false, result: planes, epilogue, ..plain }, &inputs);
 }
 
 #[test]

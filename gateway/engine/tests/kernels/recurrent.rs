@@ -59,32 +59,39 @@ fn agrees(spec: &Spec, random: &mut Random) {
     agree(|caps| variants(spec, caps), &inputs, &expected, Tolerance::of(1e-4, 2e-5));
 }
 
+fn act(op: Unary) -> Expr {
+    Expr::unary(op, Scalar::F32)
+}
+
+fn layer(cell: Cell, [steps, batch, directions, hidden]: [u32; 4]) -> Spec {
+    let activations = [act(Unary::Sigmoid), act(Unary::Tanh), act(Unary::Tanh)];
+    Spec {
+        cell,
+        steps,
+        batch,
+        directions,
+        reverse: false,
+        hidden,
+        clip: None,
+        activations: activations[..cell.activations()].to_vec(),
+        begins: [0, 0],
+        projection: None,
+        stored: Expr::identity(Scalar::F32),
+        part: [0, steps],
+    }
+}
+
 #[test]
 fn recurrences_agree() {
     let mut random = Random::new(5);
-    let act = |op: Unary| Expr::unary(op, Scalar::F32);
     for cell in CELLS {
         for (steps, batch, directions, hidden) in
             [(1, 1, 1, 1), (4, 3, 2, 5), (3, 2, 1, 64), (2, 1, 2, 65), (2, 2, 1, 257), (5, 0, 1, 3)]
         {
             for reverse in [false, directions == 1] {
-                let activations = [act(Unary::Sigmoid), act(Unary::Tanh), act(Unary::Tanh)];
-                let activations = activations[..cell.activations()].to_vec();
                 let clip = reverse.then_some(0.5);
-                let spec = Spec {
-                    cell,
-                    steps,
-                    batch,
-                    directions,
-                    reverse,
-                    hidden,
-                    clip,
-                    activations,
-                    begins: [0, 0],
-                    projection: None,
-                    stored: Expr::identity(Scalar::F32),
-                    part: [0, steps],
-                };
+                let sizes = [steps, batch, directions, hidden];
+                let spec = Spec { reverse, clip, ..layer(cell, sizes) };
                 agrees(&spec, &mut random);
                 if hidden != 5 && hidden != 65 {
                     continue;
@@ -107,23 +114,6 @@ fn recurrences_agree() {
 fn a_state_beyond_workgroup_memory_lies_in_the_result() {
     let mut random = Random::new(6);
     for (cell, hidden) in [(Cell::Gru { linear_before_reset: false }, 2049), (Cell::Rnn, 4097)] {
-        let activations = vec![Expr::unary(Unary::Tanh, Scalar::F32); cell.activations()];
-        let (steps, batch, directions) = (2, 1, 1);
-        let (reverse, clip) = (false, None);
-        let spec = Spec {
-            cell,
-            steps,
-            batch,
-            directions,
-            reverse,
-            hidden,
-            clip,
-            activations,
-            begins: [0, 0],
-            projection: None,
-            stored: Expr::identity(Scalar::F32),
-            part: [0, steps],
-        };
-        agrees(&spec, &mut random);
+        agrees(&layer(cell, [2, 1, 1, hidden]), &mut random);
     }
 }

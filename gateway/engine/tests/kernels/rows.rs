@@ -128,7 +128,6 @@ fn nan_is_the_extreme_of_a_row() {
     for op in [Op::Max, Op::Min, Op::ArgMax { last: false }, Op::ArgMin { last: true }] {
         let spec = reduce::Spec { op, scalar: Scalar::F32, outer: 1, reduced: 4, inner: 1 };
         let expected = reduce::reference(&spec, &inputs);
-        let alone = |caps: &_| Ok(vec![reduce::variants(&spec, caps)?.swap_remove(0)]);
-        agree(alone, &inputs, &[expected], Tolerance::EXACT);
+        agree(|caps| reduce::variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
     }
 }

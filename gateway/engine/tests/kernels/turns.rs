@@ -69,12 +69,14 @@ fn convolution(channels: [u32; 2], kernel: [u32; 2]) -> conv::Spec {
         groups: 1,
         channels_in: channels[0],
         channels_out: channels[1],
-        input: [1, 3],
-        output: [1, 4 - kernel[1]],
-        kernel,
-        strides: [1, 1],
-        pads: [0, 0],
-        dilations: [1, 1],
+        windows: conv::Windows {
+            input: [1, 3],
+            output: [1, 4 - kernel[1]],
+            kernel,
+            strides: [1, 1],
+            pads: [0, 0],
+            dilations: [1, 1],
+        },
         epilogue: Epilogue::identity(),
     }
 }
@@ -124,7 +126,8 @@ fn keys_of_an_attention() {
             output: rows(2),
             mask: attention::Mask::None,
             mask_expr: None,
-            causal: None,
+            window: attention::Window::ALL,
+            counts: None,
             nan_to_zero: false,
         }
     };

@@ -114,22 +114,21 @@ fn a_loop_ends_when_the_device_says_so() {
     assert_eq!(y[1].to_vec::<f32>().unwrap(), [180.0]);
 }
 
-#[test]
-fn a_branch_is_taken_by_what_the_device_computed() {
-    let branch = |op: &str| inner(Onnx::new(17).node(op, &["x"], "result").output("result"));
-    let model = Onnx::new(17)
+/// `y` by one branch or the other, as the sum of `x` is above 0 or not.
+fn if_positive(yes: Onnx, no: Onnx) -> Onnx {
+    let branches = [("then_branch", inner(yes)), ("else_branch", inner(no))];
+    Onnx::new(17)
         .input("x", FLOAT, &[LARGE])
         .floats("zero", &[], &[0.0])
         .node_with("ReduceSum", &["x"], "sum", &[("keepdims", Value::Int(0))])
         .node("Greater", &["sum", "zero"], "positive")
-        .node_with(
-            "If",
-            &["positive"],
-            "y",
-            &[("then_branch", branch("Neg")), ("else_branch", branch("Identity"))],
-        )
-        .output("y")
-        .model();
+        .node_with("If", &["positive"], "y", &branches)
+}
+
+#[test]
+fn a_branch_is_taken_by_what_the_device_computed() {
+    let branch = |op: &str| Onnx::new(17).node(op, &["x"], "result").output("result");
+    let model = if_positive(branch("Neg"), branch("Identity")).output("y").model();
     let Some(session) = session(model) else { return };
     for (value, due) in [(2.0, -2.0), (-3.0, -3.0)] {
         let y = run(&session, &[("x", floats(&[value; 3000]))]).unwrap();
@@ -142,18 +141,8 @@ fn a_branch_is_taken_by_what_the_device_computed() {
 #[test]
 fn a_name_inside_a_branch_hides_the_one_outside() {
     let branch =
-        |op: &str| inner(Onnx::new(17).node(op, &["x"], "t").node("Exp", &["t"], "y").output("y"));
-    let model = Onnx::new(17)
-        .input("x", FLOAT, &[LARGE])
-        .floats("zero", &[], &[0.0])
-        .node_with("ReduceSum", &["x"], "sum", &[("keepdims", Value::Int(0))])
-        .node("Greater", &["sum", "zero"], "positive")
-        .node_with(
-            "If",
-            &["positive"],
-            "y",
-            &[("then_branch", branch("Neg")), ("else_branch", branch("Abs"))],
-        )
+        |op: &str| Onnx::new(17).node(op, &["x"], "t").node("Exp", &["t"], "y").output("y");
+    let model = if_positive(branch("Neg"), branch("Abs"))
         .node("Relu", &["y"], "t")
         .node("Neg", &["t"], "z")
         .output("z")

@@ -12,6 +12,7 @@ use prost::Message;
 pub const FLOAT: i32 = 1;
 pub const INT8: i32 = 3;
 pub const INT64: i32 = 7;
+pub const BOOL: i32 = 9;
 
 /// A file being written. Node outputs are named by the caller; shapes are left open.
 #[derive(Clone, Default)]

@@ -12,6 +12,7 @@ use gw_shaders::kernel::Caps;
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::shared;
+use crate::fusions::rows_of_bytes;
 use crate::onnx::{FLOAT, INT64, Onnx, Value};
 use crate::run::{error, floats, run, shapes};
 
@@ -190,15 +191,7 @@ fn a_table_is_gathered_from_in_parts() {
 
 #[test]
 fn a_table_of_bytes_is_gathered_from_in_parts() {
-    let bytes: Vec<i8> = (0..5000 * 20).map(|at| ((at * 41 + 5) % 255 - 127) as i8).collect();
-    let file = Onnx::new(17)
-        .input("ids", INT64, &[2, 3])
-        .bytes("q", &[5000, 20], &bytes)
-        .weights("scale", &[5000, 1])
-        .node_with("Cast", &["q"], "f", &[("to", Value::Int(FLOAT.into()))])
-        .node("Mul", &["f", "scale"], "table")
-        .node("Gather", &["table", "ids"], "y")
-        .output("y");
+    let file = rows_of_bytes();
     let ids = Tensor::from_slice([2, 3], &[0i64, 4999, -5000, 2499, 2500, -1]).unwrap();
     let limits = [(5000 * 20, 1), (5000 * 20 - 1, 2), (2500 * 20, 2), (1000 * 20, 5)];
     agree(&file, &[("ids".to_owned(), ids)], &limits, 0.0);

@@ -1,6 +1,7 @@
 //! `(1 - mask) * low`: an attention makes the mask of each key itself, where it is the same for
 //! all queries.
 
+use super::masked;
 use crate::fuse::{Rules, Uses, expr, fits_kernel, replace};
 use crate::net::{Attention, Kind, Net, Node};
 
@@ -17,10 +18,8 @@ pub(in crate::fuse) fn apply(net: &mut Net, rules: &Rules<'_>) {
 }
 
 fn made(net: &Net, uses: &Uses, index: usize) -> Option<Node> {
-    let node = net.nodes[index].as_ref()?;
-    let (Kind::Attention(attention), Some(mask)) = (&node.kind, node.inputs.get(3)) else {
-        return None;
-    };
+    let (node, attention) = masked(net, index)?;
+    let mask = &node.inputs[3];
     let (from, producer) = uses.writer(net, mask.tensor)?;
     let expr = expr(producer)?;
     let [source] = producer.inputs.as_slice() else { return None };

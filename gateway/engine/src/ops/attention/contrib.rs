@@ -1,5 +1,6 @@
 //! The attentions of `com.microsoft`.
 
+use gw_shaders::attention::Window;
 use gw_shaders::expr::Binary;
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
@@ -10,7 +11,7 @@ use crate::error::OpError;
 use crate::net::Operand;
 use crate::net::builder::Builder;
 use crate::net::formula::Formula;
-use crate::ops::{Call, elementwise, gather, matmul, sizes, wants};
+use crate::ops::{Call, elementwise, matmul, sizes, wants};
 
 /// Inputs: q, k, v, their bias, the padding of keys, the bias of scores, past keys and values;
 /// outputs: the result, present keys and values, the scores.
@@ -35,7 +36,7 @@ pub(super) fn multi_head(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     };
     form.mask = both(call.builder, padding, call.optional(5))?;
     if call.flag("unidirectional", false) && places[1] > 1 {
-        form.causal = Some(past_of(past)?);
+        form.window = Window::causal(past_of(past)?);
     }
     if wants(call, 3) {
         form.keep = Some(Stage::Masked);
@@ -259,7 +260,7 @@ pub(super) fn merged(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     };
     form.mask = both(call.builder, padding, call.optional(5))?;
     if call.flag("unidirectional", false) && places[1] > 1 {
-        form.causal = Some(past_of(past)?);
+        form.window = Window::causal(past_of(past)?);
     }
     let (result, _) = attend(call.builder, [q, k, v], &form)?;
     let mut outputs = vec![join_heads(call.builder, &result)?];
@@ -295,29 +296,4 @@ fn stacked(builder: &mut Builder, k: &Operand, v: &Operand) -> Result<Operand, O
     let k = builder.reshape(k, &shape)?;
     let v = builder.reshape(v, &shape)?;
     builder.concat(&[k, v], 0)
-}
-
-/// `[batch, 1, queries, keys]`: which keys each query sees, where the first query of an entry
-/// stands at `past [batch]`; with a window, only the last `window` of those.
-pub(super) fn seen_from(
-    builder: &mut Builder,
-    past: &Operand,
-    queries: usize,
-    keys: usize,
-    window: Option<i32>,
-) -> Result<Operand, OpError> {
-    let batch = past.layout.elements();
-    let past = builder.reshape(past, &[batch, 1, 1, 1])?;
-    let query = gather::steps(builder, 4, 2, queries, 1)?;
-    let key = gather::steps(builder, 4, 3, keys, 1)?;
-    let mut formula = Formula::new(&[Scalar::I32; 3]);
-    let own = formula.add(0, 1);
-    let is_before = formula.bin(Binary::LessOrEqual, 2, own);
-    if let Some(window) = window {
-        let reach = formula.int(window);
-        let first = formula.sub(own, reach);
-        let is_near = formula.bin(Binary::Greater, 2, first);
-        formula.bin(Binary::And, is_before, is_near);
-    }
-    builder.pointwise(&formula.0, &[past, query, key], DType::Bool)
 }

@@ -1,13 +1,13 @@
 //! `GroupQueryAttention` of `com.microsoft`: groups of query heads over cached keys and values.
 
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::norm;
 use gw_tensor::{DType, Shape};
 
 use super::cache::{Rest, written};
-use super::contrib::seen_from;
 use super::scores::{self, Form, attend};
-use super::{both, count, first_keys, join_heads, rotary, scale_of, split_heads};
+use super::{count, join_heads, rotary, scale_of, split_heads};
 use crate::error::OpError;
 use crate::net::Operand;
 use crate::net::builder::Builder;
@@ -61,13 +61,13 @@ pub(super) fn grouped(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> {
     });
     form.side_by_side = true;
     form.softcap = call.float("softcap", 0.0).max(0.0);
-    let seen = seen(call, &lengths, length)?;
-    let bias = match call.optional(10) {
-        Some(bias) => Some(scores::full_width(call.builder, &bias, lengths.present)?),
-        None => None,
-    };
-    form.mask = both(call.builder, bias, Some(seen))?;
-    form.causal = (lengths.is_first && call.flag("causal", true)).then_some(0);
+    form.window = window(call);
+    // All entries of a first call begin at key 0, others end with their last token.
+    let from = if lengths.is_first { Counts::Start } else { Counts::End };
+    form.counts = Some((lengths.totals.clone(), from));
+    if let Some(bias) = call.optional(10) {
+        form.mask = Some(scores::full_width(call.builder, &bias, lengths.present)?);
+    }
     form.sink = match call.optional(11) {
         Some(sink) => Some(call.builder.reshape(&sink, &[1, heads, 1, 1])?),
         None if call.int("smooth_softmax", 0) == 1 => {
@@ -194,29 +194,16 @@ fn cached(
     written(builder, &whole, x, 2, &lengths.pasts, Rest::Zero)
 }
 
-/// Which keys each query sees, but for those after it where all entries begin here.
-fn seen(call: &mut Call<'_>, lengths: &Lengths, length: usize) -> Result<Operand, OpError> {
-    let window = match call.int("local_window_size", -1) {
-        size if size > 0 => Some(i32::try_from(size).unwrap_or(i32::MAX)),
-        _ => None,
-    };
-    let causal = call.flag("causal", true);
-    let keys = lengths.present;
-    let from_past = (causal && !lengths.is_first) || window.is_some();
-    let near = match from_past {
-        true => Some(seen_from(call.builder, &lengths.pasts, length, keys, window)?),
-        false => None,
-    };
-    // A query that continues an entry stands before its end anyway.
-    if causal
-        && !lengths.is_first
-        && let Some(near) = near
-    {
-        return Ok(near);
+/// Which keys a query sees, counted from the key where it stands.
+fn window(call: &Call<'_>) -> Window {
+    match call.int("local_window_size", -1) {
+        size @ 1.. => {
+            let size = i32::try_from(size).unwrap_or(i32::MAX);
+            Window { first: Some(1 - size), last: Some(0) }
+        }
+        _ if call.flag("causal", true) => Window::causal(0),
+        _ => Window::ALL,
     }
-    let inside = first_keys(call.builder, &lengths.totals, keys)?;
-    let seen = both(call.builder, near, Some(inside.clone()))?;
-    Ok(seen.unwrap_or(inside))
 }
 
 /// `x [batch, heads, length, d]` with every row normalised by its root mean square.

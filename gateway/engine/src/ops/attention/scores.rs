@@ -1,10 +1,12 @@
 //! `softmax(scale * q kᵀ, masked) v` as one kernel where it takes the form, else as products and
 //! a softmax.
 
+use gw_shaders::attention::{Counts, Window};
 use gw_shaders::expr::{Binary, Unary};
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape};
 
+use super::{before, both, first_keys};
 use crate::error::OpError;
 use crate::net::builder::Builder;
 use crate::net::formula::Formula;
@@ -22,8 +24,10 @@ pub(super) struct Form {
     pub(super) softcap: f32,
     /// Broadcasts to `[batch, heads, queries, keys]`: floats are added, booleans say what is seen.
     pub(super) mask: Option<Operand>,
-    /// With `Some(past)`, query `i` sees key `j` only where `j <= i + past`.
-    pub(super) causal: Option<i32>,
+    /// Which keys a query sees by its place.
+    pub(super) window: Window,
+    /// How many keys each entry has `[batch]`.
+    pub(super) counts: Option<(Operand, Counts)>,
     /// A query that sees no key gives zeros instead of NaN.
     pub(super) nan_to_zero: bool,
     /// One score per head `[1, heads, 1, 1]` that takes a share of each softmax and has no value.
@@ -49,7 +53,8 @@ impl Form {
             scale,
             softcap: 0.0,
             mask: None,
-            causal: None,
+            window: Window::ALL,
+            counts: None,
             nan_to_zero: false,
             sink: None,
             keep: None,
@@ -95,7 +100,8 @@ pub(super) fn attend(
         scale: form.scale,
         mask: kind,
         mask_expr: None,
-        causal: form.causal,
+        window: form.window,
+        counts: form.counts.as_ref().map(|(_, from)| *from),
         nan_to_zero: form.nan_to_zero,
     });
     let Sizes { batch, heads, queries, width, .. } = sizes;
@@ -108,6 +114,7 @@ pub(super) fn attend(
     if output.layout.elements() > 0 {
         let mut inputs = vec![q.clone(), k.clone(), v.clone()];
         inputs.extend(mask);
+        inputs.extend(form.counts.iter().map(|(counts, _)| counts.clone()));
         builder.push(kind, inputs, output.clone());
     }
     Ok((output, None))
@@ -187,11 +194,8 @@ fn written_out(
         Some(mask) => hide(builder, &capped, mask)?,
         None => capped.clone(),
     };
-    let masked = match form.causal {
-        Some(past) => {
-            let seen = earlier(builder, sizes.queries, sizes.keys, past)?;
-            hide(builder, &masked, &seen)?
-        }
+    let masked = match seen(builder, sizes, form)? {
+        Some(seen) => hide(builder, &masked, &seen)?,
         None => masked,
     };
     let softmax = softmax(builder, &masked, form.sink.as_ref(), form.nan_to_zero)?;
@@ -258,20 +262,51 @@ pub(super) fn hide(builder: &mut Builder, x: &Operand, mask: &Operand) -> Result
     builder.pointwise(&formula.0, &[x.clone(), mask.clone()], x.dtype)
 }
 
-/// `[queries, keys]`: where `key <= query + past`.
-fn earlier(
+/// Which keys each query sees by its place, where that are not all.
+fn seen(builder: &mut Builder, sizes: Sizes, form: &Form) -> Result<Option<Operand>, OpError> {
+    let Sizes { queries, keys, .. } = sizes;
+    let inside = match &form.counts {
+        Some((counts, _)) => Some(first_keys(builder, counts, keys)?),
+        None => None,
+    };
+    if form.window == Window::ALL {
+        return Ok(inside);
+    }
+    let past = match &form.counts {
+        Some((counts, Counts::End)) => before(builder, counts, queries)?,
+        _ => builder.ints(&[1], &[0])?,
+    };
+    let near = seen_from(builder, &past, [queries, keys], form.window)?;
+    both(builder, Some(near), inside)
+}
+
+/// `[batch, 1, queries, keys]`: which keys each query sees, where the first query of an entry
+/// stands at `past [batch]` and `window` counts from the places of queries.
+fn seen_from(
     builder: &mut Builder,
-    queries: usize,
-    keys: usize,
-    past: i32,
+    past: &Operand,
+    [queries, keys]: [usize; 2],
+    window: Window,
 ) -> Result<Operand, OpError> {
-    let query = gather::steps(builder, 2, 0, queries, 1)?;
-    let key = gather::steps(builder, 2, 1, keys, 1)?;
-    let mut formula = Formula::new(&[Scalar::I32; 2]);
-    let past = formula.int(past);
-    let last = formula.add(0, past);
-    formula.bin(Binary::LessOrEqual, 1, last);
-    builder.pointwise(&formula.0, &[query, key], DType::Bool)
+    let batch = past.layout.elements();
+    let past = builder.reshape(past, &[batch, 1, 1, 1])?;
+    let query = gather::steps(builder, 4, 2, queries, 1)?;
+    let key = gather::steps(builder, 4, 3, keys, 1)?;
+    let mut formula = Formula::new(&[Scalar::I32; 3]);
+    let place = formula.add(0, 1);
+    let distance = formula.sub(2, place);
+    let mut bound = |relation, bound: Option<i32>| {
+        let bound = formula.int(bound?);
+        Some(formula.bin(relation, distance, bound))
+    };
+    let first = bound(Binary::GreaterOrEqual, window.first);
+    let last = bound(Binary::LessOrEqual, window.last);
+    match (first, last) {
+        (Some(first), Some(last)) => formula.bin(Binary::And, first, last),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => formula.bin(Binary::Equal, 0, 0),
+    };
+    builder.pointwise(&formula.0, &[past, query, key], DType::Bool)
 }
 
 /// The softmax over the last axis of `[batch, heads, queries, keys]`.

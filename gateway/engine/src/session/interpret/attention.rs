@@ -7,20 +7,22 @@ use gw_shaders::kernel::Scalar;
 pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let Data::F32(out) = out else { unreachable!("attention gives floats") };
     let (q, k, v) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
-    let made = made_mask(spec, inputs.get(3).copied());
-    let mask = made.as_ref().or(inputs.get(3).copied());
+    let [mask, counts] = spec.optional(&inputs[3..]);
+    let made = made_mask(spec, mask);
+    let mask = made.as_ref().or(mask);
     let (head_dim, value_dim) = (spec.head_dim as usize, spec.value_dim as usize);
-    let mut scores = vec![0.0f32; spec.keys as usize];
+    let mut scores = Vec::with_capacity(spec.keys as usize);
     let mut sums = vec![0.0f32; value_dim];
     for (b, h) in (0..spec.batch).flat_map(|b| (0..spec.heads).map(move |h| (b, h))) {
         let kv = h / (spec.heads / spec.kv_heads.max(1)).max(1);
         for query in 0..spec.queries {
             let row = &q[start(&spec.q, b, h, query)..][..head_dim];
-            for (key, score) in (0..spec.keys).zip(&mut scores) {
+            let seen = spec.keys_seen(counts, b, query);
+            scores.clear();
+            scores.extend(seen.clone().map(|key| {
                 let other = &k[start(&spec.k, b, kv, key)..][..head_dim];
-                let product = dot(row, other) * spec.scale;
-                *score = masked(spec, mask, product, [b, h, query, key]);
-            }
+                masked(spec, mask, dot(row, other) * spec.scale, [b, h, query, key])
+            }));
             let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let result = &mut out[start(&spec.output, b, h, query)..][..value_dim];
             if scores.iter().all(|&score| score == f32::NEG_INFINITY) {
@@ -29,7 +31,7 @@ pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
             }
             let mut total = 0.0f64;
             sums.fill(0.0);
-            for (key, &score) in (0..spec.keys).zip(&scores) {
+            for (key, &score) in seen.zip(&scores) {
                 let weight = (score - top).exp();
                 total += f64::from(weight);
                 let values = &v[start(&spec.v, b, kv, key)..][..value_dim];
@@ -70,10 +72,6 @@ fn start(rows: &Rows, batch: u32, head: u32, row: u32) -> usize {
 }
 
 fn masked(spec: &Spec, mask: Option<&Data>, score: f32, place: [u32; 4]) -> f32 {
-    let [_, _, query, key] = place;
-    if spec.causal.is_some_and(|past| i64::from(key) > i64::from(query) + i64::from(past)) {
-        return f32::NEG_INFINITY;
-    }
     match (&spec.mask, mask) {
         // Kernels declare one type for both kinds of mask.
         (Mask::Additive(view), Some(mask)) => score + f32::from_bits(mask.u32()[at(view, place)]),

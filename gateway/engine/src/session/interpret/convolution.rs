@@ -20,9 +20,9 @@ pub(super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let groups = spec.groups.max(1);
     let channels = (spec.channels_in / groups) as usize;
     let per_group = (spec.channels_out / groups) as usize;
-    let k = channels * spec.kernel.iter().map(|&size| size as usize).product::<usize>();
-    let plane = spec.input[0] as usize * spec.input[1] as usize;
-    let pixels = spec.output[0] as usize * spec.output[1] as usize;
+    let k = channels * spec.windows.kernel.iter().map(|&size| size as usize).product::<usize>();
+    let plane = spec.windows.input[0] as usize * spec.windows.input[1] as usize;
+    let pixels = spec.windows.output[0] as usize * spec.windows.output[1] as usize;
     let at_once = (WINDOWS_MAX / k.max(1)).max(1).min(pixels.max(1));
     let output = spec.like_output();
     let mut windows = Vec::new();
@@ -58,16 +58,16 @@ fn windows_of(
     pixels: std::ops::Range<usize>,
     windows: &mut Vec<f32>,
 ) {
-    let [height, width] = spec.input.map(i64::from);
-    let columns = (spec.output[1] as usize).max(1);
+    let [height, width] = spec.windows.input.map(i64::from);
+    let columns = (spec.windows.output[1] as usize).max(1);
     windows.clear();
-    let taps = || (0..spec.kernel[0]).flat_map(|i| (0..spec.kernel[1]).map(move |j| [i, j]));
     for channel in 0..channels {
         let plane = &x[channel * (height * width) as usize..][..(height * width) as usize];
-        for tap in taps() {
+        for tap in spec.windows.taps() {
             let place = |axis: usize, out: usize| {
-                out as i64 * i64::from(spec.strides[axis]) - i64::from(spec.pads[axis])
-                    + i64::from(tap[axis]) * i64::from(spec.dilations[axis])
+                out as i64 * i64::from(spec.windows.strides[axis])
+                    - i64::from(spec.windows.pads[axis])
+                    + i64::from(tap[axis]) * i64::from(spec.windows.dilations[axis])
             };
             let mut at = pixels.start;
             while at < pixels.end {

@@ -1,4 +1,4 @@
-use gw_shaders::attention::{Mask, MaskView, Rows};
+use gw_shaders::attention::{Counts, Mask, MaskView, Rows, Window};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
 use gw_shaders::gemm::{Epilogue, Weights, pack_f32, pack_i8};
@@ -132,35 +132,43 @@ fn packed_weights_are_those_of_the_reference() {
 
 #[test]
 fn convolutions_are_those_of_the_reference() {
-    let plain = conv::Spec {
-        batch: 2,
-        groups: 1,
-        channels_in: 3,
-        channels_out: 5,
+    let windows = conv::Windows {
         input: [7, 6],
         output: [7, 6],
         kernel: [3, 3],
         strides: [1, 1],
         pads: [1, 1],
         dilations: [1, 1],
+    };
+    let plain = conv::Spec {
+        batch: 2,
+        groups: 1,
+        channels_in: 3,
+        channels_out: 5,
+        windows,
         epilogue: Epilogue::identity(),
     };
+    let one = conv::Windows { kernel: [1, 1], pads: [0, 0], ..windows };
+    let apart = conv::Windows { output: [3, 4], strides: [3, 2], pads: [2, 1], ..windows };
+    let wide = conv::Windows { output: [5, 4], dilations: [2, 2], ..windows };
+    let low = conv::Windows { kernel: [3, 2], output: [7, 7], ..windows };
+    let with = |windows| conv::Spec { windows, ..plain.clone() };
     let specs = [
         plain.clone(),
-        conv::Spec { kernel: [1, 1], pads: [0, 0], ..plain.clone() },
-        conv::Spec { output: [3, 4], strides: [3, 2], pads: [2, 1], ..plain.clone() },
-        conv::Spec { output: [5, 4], dilations: [2, 2], ..plain.clone() },
+        with(one),
+        with(apart),
+        with(wide),
         conv::Spec { groups: 3, channels_out: 6, ..plain.clone() },
-        conv::Spec { groups: 3, channels_out: 3, kernel: [3, 2], output: [7, 7], ..plain },
+        conv::Spec { groups: 3, channels_out: 3, ..with(low) },
     ];
     for mut spec in specs {
         let mut expr = Expr::binary(Binary::Add, Scalar::F32);
         expr = expr.then(&Expr::binary(Binary::Mul, Scalar::F32), 0);
         spec.epilogue = Epilogue { expr, inputs: vec![spec.per_channel(), spec.like_output()] };
-        let [kh, kw] = spec.kernel;
+        let [kh, kw] = spec.windows.kernel;
         let weights = spec.channels_out * spec.channels_in / spec.groups * kh * kw;
-        let out = spec.batch * spec.channels_out * spec.output[0] * spec.output[1];
-        let x = spec.batch * spec.channels_in * spec.input[0] * spec.input[1];
+        let out = spec.batch * spec.channels_out * spec.windows.output[0] * spec.windows.output[1];
+        let x = spec.batch * spec.channels_in * spec.windows.input[0] * spec.windows.input[1];
         let inputs = [x, weights, spec.channels_out, out];
         let inputs: Vec<Data> =
             inputs.into_iter().zip(1..).map(|(len, seed)| floats(len as usize, seed)).collect();
@@ -220,14 +228,16 @@ fn attention_is_that_of_the_reference() {
     let float = low.push(Instr::Cast(Scalar::F32, 0));
     low.push(Instr::Unary(Unary::Neg, float));
     let cases = [
-        (Mask::None, None, None, None),
-        (Mask::None, None, Some(1), None),
-        (Mask::Additive(view), Some((some, as_words)), None, None),
-        (Mask::Additive(view), Some((hidden.clone(), hidden.clone())), None, Some(low)),
-        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Some(-2), None),
+        (Mask::None, None, Window::ALL, None),
+        (Mask::None, None, Window::causal(1), None),
+        (Mask::None, None, Window { first: Some(-1), last: Some(2) }, None),
+        (Mask::Additive(view), Some((some, as_words)), Window::ALL, None),
+        (Mask::Additive(view), Some((hidden.clone(), hidden.clone())), Window::ALL, Some(low)),
+        (Mask::Boolean(view), Some((hidden.clone(), hidden)), Window::causal(-2), None),
     ];
-    for (mask, masks, causal, mask_expr) in cases {
-        for nan_to_zero in [true, false] {
+    for (mask, masks, window, mask_expr) in cases {
+        let ways = [None, Some(Counts::Start), Some(Counts::End)];
+        for (nan_to_zero, counts) in ways.into_iter().flat_map(|way| [(true, way), (false, way)]) {
             let spec = attention_family::Spec {
                 batch,
                 heads,
@@ -243,7 +253,8 @@ fn attention_is_that_of_the_reference() {
                 output: rows(heads, queries),
                 mask,
                 mask_expr: mask_expr.clone(),
-                causal,
+                window,
+                counts,
                 nan_to_zero,
             };
             let count = |heads: u32, rows: u32| (batch * heads * rows * dim) as usize;
@@ -257,6 +268,11 @@ fn attention_is_that_of_the_reference() {
             if let Some((typed, words)) = &masks {
                 due_inputs.push(typed.clone());
                 inputs.push(words.clone());
+            }
+            if counts.is_some() {
+                let counts = Data::I32(vec![4, 7]);
+                due_inputs.push(counts.clone());
+                inputs.push(counts);
             }
             let due = attention_family::reference(&spec, &due_inputs);
             attention::run(&spec, &refs(&inputs), &mut given);

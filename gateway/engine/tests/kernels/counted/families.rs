@@ -3,7 +3,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the sizes are small")]
 
-use gw_shaders::attention::{self, Mask, Rows};
+use gw_shaders::attention::{self, Mask, Rows, Window};
 use gw_shaders::expr::{Binary, Expr};
 use gw_shaders::gemm::{self, Epilogue, Weights};
 use gw_shaders::kernel::{Caps, Dispatch, Scalar, Unsupported};
@@ -140,12 +140,17 @@ fn norms_read_a_row_three_times_and_two() {
 #[test]
 fn a_softmax_reads_a_row_three_times() {
     let spec = softmax::Spec { outer: 9, len: 40, inner: 1, log: false };
+    let subgroup = crate::device::shared().and_then(|device| device.caps().subgroup);
     each(
         |caps| softmax::variants(&spec, caps),
         &[360, 360],
         |name, moved| {
             // Each lane begins with the first value of its row.
-            let lanes = if name.contains("workgroup") { 64 } else { 1 };
+            let lanes = match name.rsplit(' ').next() {
+                Some("workgroup") => 64,
+                Some("subgroup") => subgroup.map_or(1, |(size, _)| u64::from(size)),
+                _ => 1,
+            };
             let once = 9 * 40 * 4;
             assert_eq!(moved, [read(3 * once + 9 * lanes * 4), written(once)], "{name}");
         },
@@ -168,9 +173,22 @@ fn element_wise_steps_touch_each_element_once() {
     );
 }
 
+/// Steps of four keys that tiles of queries take: from the first key that the first query of a
+/// tile sees to the last that its last query sees.
+fn steps_of_keys(window: Window, tile: u64, queries: u64, keys: u64) -> u64 {
+    let steps = |start: u64| {
+        let last = queries.min(start + tile) - 1;
+        let [first, last] = [start, last].map(u64::cast_signed);
+        let from = window.first.map_or(0, |bound| (first + i64::from(bound)).max(0));
+        let to = window.last.map_or(keys.cast_signed(), |bound| last + i64::from(bound) + 1);
+        (from / 4..(to.min(keys.cast_signed()) + 3) / 4).count() as u64
+    };
+    (0..queries).step_by(tile as usize).map(steps).sum()
+}
+
 #[test]
 fn attention_reads_keys_and_values_once_per_tile_of_queries() {
-    let (batch, heads, queries, keys, dim) = (2u64, 3u64, 40u64, 24u64, 32u64);
+    let (batch, heads, queries, keys, dim) = (2u64, 3u64, 70u64, 64u64, 32u64);
     let rows = |length: u64| Rows {
         offset: 0,
         batch: (heads * length * dim) as i32,
@@ -192,26 +210,32 @@ fn attention_reads_keys_and_values_once_per_tile_of_queries() {
         output: rows(queries),
         mask: Mask::None,
         mask_expr: None,
-        causal: None,
+        window: Window::ALL,
+        counts: None,
         nan_to_zero: false,
     };
     let sizes = [queries, keys, keys, queries].map(|length| batch * heads * length * dim);
-    each(
-        |caps| attention::variants(&spec, caps),
-        &sizes.map(|size| size as usize),
-        |name, moved| {
-            let [lanes, rows, _] = numbers(name)[..] else { panic!("no formula for `{name}`") };
-            let share = if name.starts_with("subgroup") { lanes } else { 1 };
-            let tiles = batch * heads * queries.div_ceil(lanes * rows);
-            let loads = dim.div_ceil(share) * lanes * 16;
-            let pass = tiles * keys.div_ceil(4) * loads;
-            let due = [
-                read(tiles * lanes * rows * dim * 4),
-                read(pass),
-                read(pass),
-                written(batch * heads * queries * dim * 4),
-            ];
-            assert_eq!(moved, due, "{name}");
-        },
-    );
+    for window in [Window::ALL, Window { first: Some(-5), last: Some(2) }] {
+        let spec = attention::Spec { window, ..spec.clone() };
+        each(
+            |caps| attention::variants(&spec, caps),
+            &sizes.map(|size| size as usize),
+            |name, moved| {
+                let [lanes, rows, _] = numbers(name)[..] else { panic!("no formula for `{name}`") };
+                let share = if name.starts_with("subgroup") { lanes } else { 1 };
+                let tile = lanes * rows;
+                let tiles = batch * heads * queries.div_ceil(tile);
+                let steps = steps_of_keys(window, tile, queries, keys);
+                let loads = dim.div_ceil(share) * lanes * 16;
+                let pass = batch * heads * steps * loads;
+                let due = [
+                    read(tiles * lanes * rows * dim * 4),
+                    read(pass),
+                    read(pass),
+                    written(batch * heads * queries * dim * 4),
+                ];
+                assert_eq!(moved, due, "{name}");
+            },
+        );
+    }
 }

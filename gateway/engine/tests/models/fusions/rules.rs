@@ -99,10 +99,10 @@ fn quantised_weights_stay_bytes_unless_asked() {
     fused_equals_plain(quantised(2000).model(), &inputs);
 }
 
-#[test]
-fn a_quantised_table_stays_bytes() {
+/// Rows of a table of 5,000 rows of 20 bytes, each with a scale, at the places `ids [2, 3]`.
+pub(crate) fn rows_of_bytes() -> Onnx {
     let bytes: Vec<i8> = (0..5000 * 20).map(|at| ((at * 41 + 5) % 255 - 127) as i8).collect();
-    let model = Onnx::new(17)
+    Onnx::new(17)
         .input("ids", INT64, &[2, 3])
         .bytes("q", &[5000, 20], &bytes)
         .weights("scale", &[5000, 1])
@@ -110,7 +110,11 @@ fn a_quantised_table_stays_bytes() {
         .node("Mul", &["f", "scale"], "table")
         .node("Gather", &["table", "ids"], "y")
         .output("y")
-        .model();
+}
+
+#[test]
+fn a_quantised_table_stays_bytes() {
+    let model = rows_of_bytes().model();
     let ids = Tensor::from_slice([2, 3], &[0i64, 4999, 17, 3, 2048, 17]).unwrap();
     let inputs = [("ids".to_owned(), ids)];
     let plan = plan(&model, &inputs, PlanOptions::default());
@@ -229,21 +233,26 @@ fn scores_that_are_asked_for_are_not_fused_away() {
     fused_equals_plain(file.model(), &inputs);
 }
 
-#[test]
-fn a_layer_norm_that_is_written_out_is_one_dispatch() {
-    let model = Onnx::new(13)
-        .input("x", FLOAT, &[2, 3, 16])
+/// `x [2, 3, 16]` with the mean taken off, over its deviation, in seven nodes: `normed`.
+pub(crate) fn layer_norm(file: Onnx) -> Onnx {
+    let last = [("axes", Value::Ints(vec![-1]))];
+    file.input("x", FLOAT, &[2, 3, 16])
         .floats("two", &[], &[2.0])
         .floats("eps", &[], &[1e-5])
-        .weights("scale", &[16])
-        .weights("bias", &[16])
-        .node_with("ReduceMean", &["x"], "mean", &[("axes", Value::Ints(vec![-1]))])
+        .node_with("ReduceMean", &["x"], "mean", &last)
         .node("Sub", &["x", "mean"], "d")
         .node("Pow", &["d", "two"], "square")
-        .node_with("ReduceMean", &["square"], "variance", &[("axes", Value::Ints(vec![-1]))])
+        .node_with("ReduceMean", &["square"], "variance", &last)
         .node("Add", &["variance", "eps"], "sum")
         .node("Sqrt", &["sum"], "deviation")
         .node("Div", &["d", "deviation"], "normed")
+}
+
+#[test]
+fn a_layer_norm_that_is_written_out_is_one_dispatch() {
+    let model = layer_norm(Onnx::new(13))
+        .weights("scale", &[16])
+        .weights("bias", &[16])
         .node("Mul", &["normed", "scale"], "scaled")
         .node("Add", &["scaled", "bias"], "y")
         .output("y")

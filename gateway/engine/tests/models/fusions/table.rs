@@ -7,7 +7,7 @@ use gw_tensor::Tensor;
 use crate::onnx::{FLOAT, INT64, Onnx, Value};
 use crate::run::{floats, fused_equals_plain, kernels, plan};
 
-fn becomes(name: &str, file: &Onnx, inputs: &[(String, Tensor)], due: &[&str]) {
+pub(crate) fn becomes(name: &str, file: &Onnx, inputs: &[(String, Tensor)], due: &[&str]) {
     let model = file.model();
     let given = kernels(&plan(&model, inputs, PlanOptions::default()));
     assert_eq!(given, due, "{name}");
@@ -241,66 +241,6 @@ fn a_masked_mean_of_unit_length_takes_few_dispatches() {
     let inputs = [floats("hidden", &[2, 6, 16]), ("mask".to_owned(), mask)];
     let due = ["pointwise", "reduce", "gemm", "reduce", "pointwise"];
     becomes("a masked mean", &file, &inputs, &due);
-}
-
-/// Attention of four heads over keys and values of `kv`, as exporters write it.
-fn attention(kv: i64, mask: &str, file: Onnx) -> Onnx {
-    let mut file = file
-        .input("q", FLOAT, &[2, 4, 5, 8])
-        .floats("scale", &[], &[0.3])
-        .ints("together", &[2, 5, 32]);
-    for name in ["k", "v"] {
-        let (one, many, heads) = (format!("{name} 1"), format!("{name} n"), format!("{name} h"));
-        file = file
-            .input(name, FLOAT, &[2, kv, 5, 8])
-            .ints(&format!("{name} axis"), &[2])
-            .ints(&format!("{name} wide"), &[2, kv, 4 / kv, 5, 8])
-            .ints(&format!("{name} heads"), &[2, 4, 5, 8])
-            .node("Unsqueeze", &[name, &format!("{name} axis")], &one)
-            .node("Expand", &[&one, &format!("{name} wide")], &many)
-            .node("Reshape", &[&many, &format!("{name} heads")], &heads);
-    }
-    let turned = |perm: [i64; 4]| [("perm", Value::Ints(perm.to_vec()))];
-    file = file
-        .node_with("Transpose", &["k h"], "k t", &turned([0, 1, 3, 2]))
-        .node("MatMul", &["q", "k t"], "scores")
-        .node("Mul", &["scores", "scale"], "scaled");
-    let masked = if mask.is_empty() { "scaled" } else { "masked" };
-    if !mask.is_empty() {
-        file = file.node("Add", &["scaled", mask], "masked");
-    }
-    file.node("Softmax", &[masked], "shares")
-        .node("MatMul", &["shares", "v h"], "heads")
-        .node_with("Transpose", &["heads"], "rows", &turned([0, 2, 1, 3]))
-        .node("Reshape", &["rows", "together"], "y")
-        .output("y")
-}
-
-#[test]
-fn attention_is_one_dispatch_whatever_its_mask_and_groups() {
-    let grid = |hides: fn(usize, usize) -> bool| -> Vec<f32> {
-        let hidden = |at: usize| if hides(at / 5, at % 5) { f32::NEG_INFINITY } else { 0.0 };
-        (0..25).map(hidden).collect()
-    };
-    let causal = grid(|query, key| key > query);
-    let window = grid(|query, key| key > query || key + 2 < query);
-    for kv in [4, 2, 1] {
-        let mut inputs = vec![floats("q", &[2, 4, 5, 8])];
-        for name in ["k", "v"] {
-            inputs.push(floats(name, &[2, usize::try_from(kv).unwrap(), 5, 8]));
-        }
-        let plain = attention(kv, "", Onnx::new(17));
-        becomes("no mask", &plain, &inputs, &["attention"]);
-        for (name, mask) in [("causal", &causal), ("window", &window)] {
-            let file = Onnx::new(17).floats("mask", &[1, 1, 5, 5], mask);
-            becomes(name, &attention(kv, "mask", file), &inputs, &["attention"]);
-        }
-        let padding: Vec<f32> = (0..10).map(|at| if at > 6 { -1e4 } else { 0.0 }).collect();
-        let padding = Tensor::from_slice([2, 1, 1, 5], &padding).unwrap();
-        inputs.insert(0, ("mask".to_owned(), padding));
-        let file = Onnx::new(17).input("mask", FLOAT, &[2, 1, 1, 5]);
-        becomes("padding", &attention(kv, "mask", file), &inputs, &["attention"]);
-    }
 }
 
 /// A layer with a state of 16 units over 8 columns.

@@ -3,23 +3,14 @@
 use gw_engine::plan::why::{Fate, Reason, Why};
 use gw_engine::{Model, PlanOptions};
 
+use crate::fusions::layer_norm;
 use crate::onnx::{FLOAT, Onnx, Value};
 use crate::run::{floats, plan};
 
 fn model() -> Model {
-    Onnx::new(17)
-        .input("x", FLOAT, &[2, 3, 16])
-        .floats("two", &[], &[2.0])
-        .floats("eps", &[], &[1e-5])
+    layer_norm(Onnx::new(17))
         .weights("w", &[16, 16])
         .weights("b", &[16])
-        .node_with("ReduceMean", &["x"], "mean", &[("axes", Value::Ints(vec![-1]))])
-        .node("Sub", &["x", "mean"], "d")
-        .node("Pow", &["d", "two"], "square")
-        .node_with("ReduceMean", &["square"], "variance", &[("axes", Value::Ints(vec![-1]))])
-        .node("Add", &["variance", "eps"], "sum")
-        .node("Sqrt", &["sum"], "deviation")
-        .node("Div", &["d", "deviation"], "normed")
         .node("MatMul", &["normed", "w"], "product")
         .node("Add", &["product", "b"], "biased")
         .node("Relu", &["biased"], "active")

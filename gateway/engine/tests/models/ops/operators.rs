@@ -9,14 +9,13 @@ use gw_engine::{Model, PlanOptions};
 use gw_tensor::{DType, Tensor};
 use serde_json::Value as Json;
 
-use crate::onnx::{FLOAT, INT64, Onnx, noise};
+use crate::onnx::{BOOL, FLOAT, INT64, Onnx, noise};
 use crate::run::run;
 
 /// Softmaxes and sums of a few dozen products; the values due have six digits.
 const TOLERANCE: f32 = 2e-5;
 
 const INT32: i32 = 6;
-const BOOL: i32 = 9;
 
 #[test]
 fn operators_agree_with_onnx_runtime() {

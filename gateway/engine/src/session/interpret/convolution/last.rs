@@ -1,6 +1,6 @@
 //! Convolutions with channels side by side: products of the windows with the weights.
 
-use gw_shaders::conv::last::{Spec, place, weights};
+use gw_shaders::conv::last::{Spec, weights};
 use gw_shaders::data::Data;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 
@@ -13,7 +13,7 @@ pub(in super::super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let (x, weights) = (inputs[0].f32(), weights(spec, inputs[1]));
     let columns = spec.channels_out as usize;
     let terms = weights.len() / columns.max(1);
-    let pixels = (spec.batch * spec.output[0] * spec.output[1]) as usize;
+    let pixels = (spec.batch * spec.windows.output[0] * spec.windows.output[1]) as usize;
     let at_once = (WINDOWS_MAX / terms.max(1)).max(1).min(pixels.max(1));
     let mut windows = Vec::new();
     let mut sums = vec![0.0; columns * pixels];
@@ -49,12 +49,11 @@ pub(in super::super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
 
 /// The places in x of the channels that each tap reads; `None` in the padding.
 fn taps(spec: &Spec, pixel: u32) -> impl Iterator<Item = Option<usize>> {
-    let [rows, columns] = spec.output;
+    let [rows, columns] = spec.windows.output;
     let (image, inside) = (pixel / (rows * columns), pixel % (rows * columns));
     let corner = [inside / columns, inside % columns];
-    let of_row = move |i| (0..spec.kernel[1]).map(move |j| [i, j]);
-    let at = move |tap| place(spec, corner, tap).map(|[y, x]| spec.x.at(&[image, y, x, 0]));
-    (0..spec.kernel[0]).flat_map(of_row).map(at)
+    let at = move |tap| spec.windows.place(corner, tap).map(|[y, x]| spec.x.at(&[image, y, x, 0]));
+    spec.windows.taps().map(at)
 }
 
 /// Adds the channels of x from a place on to what is there.
