@@ -139,6 +139,12 @@ impl Device {
         let _ = self.lost.set("destroyed".to_owned());
     }
 
+    /// Whether kernels may bind what the CPU maps, and lose nothing by it: the CPU computes.
+    pub(crate) fn binds_mapped(&self) -> bool {
+        (self.caps.software || self.info.backend == "noop")
+            && self.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }

@@ -301,7 +301,7 @@ impl Session {
     fn prepare(&self, key: &[Part], plan: &Plan) -> Result<Prepared, RunError> {
         let (device, in_flight) = (&self.device, self.options.in_flight);
         let memory = Prepared::layout(device, plan)?;
-        self.make_room(key, Prepared::bytes(plan, &memory, in_flight))?;
+        self.make_room(key, Prepared::bytes(device, plan, &memory, in_flight))?;
         let made = Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
         self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
         Ok(made)

@@ -126,8 +126,8 @@ impl Prepared {
             self.upload(&mut encoder, staging);
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
             pass.write_timestamp(set, 0);
-            for (step, index) in self.steps.iter().zip(1..) {
-                step.encode(&mut pass, None, step.workgroups);
+            for ((step, own), index) in self.steps.iter().zip(&staging.groups).zip(1..) {
+                step.encode(&mut pass, own.as_ref(), None, step.workgroups);
                 pass.write_timestamp(set, index);
             }
             drop(pass);
@@ -158,9 +158,12 @@ impl Prepared {
             })
         };
         device.wait(copies(&|encoder| self.upload(encoder, staging))?)?;
-        for step in &self.steps {
+        for (step, own) in self.steps.iter().zip(&staging.groups) {
             let mut laps = Laps::start();
-            device.wait(submit(device, |pass| step.encode(pass, None, step.workgroups))?)?;
+            let record = |pass: &mut wgpu::ComputePass<'_>| {
+                step.encode(pass, own.as_ref(), None, step.workgroups);
+            };
+            device.wait(submit(device, record)?)?;
             times.push((laps.lap() - empty).max(0.0));
         }
         let submission = copies(&|encoder| self.download(encoder, staging))?;
