@@ -4,11 +4,13 @@
 //! - [`error`]: what can go wrong.
 //! - `pipelines`: kernels, compiled once.
 //! - [`roofline`]: what a device can do at most.
+//! - `pages`: large files in memory.
 //! - `threads`: work of a start, spread over the cores.
 //! - `single`: one dispatch with its own buffers, for kernel tests.
 
 pub mod adapter;
 pub mod error;
+pub(crate) mod pages;
 pub(crate) mod pipelines;
 pub mod roofline;
 mod single;

@@ -33,7 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gw_shaders::kernel::Caps;
+use gw_shaders::kernel::{Caps, Kernel};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::Device;
@@ -290,10 +290,18 @@ impl Session {
         self.plans.get(key, |key| {
             let (shapes, answers) = Part::apart(key, &self.signature);
             let caps = self.device.caps();
-            Ok(match self.planning.stage(&self.signature, &shapes, &answers, &caps)? {
-                Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
-                Stored::Value(plan) => Ready::Value(self.prepare(key, &plan)?),
-                Stored::Input(index) => Ready::Input(index),
+            // Drivers compile while weights are read and uploaded.
+            std::thread::scope(|scope| {
+                let ahead = |kernels: &[Kernel]| {
+                    let kernels = kernels.to_vec();
+                    scope.spawn(move || self.device.compile_ahead(&kernels));
+                };
+                let planning = &self.planning;
+                Ok(match planning.stage(&self.signature, &shapes, &answers, &caps, &ahead)? {
+                    Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
+                    Stored::Value(plan) => Ready::Value(self.prepare(key, &plan)?),
+                    Stored::Input(index) => Ready::Input(index),
+                })
             })
         })
     }

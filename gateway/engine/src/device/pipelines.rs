@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_shaders::kernel::{Access, Kernel};
 
+use super::threads::on_all_cores;
 use super::{Device, DeviceError};
 
 /// A compiled kernel.
@@ -52,6 +53,11 @@ impl Device {
         let pipeline = Arc::new(self.compile(kernel)?);
         *slot = Some(Arc::clone(&pipeline));
         Ok(pipeline)
+    }
+
+    /// Compiles `kernels` for whoever asks for them later, and is told then what is wrong.
+    pub(crate) fn compile_ahead(&self, kernels: &[Kernel]) {
+        on_all_cores(kernels, |kernel| drop(self.pipeline(kernel)));
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<Pipeline, DeviceError> {

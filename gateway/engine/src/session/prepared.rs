@@ -101,8 +101,8 @@ impl Prepared {
         ledger: &Arc<Ledger>,
         in_flight: usize,
     ) -> Result<Self, RunError> {
-        let pipelines = build::compile(device, plan)?;
         let (weights, own_weights) = weights.upload(device, plan)?;
+        let pipelines = build::compile(device, plan)?;
         let arenas = build::arenas(device, memory)?;
         let transfers = |ports| build::transfers(ports, plan, memory, device.alignment());
         let (uploads, upload_bytes) = transfers(&plan.inputs);
