@@ -7,7 +7,7 @@ use gw_shaders::kernel::Kernel;
 use wgpu::BufferUsages;
 
 use super::{Copy, Ready, padded};
-use crate::device::pipelines::Pipeline;
+use crate::device::pipelines::{Pipeline, longest_first};
 use crate::device::threads::on_all_cores;
 use crate::device::{Device, DeviceError};
 use crate::plan::memory::{MemoryLimits, MemoryPlan};
@@ -34,7 +34,8 @@ pub(super) fn compile<'a>(
 ) -> Result<HashMap<&'a Kernel, Arc<Pipeline>>, RunError> {
     let mut seen = HashSet::new();
     let first = plan.steps.iter().enumerate();
-    let first: Vec<_> = first.filter(|(_, step)| seen.insert(&step.dispatch.kernel)).collect();
+    let mut first: Vec<_> = first.filter(|(_, step)| seen.insert(&step.dispatch.kernel)).collect();
+    first.sort_by_key(|(_, step)| longest_first(&step.dispatch.kernel));
     let made = on_all_cores(&first, |(index, step)| {
         let kernel = &step.dispatch.kernel;
         let pipeline = device.pipeline(kernel);
