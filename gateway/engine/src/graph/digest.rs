@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_byte_and_every_end_counts() {
-        let bytes: Vec<u8> = (0..=255u8).cycle().take(3 * PART + 5).collect();
+        let bytes: Vec<u8> = (0..251u8).cycle().take(3 * PART + 5).collect();
         let whole = digest(&[&bytes]);
         assert_eq!(digest(&[&bytes]), whole);
         for at in [0, PART - 1, PART, 2 * PART + 7, bytes.len() - 1] {
@@ -99,7 +99,7 @@ mod tests {
         let parts: Vec<u8> = bytes.chunks(PART).flat_map(|part| Digest::of(part).0).collect();
         assert_ne!(digest(&[&parts]), whole);
         let mut swapped = bytes.clone();
-        swapped[..2 * PART].rotate_left(PART / 2);
+        swapped[..2 * PART].rotate_left(PART);
         assert_ne!(digest(&[&swapped]), whole);
     }
 }
