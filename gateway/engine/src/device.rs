@@ -4,11 +4,13 @@
 //! - [`error`]: what can go wrong.
 //! - `pipelines`: kernels, compiled once.
 //! - [`roofline`]: what a device can do at most.
+//! - `pages`: large files in memory.
 //! - `threads`: work of a start, spread over the cores.
 //! - `single`: one dispatch with its own buffers, for kernel tests.
 
 pub mod adapter;
 pub mod error;
+pub(crate) mod pages;
 pub(crate) mod pipelines;
 pub mod roofline;
 mod single;
@@ -137,6 +139,12 @@ impl Device {
     pub fn destroy(&self) {
         self.raw.destroy();
         let _ = self.lost.set("destroyed".to_owned());
+    }
+
+    /// Whether kernels may bind what the CPU maps, and lose nothing by it: the CPU computes.
+    pub(crate) fn binds_mapped(&self) -> bool {
+        (self.caps.software || self.info.backend == "noop")
+            && self.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
     }
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {

@@ -14,12 +14,14 @@ mod tensor;
 pub(crate) use tensor::dtype;
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
 use gw_tensor::Tensor;
 use prost::Message;
 
+use crate::device::pages;
 use crate::error::ModelError;
 use crate::graph::{Digester, Graph};
 use external::Beside;
@@ -35,7 +37,8 @@ const FILE_BYTES_MAX: u64 = (2 << 30) - 1;
 pub fn open(path: &Path) -> Result<Graph, ModelError> {
     let read = |source| ModelError::Read { path: path.to_owned(), source };
     let name = model_name(path);
-    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    let file = File::open(path).map_err(read)?;
+    let bytes = file.metadata().map_err(read)?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(ModelError::Invalid {
             model: name,
@@ -43,7 +46,8 @@ pub fn open(path: &Path) -> Result<Graph, ModelError> {
             reason: format!("{bytes} bytes are more than the {FILE_BYTES_MAX} of an ONNX file"),
         });
     }
-    let bytes = Bytes::from(std::fs::read(path).map_err(read)?);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let bytes = pages::read(&file, bytes).map_err(read)?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     decode(bytes, &name, Some(folder.unwrap_or(Path::new("."))))
 }

@@ -35,7 +35,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gw_shaders::kernel::Caps;
+use gw_shaders::kernel::{Caps, Kernel};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::Device;
@@ -320,10 +320,18 @@ impl Session {
         self.plans.get(key, |key| {
             let (shapes, answers) = Part::apart(key, &self.signature);
             let caps = self.device.caps();
-            Ok(match self.planning.stage(&self.signature, &shapes, &answers, &caps)? {
-                Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
-                Stored::Value(plan) => Ready::Value(self.prepare(key, &plan)?),
-                Stored::Input(index) => Ready::Input(index),
+            // Drivers compile while weights are read and uploaded.
+            std::thread::scope(|scope| {
+                let ahead = |kernels: &[Kernel]| {
+                    let kernels = kernels.to_vec();
+                    scope.spawn(move || self.device.compile_ahead(&kernels));
+                };
+                let planning = &self.planning;
+                Ok(match planning.stage(&self.signature, &shapes, &answers, &caps, &ahead)? {
+                    Stored::Whole(plan) => Ready::Whole(self.prepare(key, &plan)?),
+                    Stored::Value(plan) => Ready::Value(self.prepare(key, &plan)?),
+                    Stored::Input(index) => Ready::Input(index),
+                })
             })
         })
     }
@@ -331,11 +339,11 @@ impl Session {
     fn prepare(&self, key: &[Part], plan: &Plan) -> Result<Prepared, RunError> {
         let (device, in_flight) = (&self.device, self.options.in_flight);
         let memory = Prepared::layout(device, plan)?;
-        self.make_room(key, Prepared::bytes(plan, &memory, in_flight))?;
-        let mut made =
-            Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
-        let tuning = self.options.tuning.as_ref();
-        made.untuned = tuning.is_some_and(|tuning| tune::is_open(plan, tuning)).into();
+        self.make_room(key, Prepared::bytes(device, plan, &memory, in_flight))?;
+        let made = Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
+        if self.options.tuning.as_ref().is_some_and(|tuning| tune::is_open(plan, tuning)) {
+            made.expect_tuning();
+        }
         self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
         Ok(made)
     }

@@ -284,8 +284,9 @@ fn plans_share_weights_and_kernels_and_are_bounded() {
     assert_eq!(device.pipelines(), 2);
     let stats = session.stats();
     assert_eq!((stats.plans, stats.weight_bytes, stats.dispatches), (2, 4000, 2));
-    // Three tensors of one alignment each in two plans; the third dropped plan counts in the peak.
-    assert_eq!(stats.arena_bytes, 2 * 512);
+    // In each of two plans three tensors of one alignment in two arenas, or one tensor where mapped
+    // memory holds what goes in and out; the third dropped plan counts in the peak.
+    assert!([2 * 256, 2 * 512].contains(&stats.arena_bytes), "{stats:?}");
     assert!(stats.peak_bytes > stats.weight_bytes + stats.arena_bytes + stats.staging_bytes);
     run(&session, &counting(10, 0.0));
     assert_eq!(planned.load(Ordering::SeqCst), 5);

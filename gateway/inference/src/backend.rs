@@ -49,6 +49,15 @@ pub trait LoadedModel: Send + Sync {
     /// The name of the device that it runs on.
     fn device(&self) -> &str;
 
+    /// Makes a guess at the first request and prepares for it, which also finds what no run can do.
+    /// Whoever runs the model at once would only wait for it.
+    ///
+    /// # Errors
+    /// [`InferenceError::Unsupported`] for a form of an operator that the device lacks.
+    fn warm_up(&self) -> Result<(), InferenceError> {
+        Ok(())
+    }
+
     /// Runs once, in the calling thread, and returns every output in the signature's order.
     ///
     /// # Errors

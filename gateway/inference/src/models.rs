@@ -175,6 +175,7 @@ impl Models {
     fn load_now(&self, lane: &Lane, spec: &ModelSpec) -> Result<Core, InferenceError> {
         let started = Instant::now();
         let model = lane.backend.load(&spec.name, &spec.path)?;
+        model.warm_up()?;
         let InferenceConfig { queue_max, batch_max, run_time, .. } = self.config;
         let limits = Limits { queue_max, batch_max, run_time };
         let took = started.elapsed();

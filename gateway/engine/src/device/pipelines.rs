@@ -1,10 +1,12 @@
 //! Compiled kernels: each is compiled once per device, whoever asks.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_shaders::kernel::{Access, Kernel};
 
+use super::threads::on_all_cores;
 use super::{Device, DeviceError};
 
 /// A compiled kernel.
@@ -52,6 +54,13 @@ impl Device {
         let pipeline = Arc::new(self.compile(kernel)?);
         *slot = Some(Arc::clone(&pipeline));
         Ok(pipeline)
+    }
+
+    /// Compiles `kernels` for whoever asks for them later, and is told then what is wrong.
+    pub(crate) fn compile_ahead(&self, kernels: &[Kernel]) {
+        let mut kernels: Vec<&Kernel> = kernels.iter().collect();
+        kernels.sort_by_key(|kernel| longest_first(kernel));
+        on_all_cores(&kernels, |kernel| drop(self.pipeline(kernel)));
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<Pipeline, DeviceError> {
@@ -117,6 +126,12 @@ impl Device {
     pub fn pipelines(&self) -> usize {
         self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+/// The order in which kernels are best compiled: one that takes as long as all others together
+/// must not start last.
+pub(crate) fn longest_first(kernel: &Kernel) -> impl Ord + use<> {
+    Reverse(kernel.source.len())
 }
 
 const fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {

@@ -6,6 +6,10 @@
 //! Placement is greedy, over several orders; the smallest result wins.
 //! Source: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference",
 //! arXiv 2001.03288 (greedy by size), extended by the colouring.
+//!
+//! - `mapped`: inputs and outputs that need no arena.
+
+mod mapped;
 
 use gw_shaders::kernel::Access;
 
@@ -20,12 +24,14 @@ pub struct MemoryLimits {
     pub binding_bytes: u64,
     /// Bytes of one buffer, at most.
     pub buffer_bytes: u64,
+    /// Kernels may bind mapped memory: inputs and outputs lie there as far as they can.
+    pub mapped: bool,
 }
 
 /// An alignment that every adapter accepts, and no limit.
 impl Default for MemoryLimits {
     fn default() -> Self {
-        Self { alignment: 256, binding_bytes: u64::MAX, buffer_bytes: u64::MAX }
+        Self { alignment: 256, binding_bytes: u64::MAX, buffer_bytes: u64::MAX, mapped: false }
     }
 }
 
@@ -43,8 +49,11 @@ pub struct Place {
 pub struct MemoryPlan {
     /// Bytes of each arena.
     pub arenas: Vec<u64>,
-    /// One entry per buffer of the plan; `None` for weights and for what nothing uses.
+    /// One entry per buffer of the plan; `None` for weights, for what nothing uses and for what
+    /// lies in mapped memory.
     pub places: Vec<Option<Place>>,
+    /// Which buffers lie in the mapped memory of each run instead.
+    pub mapped: Vec<bool>,
     /// The least that the arenas could hold: the bytes alive at once, at the busiest step.
     pub live_bytes: u64,
 }
@@ -99,14 +108,18 @@ impl Item {
 /// [`MemoryError`] where one tensor is larger than a binding or a buffer may be.
 pub fn plan_memory(plan: &Plan, limits: &MemoryLimits) -> Result<MemoryPlan, MemoryError> {
     check_limits(plan, limits)?;
-    let items = items(plan, limits.alignment);
+    let mapped = match limits.mapped {
+        true => mapped::mappable(plan),
+        false => vec![false; plan.buffers.len()],
+    };
+    let items = items(plan, limits.alignment, &mapped);
     let live_bytes = live_bytes(&items, plan.steps.len() + 2);
     let best = packed(&items, live_bytes, limits.buffer_bytes);
     let mut places = vec![None; plan.buffers.len()];
     for (item, place) in items.iter().zip(&best.places) {
         places[item.buffer] = *place;
     }
-    Ok(MemoryPlan { arenas: best.arenas, places, live_bytes })
+    Ok(MemoryPlan { arenas: best.arenas, places, mapped, live_bytes })
 }
 
 fn check_limits(plan: &Plan, limits: &MemoryLimits) -> Result<(), MemoryError> {
@@ -126,7 +139,7 @@ fn check_limits(plan: &Plan, limits: &MemoryLimits) -> Result<(), MemoryError> {
 }
 
 /// The buffers that need a place, with their lifetimes and whom they must keep away from.
-fn items(plan: &Plan, alignment: u64) -> Vec<Item> {
+fn items(plan: &Plan, alignment: u64, mapped: &[bool]) -> Vec<Item> {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; plan.buffers.len()];
     let mut touch = |buffer: usize, moment: usize| {
         let (first, last) = lives[buffer].get_or_insert((moment, moment));
@@ -151,7 +164,7 @@ fn items(plan: &Plan, alignment: u64) -> Vec<Item> {
     let mut item_of = vec![None; plan.buffers.len()];
     for (index, (buffer, life)) in plan.buffers.iter().zip(lives).enumerate() {
         if let (Some((first, last)), false) =
-            (life, matches!(buffer.kind, BufferKind::Weight { .. }))
+            (life, mapped[index] || matches!(buffer.kind, BufferKind::Weight { .. }))
         {
             item_of[index] = Some(items.len());
             let bytes = buffer.bytes.next_multiple_of(alignment);

@@ -17,11 +17,13 @@ mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use gw_shaders::kernel::Caps;
+use gw_shaders::kernel::{Caps, Kernel};
 
 use super::Plan;
+use crate::device::pages;
 use crate::device::threads::on_all_cores;
 use crate::graph::Digest;
 use crate::lower::Constants;
@@ -90,7 +92,14 @@ impl PlanCache {
     }
 
     /// What was kept under `key`, sound and fit for `caps`; `None` where it must be made anew.
-    pub(crate) fn load(&self, key: &Key, constants: &Constants, caps: &Caps) -> Option<Stored> {
+    /// `ahead` is told of the kernels before the weights are read.
+    pub(crate) fn load(
+        &self,
+        key: &Key,
+        constants: &Constants,
+        caps: &Caps,
+        ahead: &dyn Fn(&[Kernel]),
+    ) -> Option<Stored> {
         let name = key.name();
         let file = self.folder.read(&name, RECORD_BYTES_MAX)?;
         let Some(body) = opened(&file, key) else {
@@ -100,6 +109,7 @@ impl PlanCache {
         let stored = record::decode(
             body,
             constants,
+            ahead,
             |blobs| self.blobs(blobs),
             |blob| self.folder.touch(&blob.name()),
         )?;
@@ -143,7 +153,7 @@ impl PlanCache {
     }
 
     /// The file of this name about the variants of kernels.
-    pub(crate) fn tuning(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn tuning(&self, name: &str) -> Option<Bytes> {
         let name = format!("{name}.tuning");
         let file = self.folder.read(&name, TUNING_BYTES_MAX)?;
         self.folder.touch(&name);
@@ -163,24 +173,47 @@ impl PlanCache {
         self.folder.write(&format!("{name}.tuning"), data)
     }
 
-    /// The bytes of files of weights, several at once: reading and checking them takes most of a
-    /// start. `None` where one is damaged or gone.
+    /// The bytes of files of weights; `None` where one is damaged or gone. They lie together, and
+    /// several are read at once: reading and checking them takes much of a start.
     fn blobs(&self, blobs: &[Blob]) -> Option<Vec<Bytes>> {
-        on_all_cores(blobs, |blob| self.blob(blob)).into_iter().collect()
+        // Memory is taken only for what is there.
+        let is_there = |blob: &Blob| blob.bytes == 0 || self.folder.holds(&blob.name(), blob.bytes);
+        let mut end = 0usize;
+        let mut ranges = Vec::new();
+        for blob in blobs {
+            let start = end;
+            end = start.checked_add(usize::try_from(blob.bytes).ok()?)?;
+            ranges.push(start..end);
+            if !is_there(blob) {
+                return None;
+            }
+        }
+        let mut memory = pages::zeroed(end).ok()?;
+        let mut rest = &mut memory[..];
+        let places = blobs.iter().zip(&ranges).map(|(blob, range)| {
+            let (place, behind) = std::mem::take(&mut rest).split_at_mut(range.len());
+            rest = behind;
+            (blob, Mutex::new(place))
+        });
+        let places: Vec<_> = places.collect();
+        let read = on_all_cores(&places, |(blob, place)| {
+            self.blob(blob, &mut place.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        read.into_iter().collect::<Option<()>>()?;
+        drop(places);
+        let memory = Bytes::from_owner(memory);
+        Some(ranges.into_iter().map(|range| memory.slice(range)).collect())
     }
 
-    /// The bytes of a file of weights; a damaged one is removed, so that it is written anew.
-    fn blob(&self, blob: &Blob) -> Option<Bytes> {
+    /// Reads a file of weights to `place`; a damaged one is removed, so that it is written anew.
+    fn blob(&self, blob: &Blob, place: &mut [u8]) -> Option<()> {
         if blob.bytes == 0 {
-            return Some(Bytes::new());
+            return Some(());
         }
         let name = blob.name();
-        if !self.folder.holds(&name, blob.bytes) {
-            return None;
-        }
-        let data = self.folder.read(&name, blob.bytes)?;
-        if checksum(&data) == blob.checksum {
-            return Some(data.into());
+        self.folder.read_into(&name, place)?;
+        if checksum(place) == blob.checksum {
+            return Some(());
         }
         self.folder.remove(&name);
         None

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gw_shaders::kernel::Caps;
+use gw_shaders::kernel::{Caps, Kernel};
 use gw_tensor::Shape;
 
 use super::tune::Tuning;
@@ -75,17 +75,19 @@ impl Planning {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    /// What the next part of a run with these shapes and answers is.
+    /// What the next part of a run with these shapes and answers is. `ahead` may be told of its
+    /// kernels before it is there.
     pub(super) fn stage(
         &self,
         signature: &Signature,
         shapes: &Shapes,
         answers: &[Answer],
         caps: &Caps,
+        ahead: &dyn Fn(&[Kernel]),
     ) -> Result<Stored, PlanError> {
         let Some(disk) = &self.disk else { return self.tuned(shapes, answers, caps) };
         let key = disk.key(shapes, answers, caps);
-        let found = disk.cache.load(&key, disk.model.constants(), caps);
+        let found = disk.cache.load(&key, disk.model.constants(), caps, ahead);
         if let Some(stored) = found.filter(|found| fits(found, signature, shapes, answers)) {
             self.loaded.fetch_add(1, Ordering::Relaxed);
             return Ok(stored);

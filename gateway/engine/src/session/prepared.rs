@@ -2,13 +2,14 @@
 
 mod build;
 pub(super) mod clock;
+mod program;
 pub(super) mod race;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gw_shaders::kernel::{Dispatch, Scalar};
+use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape, Tensor};
 use wgpu::{CommandEncoderDescriptor, ComputePassDescriptor};
 
@@ -16,13 +17,12 @@ use super::convert;
 use super::error::RunError;
 use super::ledger::{Held, Ledger};
 use super::profile::{Laps, Phases};
-use super::staging::{Ring, Staging};
+use super::staging::{Form, Ring, Staging};
 use super::weights::Weights;
-use crate::device::pipelines::Pipeline;
 use crate::device::{Device, DeviceError};
 use crate::plan::memory::{self, MemoryPlan};
-use crate::plan::summary::PlanSummary;
 use crate::plan::{Plan, Port, PortSource};
+use program::Program;
 
 /// Where a tensor starts in staging memory: mapped ranges start at multiples of eight.
 const STAGING_ALIGNMENT: u64 = 16;
@@ -32,51 +32,26 @@ const STAGING_ALIGNMENT: u64 = 16;
 pub(super) struct Prepared {
     program: Mutex<Program>,
     /// Whether some step could be faster for all that is known, and nobody has looked yet.
-    pub(super) untuned: AtomicBool,
+    untuned: AtomicBool,
     uploads: Vec<Copy>,
     downloads: Vec<Copy>,
     inputs: Vec<String>,
     outputs: Vec<Output>,
+    form: Form,
     ring: Ring,
     _held: [Held; 2],
     _own_weights: Vec<Held>,
 }
 
-/// What a run replays. Another takes its place when the steps are tuned; runs under way keep theirs.
-#[derive(Clone, Debug)]
-pub(super) struct Program {
-    pub(super) summary: Arc<PlanSummary>,
-    steps: Arc<[Ready]>,
-}
-
-/// One dispatch, ready to be encoded.
-#[derive(Clone, Debug)]
-struct Ready {
-    pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
-    params: Vec<u32>,
-    workgroups: [u32; 3],
-    writes: Arc<[Written]>,
-}
-
-/// A stretch of a device buffer that a dispatch writes.
-#[derive(Clone, Debug)]
-struct Written {
-    buffer: wgpu::Buffer,
-    offset: u64,
-    bytes: u64,
-    scalar: Scalar,
-}
-
-/// One copy between staging memory and where a tensor lies during the run.
+/// A tensor on its way between the caller and the device.
 #[derive(Debug)]
 struct Copy {
     /// Index of the port.
     port: usize,
     /// Bytes from the start of the staging buffer.
     staging: u64,
-    buffer: wgpu::Buffer,
-    offset: u64,
+    /// Where it lies during the run, unless kernels bind the staging buffer itself.
+    device: Option<(wgpu::Buffer, u64)>,
     bytes: u64,
 }
 
@@ -99,12 +74,13 @@ impl Prepared {
     }
 
     /// Bytes of arenas and staging that a plan with this layout takes.
-    pub(super) fn bytes(plan: &Plan, memory: &MemoryPlan, in_flight: usize) -> u64 {
-        let staging = |ports: &[Port]| {
-            let on_device = |port: &&Port| port.source.place().is_some();
-            let bytes = |port: &Port| convert::device_bytes(port.shape.elements());
-            ports.iter().filter(on_device).map(|p| padded(bytes(p))).sum::<u64>()
-        };
+    pub(super) fn bytes(
+        device: &Device,
+        plan: &Plan,
+        memory: &MemoryPlan,
+        in_flight: usize,
+    ) -> u64 {
+        let staging = |ports| build::transfers(ports, plan, memory, device.alignment()).1;
         let pair = staging(&plan.inputs) + staging(&plan.outputs);
         memory.arena_bytes() + pair * in_flight.max(1) as u64
     }
@@ -118,17 +94,18 @@ impl Prepared {
         ledger: &Arc<Ledger>,
         in_flight: usize,
     ) -> Result<Self, RunError> {
-        let pipelines = build::compile(device, plan)?;
         let (weights, own_weights) = weights.upload(device, plan)?;
+        let pipelines = build::compile(device, plan)?;
         let arenas = build::arenas(device, memory)?;
-        let locations = build::locations(plan, memory, &arenas, &weights);
-        let steps = build::bind(device, plan, &pipelines, &locations)?;
-        let (uploads, upload_bytes) = build::copies(&plan.inputs, &locations);
-        let (downloads, download_bytes) = build::copies(&plan.outputs, &locations);
+        let transfers = |ports| build::transfers(ports, plan, memory, device.alignment());
+        let (uploads, upload_bytes) = transfers(&plan.inputs);
+        let (downloads, download_bytes) = transfers(&plan.outputs);
+        let both = [uploads.as_slice(), downloads.as_slice()];
+        let locations = build::locations(plan, memory, &arenas, &weights, both);
+        let (steps, own) = build::bind(device, plan, &pipelines, &locations)?;
+        let form = Form { upload_bytes, download_bytes, own };
         let pairs = in_flight.max(1);
-        let staging = (0..pairs)
-            .map(|_| Staging::new(device, upload_bytes, download_bytes))
-            .collect::<Result<_, _>>()?;
+        let staging = (0..pairs).map(|_| Staging::new(device, &form)).collect::<Result<_, _>>()?;
         let staging_bytes = (upload_bytes + download_bytes) * pairs as u64;
         Ok(Self {
             program: Mutex::new(Program {
@@ -136,10 +113,11 @@ impl Prepared {
                 steps: steps.into(),
             }),
             untuned: AtomicBool::new(false),
-            uploads,
-            downloads,
+            uploads: build::copies(&uploads, &locations),
+            downloads: build::copies(&downloads, &locations),
             inputs: plan.inputs.iter().map(|port| port.name.clone()).collect(),
             outputs: plan.outputs.iter().map(Output::of).collect(),
+            form,
             ring: Ring::new(staging),
             _held: [
                 ledger.hold(|ledger| &ledger.arenas, memory.arena_bytes()),
@@ -147,6 +125,11 @@ impl Prepared {
             ],
             _own_weights: own_weights,
         })
+    }
+
+    /// Says that some step could be faster for all that is known.
+    pub(super) fn expect_tuning(&self) {
+        self.untuned.store(true, Ordering::Relaxed);
     }
 
     /// Whether the plan should be tuned; `true` once.
@@ -161,17 +144,7 @@ impl Prepared {
 
     /// Does each step as `plan` does it, which is this plan with other variants of its kernels.
     pub(super) fn adopt(&self, device: &Device, plan: &Plan) -> Result<(), RunError> {
-        let Program { summary, steps } = self.program();
-        let (mut summary, mut steps) = ((*summary).clone(), steps.to_vec());
-        let places = steps.iter_mut().zip(&mut summary.steps).zip(&plan.steps).enumerate();
-        for (index, ((ready, shown), step)) in places {
-            let made = ready.with(device, &step.dispatch);
-            *ready = made.map_err(|error| RunError::step(index, &step.label, error))?;
-            shown.variant.clone_from(&step.dispatch.kernel.variant);
-            shown.workgroups = step.dispatch.workgroups;
-            shown.choice.clone_from(&step.choice);
-        }
-        let program = Program { summary: Arc::new(summary), steps: steps.into() };
+        let program = self.program().with(device, plan)?;
         *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
         Ok(())
     }
@@ -227,45 +200,66 @@ impl Prepared {
         if self.downloads.is_empty() {
             return self.outputs(&[]);
         }
+        let outputs = self.with_staging(device, |staging| {
+            let (mut whole, mut laps) = (Laps::start(), Laps::start());
+            self.write(staging, inputs)?;
+            phases.upload_us = laps.lap();
+            let submission = submit(staging, phases)?;
+            laps.lap();
+            device.wait(submission)?;
+            staging.arrivals.wait(device)?;
+            phases.wait_us = laps.lap();
+            let outputs = self.read(staging);
+            phases.read_back_us = laps.lap();
+            phases.total_us = whole.lap();
+            Ok(outputs)
+        });
+        outputs.flatten()
+    }
+
+    /// Lends a pair to `work`. One that did not go through the whole of it is given up: it may not
+    /// be mapped as the next run expects it.
+    fn with_staging<T>(
+        &self,
+        device: &Device,
+        work: impl FnOnce(&Staging) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
         let mut lease = self.ring.take();
         let staging = match lease.staging.take() {
             Some(staging) => staging,
-            None => Staging::new(device, end(&self.uploads), end(&self.downloads))?,
+            None => Staging::new(device, &self.form)?,
         };
-        let (mut whole, mut laps) = (Laps::start(), Laps::start());
-        self.write(&staging, inputs)?;
-        phases.upload_us = laps.lap();
-        let submission = submit(&staging, phases)?;
-        laps.lap();
-        device.wait(submission)?;
-        staging.arrivals.wait(device)?;
-        phases.wait_us = laps.lap();
-        let outputs = self.read(&staging);
-        phases.read_back_us = laps.lap();
-        phases.total_us = whole.lap();
-        // Only a pair that went through the whole run is mapped as the next run expects it.
+        let done = work(&staging)?;
         lease.staging = Some(staging);
-        outputs
+        Ok(done)
     }
 
     /// Makes the driver compile every kernel for real, by one workgroup of each: some drivers
     /// put that off to the first dispatch.
     pub(super) fn warm_up(&self, device: &Device) -> Result<(), RunError> {
         let mut seen = HashSet::new();
-        let submission = device.scoped("the warm-up of a model", || {
-            let mut encoder =
-                device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                for step in self.program().steps.iter() {
-                    if seen.insert(Arc::as_ptr(&step.pipeline)) {
-                        step.encode(&mut pass, None, [1, 1, 1]);
-                    }
+        let mut record = |pass: &mut wgpu::ComputePass<'_>, staging: &Staging| {
+            for (step, own) in self.program().bound(staging) {
+                if seen.insert(Arc::as_ptr(&step.pipeline)) {
+                    step.encode(pass, own, None, [1, 1, 1]);
                 }
             }
-            device.queue.submit([encoder.finish()])
-        })?;
-        Ok(device.wait(submission)?)
+        };
+        self.with_staging(device, |staging| {
+            staging.upload.as_ref().inspect(|buffer| buffer.unmap());
+            let submission = device.scoped("the warm-up of a model", || {
+                let descriptor = CommandEncoderDescriptor::default();
+                let mut encoder = device.raw.create_command_encoder(&descriptor);
+                record(&mut encoder.begin_compute_pass(&ComputePassDescriptor::default()), staging);
+                let submission = device.queue.submit([encoder.finish()]);
+                staging.expect_both();
+                submission
+            })?;
+            device.wait(submission)?;
+            staging.arrivals.wait(device)?;
+            staging.download.as_ref().inspect(|buffer| buffer.unmap());
+            Ok(())
+        })
     }
 
     /// Puts the inputs into mapped memory in device form.
@@ -303,12 +297,12 @@ impl Prepared {
     fn encode(&self, device: &Device, staging: &Staging) -> wgpu::CommandBuffer {
         let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
         self.upload(&mut encoder, staging);
-        let steps = self.program().steps;
-        if !steps.is_empty() {
+        let program = self.program();
+        if !program.steps.is_empty() {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
             let mut bound = None;
-            for step in steps.iter() {
-                step.encode(&mut pass, bound, step.workgroups);
+            for (step, own) in program.bound(staging) {
+                step.encode(&mut pass, own, bound, step.workgroups);
                 bound = Some(&step.pipeline);
             }
         }
@@ -318,14 +312,16 @@ impl Prepared {
 
     fn upload(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
         let Some(from) = &staging.upload else { return };
-        for Copy { staging, buffer, offset, bytes, .. } in &self.uploads {
+        for Copy { staging, device, bytes, .. } in &self.uploads {
+            let Some((buffer, offset)) = device else { continue };
             encoder.copy_buffer_to_buffer(from, *staging, buffer, *offset, *bytes);
         }
     }
 
     fn download(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
         let Some(to) = &staging.download else { return };
-        for Copy { staging, buffer, offset, bytes, .. } in &self.downloads {
+        for Copy { staging, device, bytes, .. } in &self.downloads {
+            let Some((buffer, offset)) = device else { continue };
             encoder.copy_buffer_to_buffer(buffer, *offset, to, *staging, *bytes);
         }
     }
@@ -360,32 +356,6 @@ impl Prepared {
     }
 }
 
-impl Ready {
-    /// Another dispatch in the same place: variants of a kernel bind alike.
-    fn with(&self, device: &Device, dispatch: &Dispatch) -> Result<Self, DeviceError> {
-        let Dispatch { kernel, params, workgroups } = dispatch;
-        let (group, writes) = (self.group.clone(), Arc::clone(&self.writes));
-        let (params, workgroups) = (params.clone(), *workgroups);
-        Ok(Self { pipeline: device.pipeline(kernel)?, group, params, workgroups, writes })
-    }
-
-    fn encode(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        bound: Option<&Arc<Pipeline>>,
-        [x, y, z]: [u32; 3],
-    ) {
-        if bound.is_none_or(|bound| !Arc::ptr_eq(bound, &self.pipeline)) {
-            pass.set_pipeline(&self.pipeline.raw);
-        }
-        pass.set_bind_group(0, &self.group, &[]);
-        if !self.params.is_empty() {
-            pass.set_immediates(0, bytemuck::cast_slice(&self.params));
-        }
-        pass.dispatch_workgroups(x, y, z);
-    }
-}
-
 impl Output {
     fn of(port: &Port) -> Self {
         let constant = match &port.source {
@@ -400,12 +370,6 @@ impl Output {
         convert::decode(self.dtype, self.scalar, &self.shape, data)
             .map_err(|source| RunError::Output { output: self.name.clone(), source })
     }
-}
-
-/// The bytes of staging memory that `copies` need.
-fn end(copies: &[Copy]) -> u64 {
-    let last = copies.last();
-    last.map_or(0, |last| last.staging + padded(last.bytes))
 }
 
 /// The bytes that a tensor takes in staging memory.

@@ -1,11 +1,83 @@
 //! Mapped memory on the way in and out, made once and used in turn.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wgpu::BufferUsages;
 
 use crate::device::{Device, DeviceError};
+
+/// A stretch of memory that a kernel binds.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub(super) memory: Memory,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// Whose memory that is.
+#[derive(Clone, Debug)]
+pub(super) enum Memory {
+    /// All runs have it: an arena or weights.
+    Shared(wgpu::Buffer),
+    /// A run's own, where its inputs come in.
+    Upload,
+    /// A run's own, where its outputs go out.
+    Download,
+}
+
+/// What a step binds.
+#[derive(Debug)]
+pub(super) struct Bindings {
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) stretches: Vec<Stretch>,
+}
+
+impl Bindings {
+    /// Whether the bindings are the same in all runs.
+    pub(super) fn are_shared(&self) -> bool {
+        self.stretches.iter().all(|at| matches!(at.memory, Memory::Shared(_)))
+    }
+
+    /// The bind group, with the memory of one run.
+    pub(super) fn group(
+        &self,
+        device: &Device,
+        [upload, download]: [Option<&wgpu::Buffer>; 2],
+    ) -> wgpu::BindGroup {
+        let bound = self.stretches.iter().filter_map(|at| {
+            let buffer = match &at.memory {
+                Memory::Shared(buffer) => Some(buffer),
+                Memory::Upload => upload,
+                Memory::Download => download,
+            }?;
+            let size = NonZeroU64::new(at.bytes);
+            Some(wgpu::BufferBinding { buffer, offset: at.offset, size })
+        });
+        let entries: Vec<_> = (0..)
+            .zip(bound)
+            .map(|(binding, at)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(at),
+            })
+            .collect();
+        device.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &self.layout,
+            entries: &entries,
+        })
+    }
+}
+
+/// What the pairs of a plan are like.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub(super) upload_bytes: u64,
+    pub(super) download_bytes: u64,
+    /// One entry per step: what it binds where that is not the same in all runs.
+    pub(super) own: Vec<Option<Bindings>>,
+}
 
 /// One pair of buffers: what a run needs of its own.
 #[derive(Debug)]
@@ -14,15 +86,13 @@ pub(super) struct Staging {
     pub(super) upload: Option<wgpu::Buffer>,
     /// Mapped for reading at the end of a run; `None` where the plan downloads nothing.
     pub(super) download: Option<wgpu::Buffer>,
+    /// One entry per step: its bind group where it binds this pair.
+    pub(super) groups: Vec<Option<wgpu::BindGroup>>,
     pub(super) arrivals: Arc<Arrivals>,
 }
 
 impl Staging {
-    pub(super) fn new(
-        device: &Device,
-        upload_bytes: u64,
-        download_bytes: u64,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn new(device: &Device, form: &Form) -> Result<Self, DeviceError> {
         let buffer = |label, size, usage, mapped_at_creation| {
             (size > 0).then(|| {
                 let label = Some(label);
@@ -30,14 +100,20 @@ impl Staging {
                 device.raw.create_buffer(&descriptor)
             })
         };
+        let bound = match device.binds_mapped() {
+            true => BufferUsages::STORAGE,
+            false => BufferUsages::empty(),
+        };
         let (up, down) = (
-            BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC,
-            BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC | bound,
+            BufferUsages::MAP_READ | BufferUsages::COPY_DST | bound,
         );
-        device.scoped("the staging memory of a plan", || Self {
-            upload: buffer("upload", upload_bytes, up, true),
-            download: buffer("download", download_bytes, down, false),
-            arrivals: Arc::default(),
+        device.scoped("the staging memory of a plan", || {
+            let upload = buffer("upload", form.upload_bytes, up, true);
+            let download = buffer("download", form.download_bytes, down, false);
+            let group = |own: &Bindings| own.group(device, [upload.as_ref(), download.as_ref()]);
+            let groups = form.own.iter().map(|own| own.as_ref().map(group)).collect();
+            Self { upload, download, groups, arrivals: Arc::default() }
         })
     }
 }

@@ -118,9 +118,10 @@ fn shards<'a>(plan: &'a Plan, shared: bool, table: &Table, alignment: u64) -> Ve
 /// Makes the buffer through mapped memory: `write_buffer` is several times slower. A device that
 /// computes on the CPU reads where the CPU writes, so there is nothing to copy from.
 fn fill(device: &Device, shard: &Shard<'_>) -> Result<wgpu::Buffer, DeviceError> {
-    let direct = device.caps().software
-        && device.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
-    let usage = if direct { BufferUsages::MAP_WRITE } else { BufferUsages::COPY_SRC };
+    let usage = match device.binds_mapped() {
+        true => BufferUsages::MAP_WRITE,
+        false => BufferUsages::COPY_SRC,
+    };
     let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
         label: Some("weights"),
         size: shard.bytes,

@@ -70,7 +70,6 @@ impl Gpu {
             let session = Session::new(Arc::new(model), device, options);
             let (name, device) = (name.to_owned(), Arc::clone(&self.name));
             let model = GpuModel { name, device, session, signature, rows_are_independent };
-            model.warm_up()?;
             Ok(Box::new(model) as _)
         })
     }
@@ -94,29 +93,6 @@ impl GpuModel {
         let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
         Ok(names.zip(checked).collect())
     }
-
-    /// Runs once on nothing, so that a form of an operator without a kernel is found at load and
-    /// the driver has compiled most kernels before the first request. What else goes wrong at
-    /// sizes that nobody asked for says nothing about other sizes.
-    fn warm_up(&self) -> Result<(), InferenceError> {
-        let Some(shapes) = nominal_shapes(&self.signature) else { return Ok(()) };
-        match self
-            .session
-            .warm_up(&shapes)
-            .map_err(|error| run_error(&self.name, &self.device, &error))
-        {
-            Err(error @ InferenceError::Unsupported { .. }) => Err(error),
-            Err(error) => {
-                tracing::debug!(model = %self.name, %error, "not warmed up");
-                Ok(())
-            }
-            Ok(()) => {
-                let SessionStats { planned, loaded, .. } = self.session.stats();
-                tracing::debug!(model = %self.name, planned, loaded, "warmed up");
-                Ok(())
-            }
-        }
-    }
 }
 
 /// The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most a third of a run is wasted, and 64 rows need
@@ -134,6 +110,30 @@ impl LoadedModel for GpuModel {
 
     fn device(&self) -> &str {
         &self.device
+    }
+
+    /// Runs once on nothing, so that the driver has compiled most kernels. What goes wrong at sizes
+    /// that nobody asked for says nothing about other sizes, unless a kernel is missing.
+    fn warm_up(&self) -> Result<(), InferenceError> {
+        let Some(shapes) = nominal_shapes(&self.signature) else { return Ok(()) };
+        let warmed = guard(&self.name, &self.device, || {
+            let warmed = self.session.warm_up(&shapes);
+            warmed.map_err(|error| run_error(&self.name, &self.device, &error))
+        });
+        match warmed {
+            Err(error @ (InferenceError::Unsupported { .. } | InferenceError::Panicked { .. })) => {
+                Err(error)
+            }
+            Err(error) => {
+                tracing::debug!(model = %self.name, %error, "not warmed up");
+                Ok(())
+            }
+            Ok(()) => {
+                let SessionStats { planned, loaded, .. } = self.session.stats();
+                tracing::debug!(model = %self.name, planned, loaded, "warmed up");
+                Ok(())
+            }
+        }
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
-use super::super::BufferId;
 use super::super::tests::PlanBuilder;
+use super::super::{BufferId, Port};
 use super::*;
 
 /// Everything that a device relies on.
 fn assert_sound(plan: &Plan, memory: &MemoryPlan, limits: &MemoryLimits) {
-    let items = items(plan, limits.alignment);
+    let items = items(plan, limits.alignment, &memory.mapped);
     let place = |item: &Item| memory.places[item.buffer].expect("every item has a place");
     for (i, a) in items.iter().enumerate() {
         let at = place(a);
@@ -26,6 +26,13 @@ fn assert_sound(plan: &Plan, memory: &MemoryPlan, limits: &MemoryLimits) {
             let ids = bound.filter(move |(_, a)| **a == wanted).map(|(id, _)| id.0 as usize);
             ids.filter_map(|id| memory.places[id]).map(|p| p.arena).collect::<Vec<_>>()
         };
+        let mapped = |wanted: Access| {
+            let bound = step.bindings.iter().zip(&step.dispatch.kernel.bindings);
+            let ids = bound.filter(move |(_, a)| **a == wanted).map(|(id, _)| id.0 as usize);
+            ids.filter(|id| memory.mapped[*id]).map(|id| &plan.buffers[id].kind).collect::<Vec<_>>()
+        };
+        assert!(mapped(Access::Read).iter().all(|kind| **kind == BufferKind::Input));
+        assert!(mapped(Access::ReadWrite).iter().all(|kind| **kind == BufferKind::Output));
         for arena in arenas(Access::Read) {
             assert!(!arenas(Access::ReadWrite).contains(&arena), "{} reads its target", step.label);
         }
@@ -139,6 +146,25 @@ fn an_arena_never_outgrows_the_largest_buffer() {
     assert!(memory.arenas.iter().all(|&bytes| bytes <= 1 << 20), "{:?}", memory.arenas);
 }
 
+#[test]
+fn only_what_kernels_take_one_way_lies_in_mapped_memory() {
+    let mut plan = PlanBuilder::default();
+    let (x, kept) = (plan.input("x", 4), plan.input("kept", 4));
+    let (y, z, t) = (plan.output("y", 4), plan.output("z", 4), plan.temporary("t", 4));
+    plan.step("a", &[x, kept], &[y]);
+    plan.step("b", &[y], &[t]);
+    plan.step("c", &[t], &[z]);
+    let mut plan = plan.build();
+    // An input that comes out again has to outlive its upload.
+    plan.outputs.push(Port { name: "same".to_owned(), ..plan.inputs[1].clone() });
+    let limits = MemoryLimits { mapped: true, ..MemoryLimits::default() };
+    let memory = plan_memory(&plan, &limits).unwrap();
+    assert_sound(&plan, &memory, &limits);
+    let names = plan.buffers.iter().zip(&memory.mapped).filter(|(_, mapped)| **mapped);
+    assert_eq!(names.map(|(buffer, _)| buffer.name.as_str()).collect::<Vec<_>>(), ["x", "z"]);
+    assert!(memory.places.iter().zip(&memory.mapped).all(|(place, m)| place.is_some() != *m));
+}
+
 /// Steps that read up to three earlier values, among them old ones, and write one or two.
 fn plans() -> impl Strategy<Value = Plan> {
     let step = (prop::collection::vec(any::<prop::sample::Index>(), 1..4), 1usize..5000, 0usize..3);
@@ -173,7 +199,8 @@ proptest! {
     #[test]
     fn live_buffers_never_overlap_and_no_step_reads_its_target(plan in plans()) {
         let limits = MemoryLimits { alignment: 1024, ..MemoryLimits::default() };
-        for limits in [MemoryLimits::default(), limits] {
+        let mapped = MemoryLimits { mapped: true, ..MemoryLimits::default() };
+        for limits in [MemoryLimits::default(), limits, mapped] {
             let memory = plan_memory(&plan, &limits).unwrap();
             assert_sound(&plan, &memory, &limits);
             // What a step must keep apart costs memory where sizes and reads are random: a median

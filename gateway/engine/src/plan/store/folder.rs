@@ -1,10 +1,14 @@
 //! A folder of files that appear whole and go when the folder grows over its bound.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::device::pages;
 
 /// What is ours in the folder, by the end of its name; nothing else is touched. A file that is
 /// being written counts too: what a process that died left behind grows old as all do.
@@ -31,17 +35,19 @@ impl Folder {
     }
 
     /// Everything in a file of at most `bytes_max` bytes; `None` where it cannot be had.
-    pub(super) fn read(&self, name: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, name: &str, bytes_max: u64) -> Option<Bytes> {
         let path = self.dir.join(name);
         // Of what is no file, such as a pipe, even the opening may never end.
         let bytes = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
         if bytes > bytes_max {
             return None;
         }
-        let mut data = Vec::new();
-        data.try_reserve_exact(usize::try_from(bytes).ok()?).ok()?;
-        File::open(&path).ok()?.take(bytes).read_to_end(&mut data).ok()?;
-        Some(data)
+        pages::read(&File::open(&path).ok()?, usize::try_from(bytes).ok()?).ok()
+    }
+
+    /// Fills `data` with the beginning of a file; `None` where it has less.
+    pub(super) fn read_into(&self, name: &str, data: &mut [u8]) -> Option<()> {
+        File::open(self.dir.join(name)).ok()?.read_exact(data).ok()
     }
 
     /// Whether a file of this size is there. If so, it counts as used.

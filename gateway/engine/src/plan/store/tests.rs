@@ -138,7 +138,7 @@ impl Bench {
 
     /// As a process does that has planned nothing.
     fn load(&self, key: &Key) -> Option<Stored> {
-        self.cache.load(key, &Constants::default(), &Caps::minimal())
+        self.cache.load(key, &Constants::default(), &Caps::minimal(), &|_| ())
     }
 
     fn files(&self, ending: &str) -> Vec<PathBuf> {
@@ -166,7 +166,8 @@ fn what_is_kept_comes_back_equal() {
         let stored = bench.keep(&model, &shapes);
         assert_eq!(bench.load(&key(&model, &shapes)).as_ref(), Some(&stored));
         // Where the weights are known already, they are not read.
-        let again = bench.cache.load(&key(&model, &shapes), model.constants(), &Caps::minimal());
+        let (key, caps) = (key(&model, &shapes), Caps::minimal());
+        let again = bench.cache.load(&key, model.constants(), &caps, &|_| ());
         assert_eq!(again, Some(stored.clone()));
         kinds.push(match stored {
             Stored::Whole(_) => "whole",
@@ -236,7 +237,7 @@ fn a_plan_for_another_key_or_a_lesser_adapter_is_a_miss() {
     bench.keep(&model, &shapes(1));
     let (key, other) = (key(&model, &shapes(1)), key(&model, &shapes(2)));
     let lesser = Caps { storage_buffers: 1, ..Caps::minimal() };
-    assert_eq!(bench.cache.load(&key, &Constants::default(), &lesser), None);
+    assert_eq!(bench.cache.load(&key, &Constants::default(), &lesser, &|_| ()), None);
     let path = |key: &Key| bench.cache.dir().join(key.name());
     fs::copy(path(&key), path(&other)).unwrap();
     assert_eq!(bench.load(&other), None);
@@ -257,7 +258,7 @@ fn every_truncation_is_a_miss() {
     // The same without the digest, which finds it first.
     let body = opened(&whole, &key).unwrap();
     for size in 0..body.len() {
-        let decoded = record::decode(&body[..size], model.constants(), |_| None, |_| ());
+        let decoded = record::decode(&body[..size], model.constants(), &|_| (), |_| None, |_| ());
         assert_eq!(decoded, None, "{size} bytes");
     }
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
@@ -285,7 +286,7 @@ fn bit_flips_are_misses_and_never_a_panic() {
         // Past the digest, what decodes is still checked before it is used.
         let constants = Constants::default();
         let data = |blobs: &[Blob]| bench.cache.blobs(blobs);
-        if let Some(stored) = record::decode(&forged, &constants, data, |_| ())
+        if let Some(stored) = record::decode(&forged, &constants, &|_| (), data, |_| ())
             && let Some(plan) = stored.plan()
         {
             let _ = plan.verify().is_ok() && plan.verify_for(&Caps::minimal()).is_ok();
@@ -314,7 +315,7 @@ fn huge_counts_allocate_nothing() {
     for body in
         [[&[0][..], &[0xff; 8], &[0x7f]].concat(), [&[0, 0][..], &[0xff; 8], &[0x7f]].concat()]
     {
-        assert_eq!(record::decode(&body, &Constants::default(), |_| None, |_| ()), None);
+        assert_eq!(record::decode(&body, &Constants::default(), &|_| (), |_| None, |_| ()), None);
     }
 }
 
@@ -425,7 +426,7 @@ fn a_folder_that_cannot_be_is_an_error_and_a_miss() {
     let key = key(&model, &shapes(1));
     let stored = stage(&model, &shapes(1));
     assert!(cache.store(&key, &stored, model.constants()).is_err());
-    assert_eq!(cache.load(&key, model.constants(), &Caps::minimal()), None);
+    assert_eq!(cache.load(&key, model.constants(), &Caps::minimal(), &|_| ()), None);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use gw_tensor::Tensor;
 use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
-use super::{Prepared, Ready};
+use super::Prepared;
+use super::program::{Bound, Ready};
 use crate::device::{Device, DeviceError};
 use crate::session::error::RunError;
 use crate::session::profile::{Laps, Method, Phases};
@@ -75,12 +76,14 @@ impl Clock {
         Ok(Self::Submissions(times[EMPTY / 2]))
     }
 
-    /// The microseconds of each of these dispatches, one after another.
+    /// The microseconds of each of these dispatches, one after another; there are no more than the
+    /// clock is for.
     pub(super) fn time(
         &self,
         device: &Device,
         dispatches: &[&Ready],
     ) -> Result<Vec<f64>, RunError> {
+        let dispatches = dispatches.iter().map(|ready| (*ready, None));
         match self {
             Self::Stamps(stamps) => stamps.time(device, dispatches),
             Self::Submissions(empty) => Ok(by_submissions(device, dispatches, *empty)?),
@@ -96,17 +99,20 @@ impl Clock {
 }
 
 /// The microseconds of each of these dispatches, each in a submission of its own.
-fn by_submissions(
+fn by_submissions<'a>(
     device: &Device,
-    dispatches: &[&Ready],
+    dispatches: impl Iterator<Item = Bound<'a>>,
     empty: f64,
 ) -> Result<Vec<f64>, DeviceError> {
-    let time = |ready: &&Ready| {
+    let time = |(ready, own): Bound<'a>| {
         let mut laps = Laps::start();
-        device.wait(submit(device, |pass| ready.encode(pass, None, ready.workgroups))?)?;
+        let record = |pass: &mut wgpu::ComputePass<'_>| {
+            ready.encode(pass, own, None, ready.workgroups);
+        };
+        device.wait(submit(device, record)?)?;
         Ok((laps.lap() - empty).max(0.0))
     };
-    dispatches.iter().map(time).collect()
+    dispatches.map(time).collect()
 }
 
 /// Submits one pass.
@@ -147,14 +153,14 @@ impl Prepared {
         staging: &Staging,
         stamps: &Stamps,
     ) -> Result<wgpu::SubmissionIndex, RunError> {
-        let steps = self.program().steps;
+        let program = self.program();
         Ok(device.scoped("a timed run", || {
             let mut encoder =
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
             self.upload(&mut encoder, staging);
-            stamps.around(&mut encoder, steps.iter());
+            stamps.around(&mut encoder, program.bound(staging));
             self.download(&mut encoder, staging);
-            stamps.resolve(&mut encoder, steps.len());
+            stamps.resolve(&mut encoder, program.steps.len());
             let submission = device.queue.submit([encoder.finish()]);
             staging.expect_both();
             staging.arrivals.expect(&stamps.read, wgpu::MapMode::Read);
@@ -179,8 +185,7 @@ impl Prepared {
             })
         };
         device.wait(copies(&|encoder| self.upload(encoder, staging))?)?;
-        let steps = self.program().steps;
-        times.extend(by_submissions(device, &steps.iter().collect::<Vec<_>>(), empty)?);
+        times.extend(by_submissions(device, self.program().bound(staging), empty)?);
         let submission = copies(&|encoder| self.download(encoder, staging))?;
         staging.expect_both();
         Ok(submission)
@@ -192,12 +197,12 @@ impl Stamps {
     fn around<'a>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        dispatches: impl Iterator<Item = &'a Ready>,
+        dispatches: impl Iterator<Item = Bound<'a>>,
     ) {
         let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
         pass.write_timestamp(&self.set, 0);
-        for (ready, index) in dispatches.zip(1..) {
-            ready.encode(&mut pass, None, ready.workgroups);
+        for ((ready, own), index) in dispatches.zip(1..) {
+            ready.encode(&mut pass, own, None, ready.workgroups);
             pass.write_timestamp(&self.set, index);
         }
     }
@@ -210,14 +215,18 @@ impl Stamps {
         encoder.copy_buffer_to_buffer(resolved, 0, read, 0, 8 * u64::from(written));
     }
 
-    /// The microseconds of each of `dispatches`, of which there are no more than the clock is for.
-    fn time(&self, device: &Device, dispatches: &[&Ready]) -> Result<Vec<f64>, RunError> {
+    fn time<'a>(
+        &self,
+        device: &Device,
+        dispatches: impl ExactSizeIterator<Item = Bound<'a>>,
+    ) -> Result<Vec<f64>, RunError> {
         let arrivals = Arc::<Arrivals>::default();
+        let count = dispatches.len();
         let submission = device.scoped("a measurement", || {
             let mut encoder =
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-            self.around(&mut encoder, dispatches.iter().copied());
-            self.resolve(&mut encoder, dispatches.len());
+            self.around(&mut encoder, dispatches);
+            self.resolve(&mut encoder, count);
             let submission = device.queue.submit([encoder.finish()]);
             arrivals.expect(&self.read, wgpu::MapMode::Read);
             submission
@@ -225,7 +234,7 @@ impl Stamps {
         device.wait(submission)?;
         arrivals.wait(device)?;
         let mut times = self.read()?;
-        times.truncate(dispatches.len());
+        times.truncate(count);
         Ok(times)
     }
 

@@ -1,7 +1,8 @@
 //! Dispatches that could do one step, timed against each other on the plan's own buffers.
 //!
 //! A run writes whatever it reads, and each submission of a race is whole, so runs that go on
-//! between them are not disturbed, nor does a race need memory of its own but to compare results.
+//! between them are not disturbed. Memory of its own a race needs only to compare results, and in
+//! place of the memory of a run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,11 @@ use gw_shaders::kernel::{Dispatch, Scalar};
 use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
 use super::clock::Clock;
-use super::{Prepared, Ready, refused};
+use super::program::Ready;
+use super::{Prepared, refused};
 use crate::device::Device;
 use crate::session::error::RunError;
-use crate::session::staging::Arrivals;
+use crate::session::staging::{Arrivals, Memory, Stretch};
 
 /// Bytes of a result that is compared; a step that writes more keeps its default.
 const COMPARED_BYTES_MAX: u64 = 32 << 20;
@@ -28,6 +30,17 @@ pub(in crate::session) struct Race<'a> {
     device: &'a Device,
     clock: Clock,
     contenders: Vec<Option<Ready>>,
+    /// What each writes.
+    writes: Vec<Written>,
+}
+
+/// A stretch of a buffer that the step writes.
+#[derive(Debug)]
+struct Written {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+    scalar: Scalar,
 }
 
 impl<'a> Race<'a> {
@@ -46,9 +59,11 @@ impl<'a> Race<'a> {
         else {
             return Ok(None);
         };
+        let (place, writes) = apart(device, prepared, place, step)?;
         let default = place.with(device, default)?;
         let clock = Clock::new(device, dispatches.len())?;
-        let mut race = Self { device, clock, contenders: Vec::with_capacity(dispatches.len()) };
+        let contenders = Vec::with_capacity(dispatches.len());
+        let mut race = Self { device, clock, contenders, writes };
         for dispatch in others {
             // One that the driver refuses is out, too.
             let in_time = Instant::now() < end;
@@ -95,7 +110,7 @@ impl<'a> Race<'a> {
     /// Whether two dispatches leave the same bits. They run in one submission, so that no run comes
     /// between.
     fn leave_the_same(&self, pair: [&Ready; 2]) -> Result<bool, RunError> {
-        let (device, writes) = (self.device, &pair[0].writes);
+        let (device, writes) = (self.device, &self.writes);
         let bytes: u64 = writes.iter().map(|written| written.bytes).sum();
         if bytes > COMPARED_BYTES_MAX {
             return Ok(false);
@@ -115,9 +130,9 @@ impl<'a> Race<'a> {
             let mut at = 0;
             for ready in pair {
                 let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                ready.encode(&mut pass, None, ready.workgroups);
+                ready.encode(&mut pass, None, None, ready.workgroups);
                 drop(pass);
-                for written in writes.iter() {
+                for written in writes {
                     let (from, offset) = (&written.buffer, written.offset);
                     encoder.copy_buffer_to_buffer(from, offset, &buffer, at, written.bytes);
                     at += written.bytes;
@@ -139,6 +154,55 @@ impl<'a> Race<'a> {
         });
         Ok(due.iter().zip(given).zip(floats).all(|((&due, &given), float)| same(given, due, float)))
     }
+}
+
+/// The step with memory of its own where it binds that of a run, and what it writes.
+fn apart(
+    device: &Device,
+    prepared: &Prepared,
+    place: &Ready,
+    step: usize,
+) -> Result<(Ready, Vec<Written>), RunError> {
+    let mut place = place.clone();
+    let mut own = [None, None];
+    if let Some(bindings) = prepared.form.own.get(step).and_then(Option::as_ref) {
+        let bytes = [prepared.form.upload_bytes, prepared.form.download_bytes];
+        let group = device.scoped("the memory of a race", || {
+            own = bytes.map(|bytes| (bytes > 0).then(|| filled(device, bytes)));
+            bindings.group(device, own.each_ref().map(Option::as_ref))
+        })?;
+        place.group = Some(group);
+    }
+    let [upload, download] = own;
+    let written = place.writes.iter().filter_map(|(stretch, scalar)| {
+        let Stretch { memory, offset, bytes } = stretch;
+        let buffer = match memory {
+            Memory::Shared(buffer) => Some(buffer.clone()),
+            Memory::Upload => upload.clone(),
+            Memory::Download => download.clone(),
+        };
+        Some(Written { buffer: buffer?, offset: *offset, bytes: *bytes, scalar: *scalar })
+    });
+    let written = written.collect();
+    Ok((place, written))
+}
+
+/// Memory with floats between 1 and 2, none like its neighbour.
+fn filled(device: &Device, bytes: u64) -> wgpu::Buffer {
+    let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("race"),
+        size: bytes,
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    });
+    // What cannot be mapped stays zero.
+    if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
+        let word = |index: u32| 0x3F80_0000 | index.wrapping_mul(0x9E37_79B1) >> 9;
+        let words: Vec<u32> = (0..u32::MAX).zip(0..bytes / 4).map(|(at, _)| word(at)).collect();
+        mapped.slice(..words.len() * 4).copy_from_slice(bytemuck::cast_slice(&words));
+    }
+    buffer.unmap();
+    buffer
 }
 
 /// Whether two words are one value: what is no number may be so in many ways.

@@ -14,11 +14,12 @@ use crate::lower::Constants;
 use crate::plan::store::Stored;
 use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
 
-/// What [`super::encode`] was given. `read` gives the bytes of files of weights, and `used` is told
+/// What [`super::encode`] was given. `ahead` is told of the kernels first. `read` gives the bytes of files of weights, and `used` is told
 /// of every one that the plan names, also where its bytes are known already.
 pub(in crate::plan::store) fn decode(
     body: &[u8],
     constants: &Constants,
+    ahead: &dyn Fn(&[Kernel]),
     read: impl FnOnce(&[Blob]) -> Option<Vec<Bytes>>,
     used: impl FnMut(&Blob),
 ) -> Option<Stored> {
@@ -30,8 +31,8 @@ pub(in crate::plan::store) fn decode(
         record.blobs.iter().for_each(used);
     }
     Some(match record {
-        StageRecord::Whole(record) => Stored::Whole(plan(record, constants, read)?),
-        StageRecord::Value(record) => Stored::Value(plan(record, constants, read)?),
+        StageRecord::Whole(record) => Stored::Whole(plan(record, constants, ahead, read)?),
+        StageRecord::Value(record) => Stored::Value(plan(record, constants, ahead, read)?),
         StageRecord::Input(index) => Stored::Input(usize::try_from(index).ok()?),
     })
 }
@@ -39,11 +40,13 @@ pub(in crate::plan::store) fn decode(
 fn plan(
     record: PlanRecord<'_>,
     constants: &Constants,
+    ahead: &dyn Fn(&[Kernel]),
     read: impl FnOnce(&[Blob]) -> Option<Vec<Bytes>>,
 ) -> Option<Plan> {
     let PlanRecord { blobs, kernels, buffers, inputs, outputs, steps, elsewhere } = record;
-    let weights = Opened::new(&blobs, &buffers, [&inputs, &outputs], constants, read)?;
     let kernels = kernels.into_iter().map(kernel).collect::<Option<Vec<_>>>()?;
+    ahead(&kernels);
+    let weights = Opened::new(&blobs, &buffers, [&inputs, &outputs], constants, read)?;
     let step = |record: StepRecord<'_>| {
         let StepRecord { label, nodes, choice, flops, bytes, .. } = record;
         let StepRecord { kernel, params, workgroups, bindings, .. } = record;
