@@ -1,5 +1,9 @@
 //! How a matrix product reads its operands and stores its sums: `b` of [`crate::gemm`] and the
 //! epilogue that [`crate::conv`] shares.
+//!
+//! - [`packed`]: weights narrower than `f32`.
+
+pub(crate) mod packed;
 
 use std::fmt::Write as _;
 
@@ -35,12 +39,8 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
             tiled(composer, &Matrix::default(), 16, 16 * spec.k, spec.n.div_ceil(64) * 16);
             composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
         }
-        Weights::PackedI8 | Weights::PackedU8 => {
-            let steps = 16 * spec.k.div_ceil(4);
-            tiled(composer, &Matrix::default(), 16, steps, spec.n.div_ceil(64) * 16);
-            composer.read("b", "vec4<u32>").hook("load_b", "load_b_bytes");
-            let signed = matches!(spec.b, Weights::PackedI8);
-            composer.hook("four_of", if signed { "four_signed" } else { "four_unsigned" });
+        Weights::PackedI8 | Weights::PackedU8 | Weights::PackedF16 | Weights::PackedBf16 => {
+            packed::b(composer, spec.b);
         }
         Weights::Blocks { bits, block } => {
             let count = spec.k.div_ceil(block);

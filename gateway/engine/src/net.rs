@@ -324,6 +324,15 @@ impl Net {
         fold::cast(&seen, operand.dtype)
     }
 
+    /// A constant of 16-bit floats as it is stored, where the model sees them as wider ones: those
+    /// have the same values.
+    pub(crate) fn stored(&self, operand: &Operand) -> Operand {
+        let NetTensor { dtype, constant, .. } = self.tensor(operand.tensor);
+        let is_half = matches!(dtype, DType::F16 | DType::Bf16) && constant.is_some();
+        let dtype = if is_half && operand.scalar() == Scalar::F32 { *dtype } else { operand.dtype };
+        Operand { dtype, ..operand.clone() }
+    }
+
     pub(crate) fn is_constant(&self, operand: &Operand) -> bool {
         self.tensor(operand.tensor).constant.is_some()
     }

@@ -58,7 +58,7 @@ impl Work {
                 product(&[spec.planes]) * product(&spec.windows) * product(&spec.kernel)
             }
             Self::Gather(spec) => match spec.table {
-                Table::Plain(_) => 0,
+                Table::Plain(_) | Table::PackedF16 | Table::PackedBf16 => 0,
                 Table::PackedI8 => product(&[spec.outer, spec.count, spec.inner]),
             },
             Self::Gemm(spec) => cells(spec) * of_cell(spec),
@@ -140,7 +140,7 @@ fn embedded(spec: &embed::Spec, binding: usize) -> Option<u64> {
         };
         if (at..at + bindings).contains(&binding) {
             let row = match (input, binding - at) {
-                (embed::Rows::Table { table: Table::PackedI8, .. }, 0) => spec.cols.div_ceil(4),
+                (embed::Rows::Table { table, .. }, 0) => table.row_words(spec.cols),
                 (embed::Rows::Table { table: Table::PackedI8, .. }, 1) => 1,
                 (_, 0) => spec.cols,
                 _ => return None,
@@ -176,8 +176,8 @@ fn matrix(matrix: &Matrix, batch: [u32; 2], rows: u32, cols: u32) -> u64 {
 fn product_touched(spec: &gemm::Spec, binding: usize) -> Option<u64> {
     let gemm::Spec { batch, m, n, k, .. } = *spec;
     let further = match spec.b {
-        Weights::Strided(_) | Weights::PackedF32 => 2,
         Weights::PackedI8 | Weights::PackedU8 | Weights::Blocks { .. } => 3,
+        _ => 2,
     };
     match binding {
         0 => Some(matrix(&spec.a, batch, m, k)),
@@ -246,8 +246,7 @@ fn visible(spec: &attention::Spec) -> u64 {
 fn gathered(spec: &gather::Spec, binding: usize) -> Option<u64> {
     let rows = product(&[spec.outer, spec.count]);
     match (binding, spec.table) {
-        (0, Table::Plain(_)) => Some(rows * u64::from(spec.inner)),
-        (0, Table::PackedI8) => Some(rows * u64::from(spec.inner.div_ceil(4))),
+        (0, table) => Some(rows * u64::from(table.row_words(spec.inner))),
         (1, Table::PackedI8) => Some(rows),
         _ => None,
     }

@@ -1,9 +1,11 @@
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
-use gw_shaders::gemm::{Epilogue, Spec, Weights, pack_f32, pack_i8, reference, variants};
+use gw_shaders::gemm::{Epilogue, Spec, Weights, keeps_halves};
+use gw_shaders::gemm::{pack_f32, pack_halves, pack_i8, reference, variants};
 use gw_shaders::kernel::{Caps, Dispatch, Scalar};
 use gw_shaders::layout::Matrix;
 use gw_shaders::{norm, normed};
+use half::{bf16, f16};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -48,6 +50,10 @@ fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
             let data = random.floats(n * k);
             inputs.push(Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
         }
+        Weights::PackedF16 | Weights::PackedBf16 => {
+            let bits = halves(spec.b, random.floats(n * k).f32());
+            inputs.push(Data::U32(pack_halves(&bits, spec.k, spec.n)));
+        }
         Weights::PackedI8 | Weights::PackedU8 => {
             let bytes = random.bytes(n * k);
             inputs.push(Data::U32(pack_i8(&bytes, spec.k, spec.n)));
@@ -69,6 +75,24 @@ fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
         inputs.push(random.floats(count * m * n + m + n));
     }
     inputs
+}
+
+/// The bits of the nearest halves.
+fn halves(kind: Weights, values: &[f32]) -> Vec<u16> {
+    let bits = |&value: &f32| match kind {
+        Weights::PackedF16 => f16::from_f32(value).to_bits(),
+        _ => bf16::from_f32(value).to_bits(),
+    };
+    values.iter().map(bits).collect()
+}
+
+/// The packed forms that this adapter takes: where it expands halves, no product reads them.
+fn packed_forms() -> Vec<Weights> {
+    let mut forms = vec![Weights::PackedF32, Weights::PackedI8, Weights::PackedU8];
+    if crate::device::shared().is_some_and(|device| keeps_halves(&device.caps())) {
+        forms.extend([Weights::PackedF16, Weights::PackedBf16]);
+    }
+    forms
 }
 
 fn check(spec: &Spec, seed: u32) {
@@ -106,7 +130,7 @@ fn empty_products_are_zero_or_nothing() {
 #[test]
 fn packed_weights_agree() {
     for (seed, (m, n, k)) in (0..).zip([(1, 3, 2), (3, 64, 8), (8, 100, 30), (40, 130, 33)]) {
-        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
+        for b in packed_forms() {
             check(&Spec { b, ..plain([1, 1], m, n, k) }, seed);
         }
         for (bits, block) in [(4, 16), (4, 32), (8, 16), (8, 4)] {
@@ -220,7 +244,7 @@ fn every_way_and_any_number_of_rows_give_the_same_bits() {
     let here = device.caps();
     let both = [here, Caps { software: !here.software, ..here }];
     for (n, k) in [(64, 96), (33, 70), (130, 200)] {
-        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
+        for b in packed_forms() {
             let most = Spec { b, ..plain([1, 1], 40, n, k) };
             let inputs = operands(&most, 3);
             let mut due: Option<Vec<u32>> = None;
@@ -234,6 +258,36 @@ fn every_way_and_any_number_of_rows_give_the_same_bits() {
                     assert!(given == due[..size], "{m} rows of {n} by {name} differ");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn halves_give_the_bits_of_the_same_floats() {
+    let Some(device) = crate::device::shared() else { return };
+    let caps = device.caps();
+    let (m, n, k) = (5, 70, 39);
+    let mut random = Random::new(11);
+    // Of all sizes, the smallest halves below their normal numbers.
+    let values: Vec<f32> =
+        (0..n * k).map(|at| random.float() * (at as f32 % 40.0 - 26.0).exp2()).collect();
+    for b in packed_forms() {
+        let bits = halves(b, &values);
+        let floats: Vec<f32> = match b {
+            Weights::PackedF16 => bits.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect(),
+            Weights::PackedBf16 => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).collect(),
+            _ => continue,
+        };
+        let given = Spec { b, ..plain([1, 1], m, n, k) };
+        let due = Spec { b: Weights::PackedF32, ..given.clone() };
+        let a = random.floats((m * k) as usize);
+        let inputs = [a.clone(), Data::F32(pack_f32(&floats, k, n))];
+        let size = (m * n) as usize;
+        let due = left(&variants(&due, &caps).unwrap()[0], &inputs, size);
+        let inputs = [a, Data::U32(pack_halves(&bits, k, n))];
+        for dispatch in variants(&given, &caps).unwrap() {
+            let given = left(&dispatch, &inputs, size);
+            assert!(given == due, "{b:?} by {} differ", dispatch.kernel.variant);
         }
     }
 }
