@@ -47,9 +47,8 @@ pub(crate) fn valid(dispatch: &Dispatch) {
     let source = &dispatch.kernel.source;
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|error| panic!("{}\n{source}", error.emit_to_string(source)));
-    let mut capabilities = Capabilities::IMMEDIATES
-        | Capabilities::SUBGROUP
-        | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut capabilities =
+        Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SHADER_FLOAT16, dispatch.kernel.needs.f16);
     Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)

@@ -113,11 +113,11 @@ pub(crate) enum Kind {
     /// data `[outer, axis, inner]`, the scales `[axis]` where `quantised`, indices `[count]`;
     /// output `[outer, count, inner]`.
     Gather { quantised: bool },
-    /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
-    /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
+    /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the scales `[out]` where `quantised`,
+    /// the epilogue's inputs `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
-    /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the epilogue's inputs
-    /// `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
+    /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the scales `[out]` where
+    /// `quantised`, the epilogue's inputs `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
     ConvLast(Conv),
     /// `[planes, d, h, w]` to `[planes, od, oh, ow]`, or `[n, d, h, w, c]` to
     /// `[n, od, oh, ow, c]`.
@@ -240,10 +240,18 @@ pub(crate) struct Window<const N: usize> {
 /// See [`Kind::Conv`] and [`Kind::ConvLast`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conv {
+    pub(crate) quantised: bool,
     pub(crate) groups: u32,
     pub(crate) window: Window<2>,
     /// Input 0 is the sum, the others are the epilogue's inputs.
     pub(crate) epilogue: Expr,
+}
+
+impl Conv {
+    /// How many operands come before the epilogue's.
+    pub(crate) fn operands(&self) -> usize {
+        if self.quantised { 3 } else { 2 }
+    }
 }
 
 /// One node: it writes `output`, which several nodes share where each writes a part.

@@ -30,6 +30,8 @@ mod index;
 mod learned;
 #[path = "models/minilm.rs"]
 mod minilm;
+#[path = "models/fusions/narrow.rs"]
+mod narrow;
 #[path = "models/onnx.rs"]
 mod onnx;
 #[path = "models/ops/operators.rs"]

@@ -202,11 +202,12 @@ fn image(spec: &conv::Spec) -> u64 {
 
 fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
     let pixels = spec.output[0].saturating_mul(spec.output[1]);
+    let further = if gemm::is_scaled(spec.filters) { 3 } else { 2 };
     match binding {
         0 => Some(seen(&spec.x, &[spec.batch, spec.input[0], spec.input[1], spec.channels_in])),
-        1 => None,
+        _ if binding < further => None,
         _ => {
-            let operand = spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.result);
+            let operand = spec.epilogue.inputs.get(binding - further).unwrap_or(&spec.result);
             // Rows of all images have one stride where they are together.
             let (entries, rows) = if spec.together {
                 (1, spec.batch.saturating_mul(pixels))

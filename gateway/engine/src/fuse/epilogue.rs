@@ -37,7 +37,7 @@ fn step(net: &Net, uses: &Uses, index: usize, rules: &Rules<'_>) -> Option<(Node
 fn epilogue(kind: &Kind) -> Option<(&Expr, usize)> {
     match kind {
         Kind::Gemm(gemm) => Some((&gemm.epilogue, gemm.operands())),
-        Kind::Conv(conv) | Kind::ConvLast(conv) => Some((&conv.epilogue, 2)),
+        Kind::Conv(conv) | Kind::ConvLast(conv) => Some((&conv.epilogue, conv.operands())),
         _ => None,
     }
 }

@@ -10,8 +10,10 @@ use prost::Message;
 
 /// ONNX's numbers of the element types that these tests use.
 pub const FLOAT: i32 = 1;
+pub const FLOAT16: i32 = 10;
 pub const INT8: i32 = 3;
 pub const INT64: i32 = 7;
+pub const BFLOAT16: i32 = 16;
 
 /// A file being written. Node outputs are named by the caller; shapes are left open.
 #[derive(Clone, Default)]
@@ -75,6 +77,22 @@ impl Onnx {
             dims: dims.to_vec(),
             data_type: INT8,
             raw_data: Bytes::from(bytemuck::cast_slice::<i8, u8>(data).to_vec()),
+            ..TensorProto::default()
+        });
+        self
+    }
+
+    /// Floats rounded to sixteen bits: `FLOAT16`, or `BFLOAT16`.
+    pub fn halves(mut self, name: &str, dtype: i32, dims: &[i64], data: &[f32]) -> Self {
+        let bits = |&value: &f32| match dtype {
+            FLOAT16 => half::f16::from_f32(value).to_bits(),
+            _ => half::bf16::from_f32(value).to_bits(),
+        };
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: dims.to_vec(),
+            data_type: dtype,
+            raw_data: data.iter().flat_map(|value| bits(value).to_le_bytes()).collect(),
             ..TensorProto::default()
         });
         self
