@@ -6,8 +6,9 @@
 //! Every variant adds in the order of k, each product and sum with one rounding, so that a row's
 //! result does not depend on its batch. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
 //!
-//! - [`normed`]: products whose rows are normalised too.
+//! - [`normed`]: products whose rows are normalised too. [`dot`]: those of bytes.
 
+pub mod dot;
 pub mod normed;
 
 mod narrow;

@@ -89,6 +89,10 @@ pub(crate) enum Kind {
     /// `a [b0, b1, m, k]`, `b [b0, b1, k, n]`, the scales `[n]` where `quantised`, the
     /// epilogue's inputs `[b0, b1, m, n]`; output `[b0, b1, m, n]`.
     Gemm(Gemm),
+    /// `a [1, 1, m, k]` and constant `b [1, 1, k, n]` of bytes, of which unsigned ones are taken
+    /// less 128, the inputs `[1, 1, m, n]` of the epilogue, whose sum is `I32`; output
+    /// `[1, 1, m, n]`.
+    Dot(Expr),
     /// `a [1, 1, m, k]`, weights `[n, bytes]`, scales and zero points `[n, blocks, 2]`; output
     /// `[1, 1, m, n]`.
     Blocks(Blocks),

@@ -17,6 +17,12 @@ pub(crate) fn b(composer: &mut Composer, weights: Weights) -> bool {
     true
 }
 
+/// Declares `b` as words of four bytes along k, of which a vec4 holds those of four columns.
+pub(crate) fn words(composer: &mut Composer) {
+    composer.read("b", "vec4<u32>");
+    places(composer, 16);
+}
+
 /// Declares `b` of [`Weights::PackedF16`] as the adapter's own 16-bit floats.
 pub(crate) fn native(composer: &mut Composer) {
     composer.enable_f16();

@@ -50,6 +50,10 @@ impl Work {
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
+            Self::Dot(spec) => {
+                product(&[spec.m, spec.n])
+                    * (2 * u64::from(spec.k) + operations(&spec.epilogue.expr))
+            }
             Self::Embed(spec) => {
                 let norm = if spec.norm.is_some() { NORM } else { 0 };
                 product(&[spec.count, spec.cols]) * (operations(&spec.expr) + norm)
@@ -99,6 +103,14 @@ impl Work {
                 Some(seen(view, &spec.shape))
             }
             Self::Gemm(spec) => product_touched(spec, binding),
+            Self::Dot(spec) => {
+                let operand = match binding {
+                    0 => return Some(matrix(&spec.a, [1, 1], spec.m, spec.k)),
+                    1 => return None,
+                    _ => spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.output),
+                };
+                Some(matrix(operand, [1, 1], spec.m, spec.n))
+            }
             Self::Conv(spec) => (binding == 0).then(|| image(spec)),
             Self::ConvLast(spec) => image_touched(spec, binding),
             Self::Attention(spec) => Some(rows_touched(spec, binding)),

@@ -1,10 +1,11 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`gemm`], [`blocks`]: products. [`gather`], [`embed`]: rows that indices name.
+//! - [`gemm`], [`blocks`], [`dot`]: products. [`gather`], [`embed`]: rows that indices name.
 //! - [`index`]: scans, sorting, scattering, trees and determinants. [`recurrent`]: layers with a
 //!   state.
 
 mod blocks;
+mod dot;
 mod embed;
 mod gather;
 mod gemm;
@@ -33,6 +34,7 @@ impl Lowering<'_> {
         match &node.kind {
             Kind::Pointwise(expr) => self.pointwise(expr, node),
             Kind::Gemm(gemm) => self.gemm(gemm, node),
+            Kind::Dot(epilogue) => self.dot(epilogue, node),
             Kind::Blocks(kind) => self.blocks(*kind, node),
             Kind::Attention(attention) => self.attention(attention, node),
             Kind::LinearAttention(spec) => self.linear_attention(spec, node),

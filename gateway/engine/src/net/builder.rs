@@ -65,17 +65,20 @@ pub(crate) struct Builder {
     pub(crate) built: Vec<Built>,
     /// Values of the run, and the first one that is missing.
     pub(crate) oracle: Oracle,
+    /// Whether the adapter adds up products of bytes as such.
+    pub(crate) dots: bool,
     budget: usize,
 }
 
 impl Builder {
-    pub(crate) fn new(oracle: Oracle) -> Self {
+    pub(crate) fn new(oracle: Oracle, dots: bool) -> Self {
         Self {
             net: Net::default(),
             scopes: vec![HashMap::new()],
             node: NodeName::default(),
             built: Vec::new(),
             oracle,
+            dots,
             budget: FOLD_BUDGET,
         }
     }
