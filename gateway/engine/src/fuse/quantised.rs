@@ -2,7 +2,7 @@
 //! one scale per column, in convolutions with one per channel and in tables with one per row.
 //!
 //! Convolutions in groups are left out: their windows lie in other forms, and depthwise ones, which
-//! are most of them, hold few weights (2.1 % of those of EfficientNet-lite0).
+//! are most of them, hold few weights (182,016 of 4.6 million in EfficientNet-lite0).
 
 use gw_shaders::expr::{Binary, Expr, Instr};
 use gw_shaders::kernel::Scalar;
