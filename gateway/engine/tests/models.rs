@@ -12,6 +12,8 @@
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
 
+#[path = "models/ops/bytes.rs"]
+mod bytes;
 #[path = "models/cache.rs"]
 mod cache;
 #[path = "models/ops/channels.rs"]
