@@ -77,6 +77,7 @@ fn moved(
             let scalar: &[usize] = &[];
             builder.constant(Tensor::from_slice(scalar, &[-by])?)
         }
+        Some(zero) if by == 0 => zero.clone(),
         Some(zero) => {
             let mut formula = Formula::new(&[zero.scalar()]);
             let by = formula.int(by);
