@@ -259,7 +259,7 @@ mod tests {
         let bytes = Spec { filters: Weights::PackedI8, ..full };
         let packed = Data::U32(gemm::pack_i8(&[10, 1, 100, 10], 4, 1));
         let scale = Data::F32(vec![0.5]);
-        assert_eq!(reference(&bytes, &[&x, &packed, &scale]).f32(), [210.0, 315.0]);
+        assert_eq!(reference(&bytes, &[&x, &packed, &scale]).f32(), [210.0, 320.0]);
         let each = spec(true, [2, 2], [1, 3], [1, 2]);
         let packed = Data::F32(pack_depthwise(&[1.0, 2.0, 10.0, 20.0], 2, 2));
         let padded = Spec { pads: [0, 1], ..each.clone() };

@@ -176,12 +176,12 @@ mod tests {
         let spec = plain(2, 2, 5);
         let given = reference(&spec, &[a.clone(), words.clone()]);
         // 1 + 4 + 9 - 16 + 635, -1 + 3 - 640; and so on.
-        assert_eq!(given.i32(), [633, -638, 15_727, -16_378]);
+        assert_eq!(given.i32(), [633, -638, 15_717, -16_378]);
         let epilogue = scaled(2, 2);
         let further = [Data::I32(vec![3, -8]), Data::I32(vec![10]), Data::F32(vec![0.5; 4])];
         let inputs = [&[a, words.clone()], &further[..]].concat();
         let given = reference(&Spec { epilogue, ..spec }, &inputs);
-        assert_eq!(given.f32(), [301.5, -279.0, 7848.5, -8149.0]);
+        assert_eq!(given.f32(), [301.5, -279.0, 7843.5, -8149.0]);
         let unsigned = Spec { signed: false, ..plain(1, 2, 5) };
         let a = Data::I32(vec![129, 128, 128, 255, 0]);
         // 1 - 508 - 16256, -1 + 16384.
