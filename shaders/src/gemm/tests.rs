@@ -128,3 +128,12 @@ fn an_epilogue_with_a_missing_input_is_refused() {
     spec.epilogue.inputs.pop();
     assert!(dispatch(&spec, &Caps::minimal()).is_err());
 }
+
+#[test]
+fn halves_are_kept_where_they_can_be_read_fast() {
+    let hardware = Caps::minimal();
+    assert!(keeps_halves(&hardware));
+    let software = Caps { software: true, ..hardware };
+    assert!(!keeps_halves(&software));
+    assert!(keeps_halves(&Caps { f16: true, ..software }));
+}
