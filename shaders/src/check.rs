@@ -19,7 +19,7 @@ pub(crate) fn adapters() -> Vec<Caps> {
         ..hardware
     };
     vec![
-        of(Some(8), true),
+        Caps { f16: true, ..of(Some(8), true) },
         of(Some(4), true),
         of(None, true),
         of(Some(16), false),
@@ -48,7 +48,9 @@ pub(crate) fn valid(dispatch: &Dispatch) {
     let source = &dispatch.kernel.source;
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|error| panic!("{}\n{source}", error.emit_to_string(source)));
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP;
+    let mut capabilities =
+        Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SHADER_FLOAT16, dispatch.kernel.needs.f16);
     Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

@@ -24,6 +24,7 @@ pub(crate) struct Composer {
     hooks: Vec<(&'static str, &'static str)>,
     text: String,
     turns: u64,
+    f16: bool,
 }
 
 impl Composer {
@@ -38,6 +39,7 @@ impl Composer {
             hooks: Vec::new(),
             text: String::new(),
             turns: 0,
+            f16: false,
         }
     }
 
@@ -94,6 +96,13 @@ impl Composer {
         self
     }
 
+    /// Lets declarations use `f16`, and says so in the name of the variant.
+    pub(crate) fn enable_f16(&mut self) -> &mut Self {
+        self.f16 = true;
+        self.variant.push_str(", f16");
+        self
+    }
+
     /// Says how many turns the loops of one invocation take together, at most.
     pub(crate) fn turns(&mut self, turns: u64) -> &mut Self {
         self.turns = turns;
@@ -131,6 +140,7 @@ impl Composer {
         let name = self.name;
         let unsupported = |reason: String| Err(Unsupported::new(name, reason));
         needs.workgroup_invocations = size;
+        needs.f16 |= self.f16;
         let workgroups = grid(name, groups, caps)?;
         self.u32("groups", u32::try_from(groups).expect("a grid of u32 workgroups fits"));
         if self.params.len() > PARAM_WORDS_MAX {
@@ -158,6 +168,9 @@ impl Composer {
 
     fn compose(&self, entry: &str, size: u32, subgroup: Option<(u32, u32)>) -> String {
         let mut out = format!("// {} {}\n", self.name, self.variant);
+        if self.f16 {
+            out.push_str("enable f16;\n");
+        }
         for (name, value) in &self.constants {
             line(&mut out, format_args!("const {name}: u32 = {value}u;"));
         }

@@ -124,7 +124,12 @@ fn declare(
                     composer.read(format!("scales{index}"), "f32");
                     format!("four_bytes_of(table{index}[{at}], scales{index}[max(place, 0i)])")
                 }
-                _ => return refused("tables of integers, or of bytes not by four"),
+                Table::PackedF16 | Table::PackedBf16 if wide => {
+                    composer.source(include_str!("operands/packed.wgsl"));
+                    composer.read(format!("table{index}"), "vec2<u32>");
+                    format!("{}(table{index}[{at}])", table.four_halves())
+                }
+                _ => return refused("tables of integers, or of packed rows not by four"),
             };
             composer.read(format!("indices{index}"), "i32");
             let place = format!("table_row(indices{index}[row], params.axis{index})");
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn every_variant_is_valid() {
         for (cols, table) in
-            [(5, Table::Plain(Scalar::F32)), (8, Table::Plain(Scalar::F32)), (8, Table::PackedI8)]
+            [(5, Table::Plain(Scalar::F32)), (8, Table::PackedI8), (8, Table::PackedF16)]
         {
             for norm in [None, Some(NORM)] {
                 let spec = spec(cols, table, norm);

@@ -5,6 +5,8 @@
 
 use std::borrow::Borrow;
 
+use half::{bf16, f16};
+
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::expr::Value;
@@ -20,6 +22,26 @@ pub enum Table {
     /// Bytes laid out by [`pack_i8`], with one `f32` scale per row of the table in a buffer of
     /// its own; the output is `F32`.
     PackedI8,
+    /// 16-bit floats laid out by [`pack_halves`]; the output is `F32`.
+    PackedF16,
+    /// As [`Table::PackedF16`], of the upper halves of `f32`.
+    PackedBf16,
+}
+
+impl Table {
+    /// Words of a row.
+    pub const fn row_words(self, inner: u32) -> u32 {
+        match self {
+            Self::Plain(_) => inner,
+            Self::PackedI8 => inner.div_ceil(4),
+            Self::PackedF16 | Self::PackedBf16 => inner.div_ceil(2),
+        }
+    }
+
+    /// The function of `operands/packed.wgsl` that makes four floats of two words.
+    pub(crate) const fn four_halves(self) -> &'static str {
+        if matches!(self, Self::PackedBf16) { "four_brains" } else { "four_halves" }
+    }
 }
 
 /// What to compute.
@@ -58,19 +80,31 @@ pub fn pack_i8(rows: &[i8], inner: u32) -> Vec<u32> {
     rows.chunks((inner as usize).max(1)).flat_map(|row| row.chunks(4).map(word)).collect()
 }
 
+/// Lays rows of `inner` halves out for [`Table::PackedF16`] and its like: two to a word, the first
+/// lowest, each row padded with zeros.
+pub fn pack_halves(rows: &[u16], inner: u32) -> Vec<u32> {
+    let half = |pair: &[u16], at: usize| pair.get(at).copied().map_or(0, u32::from);
+    let word = |pair: &[u16]| half(pair, 0) | half(pair, 1) << 16;
+    rows.chunks((inner as usize).max(1)).flat_map(|row| row.chunks(2).map(word)).collect()
+}
+
 /// Every way that the adapter allows, the default first.
 ///
 /// # Errors
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     let wide = spec.inner.is_multiple_of(4);
-    let part_of = |scalar: Scalar| {
-        if wide { format!("vec4<{}>", scalar.wgsl()) } else { scalar.wgsl().to_owned() }
-    };
-    let (part, reading, kind) = match spec.table {
-        Table::Plain(scalar) => (part_of(scalar), "read_plain", scalar.wgsl()),
-        Table::PackedI8 if wide => (part_of(Scalar::F32), "read_four_bytes", "i8"),
-        Table::PackedI8 => (part_of(Scalar::F32), "read_one_byte", "i8"),
+    let scalar = if let Table::Plain(scalar) = spec.table { scalar } else { Scalar::F32 };
+    let part = if wide { format!("vec4<{}>", scalar.wgsl()) } else { scalar.wgsl().to_owned() };
+    let (reading, kind, element) = match spec.table {
+        Table::Plain(scalar) => ("read_plain", scalar.wgsl(), part.as_str()),
+        Table::PackedI8 if wide => ("read_four_bytes", "i8", "u32"),
+        Table::PackedI8 => ("read_one_byte", "i8", "u32"),
+        Table::PackedF16 | Table::PackedBf16 => {
+            let kind = if spec.table == Table::PackedF16 { "f16" } else { "bf16" };
+            let by_four = ("read_four_halves", kind, "vec2<u32>");
+            if wide { by_four } else { ("read_one_half", kind, "u32") }
+        }
     };
     let width = if wide { ", vec4" } else { "" };
     let mut composer = Composer::new(NAME, format!("rows of {kind}{width}"));
@@ -87,10 +121,10 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     }
     composer.u32("axis", spec.axis).u32("indices", spec.count);
     composer.u32("first", first).u32("held", end - first);
+    composer.source(include_str!("operands/packed.wgsl"));
+    composer.hook("four_of", spec.table.four_halves()).read("data", element);
     if spec.table == Table::PackedI8 {
-        composer.read("data", "u32").read("scales", "f32");
-    } else {
-        composer.read("data", &part);
+        composer.read("scales", "f32");
     }
     composer.read("indices", "i32").write("result", &part);
     composer.constant("WIDTH", 64);
@@ -122,6 +156,14 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
             let word = inputs[0].u32()[row * inner.div_ceil(4) + column / 4];
             let byte = word.to_le_bytes()[column % 4].cast_signed();
             Value::F32(f32::from(byte) * inputs[1].f32()[row])
+        }
+        Table::PackedF16 | Table::PackedBf16 => {
+            let word = inputs[0].u32()[row * inner.div_ceil(2) + column / 2];
+            let half = (word >> (16 * (column % 2))) as u16;
+            Value::F32(match spec.table {
+                Table::PackedF16 => f16::from_bits(half).to_f32(),
+                _ => bf16::from_bits(half).to_f32(),
+            })
         }
     };
     let mut out = Vec::new();
@@ -161,12 +203,24 @@ mod tests {
         let scales = Data::F32(vec![1.0, 0.5]);
         let given = reference(&spec, &[Data::U32(words), scales, Data::I32(vec![1])]);
         assert_eq!(given.f32(), [0.5, -1.0, 63.5, -64.0, 2.5]);
+        // 1, -2 and 0.5 of either type, each row padded to two words.
+        let spec = Spec { table: Table::PackedF16, inner: 3, ..spec };
+        let index = Data::I32(vec![1]);
+        let words = pack_halves(&[0, 0, 0, 0x3c00, 0xc000, 0x3800], 3);
+        assert_eq!(words, [0, 0, 0xc000_3c00, 0x3800]);
+        let given = reference(&spec, &[Data::U32(words), index.clone()]);
+        assert_eq!(given.f32(), [1.0, -2.0, 0.5]);
+        let spec = Spec { table: Table::PackedBf16, ..spec };
+        let words = pack_halves(&[0, 0, 0, 0x3f80, 0xc000, 0x3f00], 3);
+        let given = reference(&spec, &[Data::U32(words), index]);
+        assert_eq!(given.f32(), [1.0, -2.0, 0.5]);
     }
 
     #[test]
     fn every_variant_is_valid() {
         let scalars = [Scalar::F32, Scalar::I32, Scalar::U32];
-        for table in scalars.map(Table::Plain).into_iter().chain([Table::PackedI8]) {
+        let packed = [Table::PackedI8, Table::PackedF16, Table::PackedBf16];
+        for table in scalars.map(Table::Plain).into_iter().chain(packed) {
             for inner in [1, 4, 7, 384] {
                 let spec = Spec { table, outer: 2, axis: 5, part: [2, 5], inner, count: 3 };
                 check::variants(|caps| variants(&spec, caps));

@@ -34,3 +34,12 @@ fn read_one_byte(row: u32, column: u32) -> f32 {
     let byte = bitcast<i32>(data[row * words + column / 4u] << shift) >> 24u;
     return f32(byte) * scales[row];
 }
+
+fn read_four_halves(row: u32, column: u32) -> vec4<f32> {
+    return four_of(data[row * params.parts + column]);
+}
+
+fn read_one_half(row: u32, column: u32) -> f32 {
+    let words = (params.parts + 1u) / 2u;
+    return four_of(vec2(data[row * words + column / 2u], 0u))[column % 2u];
+}

@@ -5,8 +5,9 @@
 //! Every variant adds in the order of k, each product and sum with one rounding, so that a row's
 //! result does not depend on its batch. Source: `MatMul` (ONNX 13), `Gemm` (ONNX 13).
 //!
-//! - [`normed`]: products whose rows are normalised too.
+//! - [`normed`]: products whose rows are normalised too. [`dot`]: those of bytes.
 
+pub mod dot;
 pub mod normed;
 
 mod narrow;
@@ -23,9 +24,9 @@ use crate::layout::Matrix;
 use crate::operands;
 pub(crate) use crate::operands::product;
 
-pub use packed::{pack_f32, pack_i8, unpack_f32};
+pub use packed::{keeps_halves, pack_f32, pack_halves, pack_i8, unpack_f32};
 
-use packed::PACK;
+use packed::weight;
 use ways::Way;
 
 const NAME: &str = "gemm";
@@ -53,6 +54,11 @@ pub enum Weights {
     Strided(Matrix),
     /// One matrix for the whole batch, laid out by [`pack_f32`].
     PackedF32,
+    /// As [`Weights::PackedF32`], of IEEE's 16-bit floats laid out by [`pack_halves`]. They are read
+    /// as what they are in `f32`, so sums have the bits of those over [`Weights::PackedF32`].
+    PackedF16,
+    /// As [`Weights::PackedF16`], of the upper halves of `f32`.
+    PackedBf16,
     /// One matrix for the whole batch, laid out by [`pack_i8`], with one `f32` scale per column
     /// in a buffer of its own.
     PackedI8,
@@ -100,12 +106,20 @@ pub struct Spec {
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     check(spec)?;
     let shape = Shape { batch: spec.batch, m: spec.m, n: spec.n, k: spec.k };
-    variants_with(NAME, shape, false, caps, &|composer| {
-        operands::a(composer, spec);
-        operands::b(composer, spec);
-        let scaled = is_scaled(&spec.b);
-        operands::epilogue(composer, spec.n, &spec.output, &spec.epilogue, scaled)
-    })
+    let reading = |b: fn(&mut Composer, &Spec)| {
+        variants_with(NAME, shape, false, caps, &|composer| {
+            operands::a(composer, spec);
+            b(composer, spec);
+            let scaled = is_scaled(spec.b);
+            operands::epilogue(composer, spec.n, &spec.output, &spec.epilogue, scaled)
+        })
+    };
+    let mut found = reading(operands::b)?;
+    if spec.b == Weights::PackedF16 && caps.f16 {
+        // On llvmpipe slower than words that are unpacked, by a third.
+        found.extend(reading(|composer, _| operands::packed::native(composer))?);
+    }
+    Ok(found)
 }
 
 /// The default variant.
@@ -128,7 +142,7 @@ fn check(spec: &Spec) -> Result<(), Unsupported> {
 }
 
 /// Whether each column has a scale.
-const fn is_scaled(weights: &Weights) -> bool {
+pub(crate) const fn is_scaled(weights: Weights) -> bool {
     matches!(weights, Weights::PackedI8 | Weights::PackedU8)
 }
 
@@ -183,13 +197,13 @@ pub fn k_at_once(caps: &Caps) -> u32 {
 pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
     let inputs = &borrowed(inputs);
     let a = inputs[0].f32();
-    let scaled = is_scaled(&spec.b);
+    let scaled = is_scaled(spec.b);
     let blocks = matches!(spec.b, Weights::Blocks { .. });
     let further = &inputs[if scaled || blocks { 3 } else { 2 }..];
     product(spec.batch, [spec.m, spec.n], &spec.output, &spec.epilogue, further, |z, row, col| {
         let sum: f64 = (0..spec.k)
             .map(|k| {
-                let weight = weight(spec, &inputs[1..], z, k, col);
+                let weight = weight(spec.b, spec.k, &inputs[1..], z, [k, col]);
                 f64::from(a[spec.a.at(z, row, k)]) * f64::from(weight)
             })
             .sum();
@@ -203,32 +217,13 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
 /// # Panics
 /// Where the inputs are not those of the spec.
 pub fn dense_weights(spec: &Spec, inputs: &[&Data]) -> Vec<f32> {
-    let columns = |k| (0..spec.n).map(move |col| weight(spec, inputs, [0, 0], k, col));
-    (0..spec.k).flat_map(columns).collect()
+    dense(spec.b, [spec.k, spec.n], inputs)
 }
 
-fn weight(spec: &Spec, inputs: &[&Data], z: [u32; 2], k: u32, col: u32) -> f32 {
-    let b = inputs[0];
-    let (row, column) = (k as usize, col as usize);
-    let (tile, inside) = (column / PACK, column % PACK);
-    match spec.b {
-        Weights::Strided(matrix) => b.f32()[matrix.at(z, k, col)],
-        Weights::PackedF32 => b.f32()[(tile * spec.k as usize + row) * PACK + inside],
-        Weights::PackedI8 | Weights::PackedU8 => {
-            let steps = spec.k.div_ceil(4) as usize;
-            let word = ((tile * steps + row / 4) * (PACK / 4) + inside / 4) * 4 + row % 4;
-            let byte = b.u32()[word].to_le_bytes()[inside % 4];
-            let signed = matches!(spec.b, Weights::PackedI8);
-            if signed { f32::from(byte.cast_signed()) } else { f32::from(byte) }
-        }
-        Weights::Blocks { bits, block } => {
-            let count = spec.k.div_ceil(block);
-            let at = (col * count * block + k) * bits;
-            let value = b.u32()[(at / 32) as usize] >> (at % 32) & ((1 << bits) - 1);
-            let of = 2 * (col * count + k / block) as usize;
-            (value as f32 - inputs[1].f32()[of + 1]) * inputs[1].f32()[of]
-        }
-    }
+/// As [`dense_weights`], of a matrix `[k, n]`.
+pub(crate) fn dense(weights: Weights, [k, n]: [u32; 2], inputs: &[&Data]) -> Vec<f32> {
+    let columns = |row| (0..n).map(move |col| weight(weights, k, inputs, [0, 0], [row, col]));
+    (0..k).flat_map(columns).collect()
 }
 
 #[cfg(test)]

@@ -114,7 +114,9 @@ impl Kernel {
         let element = |line: &str| {
             let (_, element) = line.strip_prefix("@group(0) @binding(")?.split_once("array<")?;
             let all = [Scalar::F32, Scalar::I32, Scalar::U32];
-            all.into_iter().find(|scalar| element.contains(scalar.wgsl()))
+            // Halves lie two to a word, as bytes lie four to one.
+            let halves = element.contains("f16").then_some(Scalar::U32);
+            all.into_iter().find(|scalar| element.contains(scalar.wgsl())).or(halves)
         };
         self.source.lines().filter_map(element).collect()
     }

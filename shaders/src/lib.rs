@@ -66,7 +66,7 @@ pub mod sort;
 pub mod trees;
 pub mod work;
 
-pub use gemm::normed;
+pub use gemm::{dot, normed};
 
 /// The name of every family, as [`kernel::Kernel::name`] has it.
 pub const FAMILIES: [&str; 22] = [

@@ -1,5 +1,9 @@
 //! How a matrix product reads its operands and stores its sums: `b` of [`crate::gemm`] and the
 //! epilogue that [`crate::conv`] shares.
+//!
+//! - [`packed`]: weights narrower than `f32`.
+
+pub(crate) mod packed;
 
 use std::fmt::Write as _;
 
@@ -12,20 +16,27 @@ use crate::layout::Matrix;
 
 /// Declares `a` and how it is read.
 pub(crate) fn a(composer: &mut Composer, spec: &Spec) {
-    composer.source(include_str!("operands.wgsl"));
-    let wide = spec.a.is_wide() && spec.k.is_multiple_of(4);
-    let unit: i32 = if wide { 4 } else { 1 };
-    composer.u32("a_offset", spec.a.offset / unit.cast_unsigned());
-    composer.u32("a_z0", (spec.a.batch[0] / unit).cast_unsigned());
-    composer.u32("a_z1", (spec.a.batch[1] / unit).cast_unsigned());
-    composer.u32("a_row", (spec.a.row / unit).cast_unsigned());
-    composer.hook("a_at", "a_at_strided");
-    if wide {
+    if rows(composer, &spec.a, spec.k) {
         composer.read("a", "vec4<f32>").hook("load_a", "load_a_wide");
     } else {
-        composer.u32("a_k", spec.a.col.cast_unsigned());
         composer.read("a", "f32").hook("load_a", "load_a_scattered");
     }
+}
+
+/// Declares where the rows of `a` lie, and says whether four of k are one aligned vec4.
+pub(crate) fn rows(composer: &mut Composer, a: &Matrix, k: u32) -> bool {
+    composer.source(include_str!("operands.wgsl"));
+    let wide = a.is_wide() && k.is_multiple_of(4);
+    let unit: i32 = if wide { 4 } else { 1 };
+    composer.u32("a_offset", a.offset / unit.cast_unsigned());
+    composer.u32("a_z0", (a.batch[0] / unit).cast_unsigned());
+    composer.u32("a_z1", (a.batch[1] / unit).cast_unsigned());
+    composer.u32("a_row", (a.row / unit).cast_unsigned());
+    composer.hook("a_at", "a_at_strided");
+    if !wide {
+        composer.u32("a_k", a.col.cast_unsigned());
+    }
+    wide
 }
 
 /// Declares `b` and how it is read.
@@ -35,12 +46,8 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
             tiled(composer, &Matrix::default(), 16, 16 * spec.k, spec.n.div_ceil(64) * 16);
             composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
         }
-        Weights::PackedI8 | Weights::PackedU8 => {
-            let steps = 16 * spec.k.div_ceil(4);
-            tiled(composer, &Matrix::default(), 16, steps, spec.n.div_ceil(64) * 16);
-            composer.read("b", "vec4<u32>").hook("load_b", "load_b_bytes");
-            let signed = matches!(spec.b, Weights::PackedI8);
-            composer.hook("four_of", if signed { "four_signed" } else { "four_unsigned" });
+        Weights::PackedI8 | Weights::PackedU8 | Weights::PackedF16 | Weights::PackedBf16 => {
+            packed::b(composer, spec.b);
         }
         Weights::Blocks { bits, block } => {
             let count = spec.k.div_ceil(block);
@@ -103,30 +110,45 @@ pub(crate) fn epilogue(
     scaled: bool,
 ) -> Result<(), Unsupported> {
     check(epilogue)?;
+    stores(composer, n, output, epilogue, scaled)
+}
+
+/// As [`epilogue`], of sums, inputs and results of any type.
+pub(crate) fn stores(
+    composer: &mut Composer,
+    n: u32,
+    output: &Matrix,
+    epilogue: &Epilogue,
+    scaled: bool,
+) -> Result<(), Unsupported> {
+    let result = result_type(epilogue)?.wgsl();
+    let sums = epilogue.expr.inputs[0].wgsl();
     let wide = output.is_wide() && n.is_multiple_of(4);
     let mut fields = String::new();
     let mut columns = String::new();
     let mut cells = String::new();
     if scaled {
         let matrix = Matrix::per_column();
-        let value = input(composer, "scales", &matrix, n);
+        let value = input(composer, "scales", Scalar::F32, &matrix, n);
         fields.push_str("    scales: vec4<f32>,\n");
         write(&mut columns, format_args!("    read.scales = {value};\n"));
     }
     let sum = if scaled { "sum * known.scales" } else { "sum" };
     for (index, matrix) in epilogue.inputs.iter().enumerate() {
         let name = format!("e{}", index + 1);
-        let value = input(composer, &name, matrix, n);
+        let scalar = epilogue.expr.inputs[index + 1];
+        let value = input(composer, &name, scalar, matrix, n);
         match reach(matrix) {
             Reach::Columns => {
-                write(&mut fields, format_args!("    {name}: vec4<f32>,\n"));
+                write(&mut fields, format_args!("    {name}: vec4<{}>,\n", scalar.wgsl()));
                 write(&mut columns, format_args!("    read.{name} = {value};\n"));
                 write(&mut cells, format_args!("    let v{name} = known.{name};\n"));
             }
             Reach::Cells => write(&mut cells, format_args!("    let v{name} = {value};\n")),
         }
     }
-    composer.write("result", if wide { "vec4<f32>" } else { "f32" });
+    let four = format!("vec4<{result}>");
+    composer.write("result", if wide { &four } else { result });
     let at = index(composer, "out", output, if wide { 4 } else { 1 });
     let plain = epilogue.expr.is_identity();
     if !plain {
@@ -141,7 +163,7 @@ pub(crate) fn epilogue(
     let mut stores = String::new();
     if wide {
         let values = ["x", "y", "z", "w"].map(value).join(", ");
-        write(&mut stores, format_args!("    result[{at}quad] = vec4<f32>({values});\n"));
+        write(&mut stores, format_args!("    result[{at}quad] = {four}({values});\n"));
     } else {
         let step = if output.col == 1 { String::new() } else { " * params.out_col".to_owned() };
         if output.col != 1 {
@@ -163,7 +185,7 @@ pub(crate) fn epilogue(
         "struct Columns {{\n    unused: u32,\n{fields}}}\n\
          fn columns(quad: u32) -> Columns {{\n    var read: Columns;\n    \
          let row = 0u;\n    let z = vec2(0u);\n{columns}    return read;\n}}\n\
-         fn store(z: vec2<u32>, row: u32, quad: u32, sum: vec4<f32>, known: Columns) {{\n    \
+         fn store(z: vec2<u32>, row: u32, quad: u32, sum: vec4<{sums}>, known: Columns) {{\n    \
          if (row >= params.m || quad * 4u >= params.n) {{\n        return;\n    }}\n    \
          let acc = {sum};\n{cells}{stores}}}\n"
     ));
@@ -172,17 +194,22 @@ pub(crate) fn epilogue(
 
 fn check(epilogue: &Epilogue) -> Result<(), Unsupported> {
     let unsupported = |reason: &str| Err(Unsupported::new("gemm", reason));
-    if epilogue.expr.inputs.len() != epilogue.inputs.len() + 1 {
-        return unsupported("an epilogue takes the sum and one further input per view");
-    }
     if epilogue.expr.inputs.iter().any(|&scalar| scalar != Scalar::F32) {
         return unsupported("the inputs of an epilogue are f32");
     }
-    match epilogue.expr.result() {
-        Ok(Scalar::F32) => Ok(()),
-        Ok(_) => unsupported("the result of an epilogue is f32"),
-        Err(error) => Err(Unsupported::new("gemm", format!("the epilogue: {error}"))),
+    match result_type(epilogue)? {
+        Scalar::F32 => Ok(()),
+        _ => unsupported("the result of an epilogue is f32"),
     }
+}
+
+fn result_type(epilogue: &Epilogue) -> Result<Scalar, Unsupported> {
+    if epilogue.expr.inputs.len() != epilogue.inputs.len() + 1 {
+        let reason = "an epilogue takes the sum and one further input per view";
+        return Err(Unsupported::new("gemm", reason));
+    }
+    let result = epilogue.expr.result();
+    result.map_err(|error| Unsupported::new("gemm", format!("the epilogue: {error}")))
 }
 
 const fn reach(matrix: &Matrix) -> Reach {
@@ -194,18 +221,19 @@ const fn reach(matrix: &Matrix) -> Reach {
 }
 
 /// Declares an input and gives the text that reads its four values at `(z, row, quad)`.
-fn input(composer: &mut Composer, name: &str, matrix: &Matrix, n: u32) -> String {
+fn input(composer: &mut Composer, name: &str, scalar: Scalar, matrix: &Matrix, n: u32) -> String {
+    let (one, four) = (scalar.wgsl(), format!("vec4<{}>", scalar.wgsl()));
     if matrix.col == 0 {
-        composer.read(name, "f32");
+        composer.read(name, one);
         let at = index(composer, name, matrix, 1);
-        return format!("vec4<f32>({name}[{at}0u])");
+        return format!("{four}({name}[{at}0u])");
     }
     if matrix.is_wide() && n.is_multiple_of(4) {
-        composer.read(name, "vec4<f32>");
+        composer.read(name, &four);
         let at = index(composer, name, matrix, 4);
         return format!("{name}[{at}quad]");
     }
-    composer.read(name, "f32");
+    composer.read(name, one);
     let at = index(composer, name, matrix, 1);
     let step = if matrix.col == 1 {
         String::new()
@@ -215,7 +243,7 @@ fn input(composer: &mut Composer, name: &str, matrix: &Matrix, n: u32) -> String
     };
     let lanes = [0, 1, 2, 3]
         .map(|lane| format!("{name}[{at}min(quad * 4u + {lane}u, params.n - 1u){step}]"));
-    format!("vec4<f32>({})", lanes.join(", "))
+    format!("{four}({})", lanes.join(", "))
 }
 
 /// The text of an index up to the column, ending in ` + ` unless empty; what is zero takes no
@@ -253,23 +281,30 @@ pub(crate) fn product(
     further: &[&Data],
     sum: impl Fn([u32; 2], u32, u32) -> f64,
 ) -> Data {
+    let float = |z, row, col| Value::F32(sum(z, row, col) as f32);
+    stored(batch, size, output, epilogue, further, float)
+}
+
+/// As [`product`], of sums, inputs and results of any type.
+pub(crate) fn stored(
+    batch: [u32; 2],
+    size: [u32; 2],
+    output: &Matrix,
+    epilogue: &Epilogue,
+    further: &[&Data],
+    sum: impl Fn([u32; 2], u32, u32) -> Value,
+) -> Data {
+    let scalar = epilogue.expr.result().expect("the epilogue is that of a dispatch");
     let mut out = Vec::new();
     for z in (0..batch[0]).flat_map(|outer| (0..batch[1]).map(move |inner| [outer, inner])) {
         for (row, col) in (0..size[0]).flat_map(|row| (0..size[1]).map(move |col| (row, col))) {
-            let mut values = vec![Value::F32(sum(z, row, col) as f32)];
-            values.extend(
-                further
-                    .iter()
-                    .zip(&epilogue.inputs)
-                    .map(|(data, matrix)| Value::F32(data.f32()[matrix.at(z, row, col)])),
-            );
-            let Value::F32(value) = epilogue.expr.eval(&values) else {
-                panic!("the result of an epilogue is F32")
-            };
+            let mut values = vec![sum(z, row, col)];
+            let inputs = further.iter().zip(&epilogue.inputs);
+            values.extend(inputs.map(|(data, matrix)| data.at(matrix.at(z, row, col))));
             let at = output.at(z, row, col);
-            out.resize(out.len().max(at + 1), 0.0);
-            out[at] = value;
+            out.resize(out.len().max(at + 1), Value::new(scalar, 0.0));
+            out[at] = epilogue.expr.eval(&values);
         }
     }
-    Data::F32(out)
+    Data::collect(scalar, out.into_iter())
 }

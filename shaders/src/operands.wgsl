@@ -42,17 +42,6 @@ fn load_b_wide(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     );
 }
 
-// One word holds four columns of one k, one load four of those.
-fn load_b_bytes(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
-    let words = b[base + min(k, params.k - 1u) / 4u * 16u];
-    return mat4x4<f32>(
-        four_of(words.x),
-        four_of(words.y),
-        four_of(words.z),
-        four_of(words.w),
-    );
-}
-
 fn b_at_strided(z: vec2<u32>, quad: u32) -> u32 {
     return params.b_offset + z.x * params.b_z0 + z.y * params.b_z1;
 }
@@ -78,14 +67,6 @@ fn load_b_scattered(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
         }
     }
     return value;
-}
-
-fn four_signed(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xI8(word));
-}
-
-fn four_unsigned(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8(word));
 }
 
 // Columns of blocks along k, of which each has its scale and zero point.
@@ -115,5 +96,5 @@ fn four_nibbles(row: u32, k: u32) -> vec4<f32> {
 }
 
 fn four_bytes(row: u32, k: u32) -> vec4<f32> {
-    return four_unsigned(b[row + k / 4u]);
+    return vec4<f32>(unpack4xU8(b[row + k / 4u]));
 }

@@ -13,7 +13,7 @@ use crate::conv::last as conv_last;
 use crate::data::Data;
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::{
-    attention, conv, det, embed, fold, gather, gemm, linear_attention, lrn, norm, normed,
+    attention, conv, det, dot, embed, fold, gather, gemm, linear_attention, lrn, norm, normed,
     pointwise, pool, recurrent, reduce, resample, roi, sample, scan, scatter, softmax, sort, trees,
 };
 
@@ -71,6 +71,7 @@ work! {
     Conv: conv,
     ConvLast: conv_last,
     Det: det,
+    Dot: dot,
     Embed: embed,
     Fold: fold,
     Gather: gather,

@@ -6,7 +6,7 @@
 //! 2. [`layer_norm`]: a normalisation that is written out.
 //! 3. [`pads`]: zeros around the input of a convolution.
 //! 4. [`pooling`]: weighted sums of rows.
-//! 5. [`quantised`]: weights that are expanded from bytes stay bytes.
+//! 5. [`quantised`]: weights that are expanded from bytes stay bytes, of products, filters, tables.
 //! 6. [`constants`]: what is still computed from constants alone is computed now.
 //! 7. [`channels_last`]: convolutions whose channels lie side by side, and what is between them.
 //! 8. [`chains`]: element-wise nodes that read each other.

@@ -101,7 +101,7 @@ fn label(node: &Node) -> String {
 fn family(kind: &Kind) -> &'static str {
     match kind {
         Kind::Pointwise(_) => "pointwise",
-        Kind::Gemm(_) | Kind::Normed(..) | Kind::Blocks(_) => "gemm",
+        Kind::Gemm(_) | Kind::Normed(..) | Kind::Blocks(_) | Kind::Dot(_) => "gemm",
         Kind::Attention(_) => "attention",
         Kind::LinearAttention(_) => "linear_attention",
         Kind::Softmax { .. } => "softmax",

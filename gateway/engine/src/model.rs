@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
+use gw_shaders::dot;
 use gw_shaders::kernel::Caps;
 use gw_tensor::{DType, Shape, Tensor};
 
@@ -194,7 +195,7 @@ impl Model {
         options: PlanOptions,
     ) -> Result<Stage, PlanError> {
         let shapes = self.signature.input_shapes(&self.name, shapes)?;
-        let mut builder = self.declared(&shapes, answers)?;
+        let mut builder = self.declared(&shapes, answers, caps)?;
         let (outputs, stopped) = match ops::build(&self.graph, &mut builder) {
             Ok(outputs) => (outputs, None),
             Err(stopped) => (Vec::new(), Some(self.node_error(stopped))),
@@ -228,8 +229,13 @@ impl Model {
     }
 
     /// A builder that has the inputs.
-    fn declared(&self, shapes: &[Shape], answers: &[Answer]) -> Result<Builder, PlanError> {
-        let mut builder = Builder::new(Oracle::new(answers));
+    fn declared(
+        &self,
+        shapes: &[Shape],
+        answers: &[Answer],
+        caps: &Caps,
+    ) -> Result<Builder, PlanError> {
+        let mut builder = Builder::new(Oracle::new(answers), dot::pays(caps));
         for (index, (port, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
             check_size(shape).map_err(|error| {
                 let node = port.name.clone();

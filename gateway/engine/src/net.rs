@@ -89,6 +89,10 @@ pub(crate) enum Kind {
     /// `a [b0, b1, m, k]`, `b [b0, b1, k, n]`, the scales `[n]` where `quantised`, the
     /// epilogue's inputs `[b0, b1, m, n]`; output `[b0, b1, m, n]`.
     Gemm(Gemm),
+    /// `a [1, 1, m, k]` and constant `b [1, 1, k, n]` of bytes, of which unsigned ones are taken
+    /// less 128, the inputs `[1, 1, m, n]` of the epilogue, whose sum is `I32`; output
+    /// `[1, 1, m, n]`.
+    Dot(Expr),
     /// `a [1, 1, m, k]`, weights `[n, bytes]`, scales and zero points `[n, blocks, 2]`; output
     /// `[1, 1, m, n]`.
     Blocks(Blocks),
@@ -114,11 +118,11 @@ pub(crate) enum Kind {
     /// data `[outer, axis, inner]`, the scales `[axis]` where `quantised`, indices `[count]`;
     /// output `[outer, count, inner]`.
     Gather { quantised: bool },
-    /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the epilogue's inputs
-    /// `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
+    /// x `[n, c, h, w]`, weights `[out, c / groups, kh, kw]`, the scales `[out]` where `quantised`,
+    /// the epilogue's inputs `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
-    /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the epilogue's inputs
-    /// `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
+    /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the scales `[out]` where
+    /// `quantised`, the epilogue's inputs `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
     ConvLast(Conv),
     /// `[planes, d, h, w]` to `[planes, od, oh, ow]`, or `[n, d, h, w, c]` to
     /// `[n, od, oh, ow, c]`.
@@ -243,10 +247,18 @@ pub(crate) struct Window<const N: usize> {
 /// See [`Kind::Conv`] and [`Kind::ConvLast`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Conv {
+    pub(crate) quantised: bool,
     pub(crate) groups: u32,
     pub(crate) window: Window<2>,
     /// Input 0 is the sum, the others are the epilogue's inputs.
     pub(crate) epilogue: Expr,
+}
+
+impl Conv {
+    /// How many operands come before the epilogue's.
+    pub(crate) fn operands(&self) -> usize {
+        if self.quantised { 3 } else { 2 }
+    }
 }
 
 /// One node: it writes `output`, which several nodes share where each writes a part.
@@ -325,6 +337,15 @@ impl Net {
         let held = if operand.scalar() == Scalar::F32 { DType::F32 } else { DType::I32 };
         let seen = Tensor::new(held, data.shape().clone(), bits).ok()?;
         fold::cast(&seen, operand.dtype)
+    }
+
+    /// A constant of 16-bit floats as it is stored, where the model sees them as wider ones: those
+    /// have the same values.
+    pub(crate) fn stored(&self, operand: &Operand) -> Operand {
+        let NetTensor { dtype, constant, .. } = self.tensor(operand.tensor);
+        let is_half = matches!(dtype, DType::F16 | DType::Bf16) && constant.is_some();
+        let dtype = if is_half && operand.scalar() == Scalar::F32 { *dtype } else { operand.dtype };
+        Operand { dtype, ..operand.clone() }
     }
 
     pub(crate) fn is_constant(&self, operand: &Operand) -> bool {

@@ -12,6 +12,8 @@
     reason = "helpers of tests fail loudly and say what was skipped"
 )]
 
+#[path = "models/ops/bytes.rs"]
+mod bytes;
 #[path = "models/sessions/cache.rs"]
 mod cache;
 #[path = "models/ops/channels.rs"]
@@ -32,6 +34,8 @@ mod learned;
 mod masks;
 #[path = "models/minilm.rs"]
 mod minilm;
+#[path = "models/fusions/narrow.rs"]
+mod narrow;
 #[path = "models/onnx.rs"]
 mod onnx;
 #[path = "models/ops/operators.rs"]

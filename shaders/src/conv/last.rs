@@ -8,25 +8,30 @@ use std::borrow::Borrow;
 
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
-use crate::gemm::{self, Epilogue};
+use crate::gemm::{self, Epilogue, Weights};
 use crate::kernel::{Caps, Dispatch, Unsupported};
 use crate::layout::{Matrix, View};
+use crate::operands;
 
 pub use super::depthwise::pack as pack_depthwise;
 use super::{NAME, Windows, depthwise};
 
 /// What to compute.
 ///
-/// Bindings: x, seen as `[batch, h, w, channels_in]`, the weights, the epilogue's further inputs,
-/// the output. Pairs are (height, width). The weights are the matrix
-/// `[kernel h * kernel w * channels_in, channels_out]` of [`gemm::pack_f32`], or of a depthwise
-/// convolution `[kernel h * kernel w, channels]` of [`pack_depthwise`].
+/// Bindings: x, seen as `[batch, h, w, channels_in]`, the weights, their scales `[channels_out]`
+/// where they are bytes, the epilogue's further inputs, the output. Pairs are (height, width). The
+/// weights are a packed matrix `[kernel h * kernel w * channels_in, channels_out]` of
+/// [`crate::gemm`], or of a depthwise convolution `[kernel h * kernel w, channels]` of
+/// [`pack_depthwise`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Batch entries.
     pub batch: u32,
     /// Whether each channel of the output is made of the same channel of x, and of no other.
     pub depthwise: bool,
+    /// How the weights are packed: not strided, not in blocks. Those of a depthwise convolution are
+    /// `f32`: a window per channel is a small share of a model.
+    pub filters: Weights,
     /// Channels of x.
     pub channels_in: u32,
     /// Channels of the output; as many where `depthwise`.
@@ -70,14 +75,22 @@ impl Spec {
 /// Where a size is beyond the kernel or the adapter.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     let shape = spec.shape()?;
+    let is_packed = !matches!(spec.filters, Weights::Strided(_) | Weights::Blocks { .. });
+    if !is_packed || (spec.depthwise && spec.filters != Weights::PackedF32) {
+        return Err(Unsupported::new(NAME, format!("filters as {:?}", spec.filters)));
+    }
     if spec.depthwise {
         return depthwise::variants(spec, shape, caps);
     }
     let rows = shape.batch[0].saturating_mul(shape.m);
     gemm::variants_with(NAME, shape, false, caps, &|composer| {
         window(composer, spec, rows.max(shape.k));
-        composer.read("b", "vec4<f32>").hook("b_at", "b_at_packed").hook("load_b", "load_b_packed");
-        crate::operands::epilogue(composer, shape.n, &spec.result, &spec.epilogue, false)
+        if !operands::packed::b(composer, spec.filters) {
+            composer.read("b", "vec4<f32>");
+            composer.hook("b_at", "b_at_packed").hook("load_b", "load_b_packed");
+        }
+        let scaled = gemm::is_scaled(spec.filters);
+        operands::epilogue(composer, shape.n, &spec.result, &spec.epilogue, scaled)
     })
 }
 
@@ -153,10 +166,16 @@ pub fn reference<D: Borrow<Data>>(spec: &Spec, inputs: &[D]) -> Data {
         total
     };
     let size = [shape.m, spec.channels_out];
-    gemm::product(shape.batch, size, &spec.result, &spec.epilogue, &inputs[2..], sum)
+    let scales = gemm::is_scaled(spec.filters).then(|| inputs[2].f32());
+    let further = &inputs[2 + usize::from(scales.is_some())..];
+    let scaled = |z, row, channel: u32| {
+        let scale = scales.map_or(1.0, |scales| scales[channel as usize]);
+        sum(z, row, channel) * f64::from(scale)
+    };
+    gemm::product(shape.batch, size, &spec.result, &spec.epilogue, further, scaled)
 }
 
-/// The weights as a row-major matrix, one row per term of the sum.
+/// The weights as a row-major matrix, one row per term of the sum, before the scales of channels.
 ///
 /// # Panics
 /// Where `packed` are not those of the spec.
@@ -165,7 +184,11 @@ pub fn weights(spec: &Spec, packed: &Data) -> Vec<f32> {
     if spec.depthwise {
         return depthwise::unpacked(packed.f32(), taps, spec.channels_out);
     }
-    gemm::unpack_f32(packed.f32(), taps * spec.channels_in, spec.channels_out)
+    let (k, n) = (taps * spec.channels_in, spec.channels_out);
+    match spec.filters {
+        Weights::PackedF32 => gemm::unpack_f32(packed.f32(), k, n),
+        narrow => gemm::dense(narrow, [k, n], &[packed]),
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +203,7 @@ mod tests {
         Spec {
             batch: 1,
             depthwise,
+            filters: Weights::PackedF32,
             channels_in: channels[0],
             channels_out: channels[1],
             windows: Windows {
@@ -204,6 +228,10 @@ mod tests {
         let full = spec(false, [2, 1], [1, 3], [1, 2]);
         let packed = Data::F32(gemm::pack_f32(&[1.0, 0.1, 100.0, 10.0], 4, 1));
         assert_eq!(reference(&full, &[&x, &packed]).f32(), [402.0, 604.0]);
+        let bytes = Spec { filters: Weights::PackedI8, ..full };
+        let packed = Data::U32(gemm::pack_i8(&[10, 1, 100, 10], 4, 1));
+        let scale = Data::F32(vec![0.5]);
+        assert_eq!(reference(&bytes, &[&x, &packed, &scale]).f32(), [210.0, 320.0]);
         let each = spec(true, [2, 2], [1, 3], [1, 2]);
         let packed = Data::F32(pack_depthwise(&[1.0, 2.0, 10.0, 20.0], 2, 2));
         let mut padded = each.clone();
@@ -229,6 +257,14 @@ mod tests {
             let inputs = vec![Matrix::per_column(), spec.result];
             spec.epilogue = Epilogue { expr, inputs };
             check::variants(|caps| variants(&spec, caps));
+            for filters in [Weights::PackedI8, Weights::PackedU8, Weights::PackedF16] {
+                spec.filters = filters;
+                if spec.depthwise {
+                    assert!(dispatch(&spec, &Caps::minimal()).is_err());
+                } else {
+                    check::variants(|caps| variants(&spec, caps));
+                }
+            }
         }
     }
 }

@@ -100,7 +100,7 @@ fn compose(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
     norm::declare(&mut composer, *norm, product.n, lanes, "value_of_result");
     operands::a(&mut composer, product);
     operands::b(&mut composer, product);
-    let scaled = gemm::is_scaled(&product.b);
+    let scaled = gemm::is_scaled(product.b);
     operands::epilogue(&mut composer, product.n, &product.output, &product.epilogue, scaled)?;
     let mut needs = lanes.needs();
     let (_, size, rows, quads) = way.declare(&mut composer, &mut needs);

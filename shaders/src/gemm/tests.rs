@@ -48,9 +48,17 @@ fn packed_weights_mean_the_same_as_plain_ones() {
         let packed = Spec { b: Weights::PackedF32, ..base.clone() };
         let given = reference(&packed, &[a.clone(), Data::F32(pack_f32(&floats, k, n))]);
         assert_eq!(given, expected);
-        let quantised = Spec { b: Weights::PackedI8, ..base };
+        let quantised = Spec { b: Weights::PackedI8, ..base.clone() };
         let words = Data::U32(pack_i8(&bytes, k, n));
-        let given = reference(&quantised, &[a, words, Data::F32(scales.clone())]);
+        let given = reference(&quantised, &[a.clone(), words, Data::F32(scales.clone())]);
+        let halves = bytes.iter().map(|&byte| half::f16::from_f32(byte.into()).to_bits());
+        let words = Data::U32(pack_halves(&halves.collect::<Vec<_>>(), k, n));
+        let packed = Spec { b: Weights::PackedF16, ..base.clone() };
+        assert_eq!(reference(&packed, &[a.clone(), words]), expected);
+        let brains = bytes.iter().map(|&byte| half::bf16::from_f32(byte.into()).to_bits());
+        let words = Data::U32(pack_halves(&brains.collect::<Vec<_>>(), k, n));
+        let packed = Spec { b: Weights::PackedBf16, ..base.clone() };
+        assert_eq!(reference(&packed, &[a.clone(), words]), expected);
         let columns = scales.iter().cycle();
         let expected = expected.f32().iter().zip(columns).map(|(sum, scale)| sum * scale);
         assert_eq!(given, Data::F32(expected.collect()));
@@ -64,6 +72,8 @@ fn every_variant_is_valid() {
             Weights::Strided(Matrix::dense([1, 1], k, n)),
             Weights::Strided(Matrix::dense([1, 1], n, k).transposed()),
             Weights::PackedF32,
+            Weights::PackedF16,
+            Weights::PackedBf16,
             Weights::PackedI8,
             Weights::PackedU8,
             Weights::Blocks { bits: 4, block: 32 },
@@ -117,4 +127,13 @@ fn an_epilogue_with_a_missing_input_is_refused() {
     let mut spec = Spec { epilogue: fused(2, 2), ..plain(2, 2, 2) };
     spec.epilogue.inputs.pop();
     assert!(dispatch(&spec, &Caps::minimal()).is_err());
+}
+
+#[test]
+fn halves_are_kept_where_they_can_be_read_fast() {
+    let hardware = Caps::minimal();
+    assert!(keeps_halves(&hardware));
+    let software = Caps { software: true, ..hardware };
+    assert!(!keeps_halves(&software));
+    assert!(keeps_halves(&Caps { f16: true, ..software }));
 }

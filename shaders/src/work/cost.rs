@@ -53,6 +53,10 @@ impl Work {
                 pixels * (2 * taps + operations(&spec.epilogue.expr))
             }
             Self::Det(spec) => product(&[spec.count, spec.n, spec.n, spec.n]) * 2 / 3,
+            Self::Dot(spec) => {
+                product(&[spec.m, spec.n])
+                    * (2 * u64::from(spec.k) + operations(&spec.epilogue.expr))
+            }
             Self::Embed(spec) => {
                 let norm = if spec.norm.is_some() { NORM } else { 0 };
                 product(&[spec.count, spec.cols]) * (operations(&spec.expr) + norm)
@@ -61,7 +65,7 @@ impl Work {
                 product(&[spec.planes]) * product(&spec.windows) * product(&spec.kernel)
             }
             Self::Gather(spec) => match spec.table {
-                Table::Plain(_) => 0,
+                Table::Plain(_) | Table::PackedF16 | Table::PackedBf16 => 0,
                 Table::PackedI8 => product(&[spec.outer, spec.count, spec.inner]),
             },
             Self::Gemm(spec) => cells(spec) * of_cell(spec),
@@ -102,6 +106,14 @@ impl Work {
                 Some(seen(view, &spec.shape))
             }
             Self::Gemm(spec) => product_touched(spec, binding),
+            Self::Dot(spec) => {
+                let operand = match binding {
+                    0 => return Some(matrix(&spec.a, [1, 1], spec.m, spec.k)),
+                    1 => return None,
+                    _ => spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.output),
+                };
+                Some(matrix(operand, [1, 1], spec.m, spec.n))
+            }
             Self::Conv(spec) => (binding == 0).then(|| image(spec)),
             Self::ConvLast(spec) => image_touched(spec, binding),
             Self::Attention(spec) => Some(rows_touched(spec, binding)),
@@ -143,7 +155,7 @@ fn embedded(spec: &embed::Spec, binding: usize) -> Option<u64> {
         };
         if (at..at + bindings).contains(&binding) {
             let row = match (input, binding - at) {
-                (embed::Rows::Table { table: Table::PackedI8, .. }, 0) => spec.cols.div_ceil(4),
+                (embed::Rows::Table { table, .. }, 0) => table.row_words(spec.cols),
                 (embed::Rows::Table { table: Table::PackedI8, .. }, 1) => 1,
                 (_, 0) => spec.cols,
                 _ => return None,
@@ -179,8 +191,8 @@ fn matrix(matrix: &Matrix, batch: [u32; 2], rows: u32, cols: u32) -> u64 {
 fn product_touched(spec: &gemm::Spec, binding: usize) -> Option<u64> {
     let gemm::Spec { batch, m, n, k, .. } = *spec;
     let further = match spec.b {
-        Weights::Strided(_) | Weights::PackedF32 => 2,
         Weights::PackedI8 | Weights::PackedU8 | Weights::Blocks { .. } => 3,
+        _ => 2,
     };
     match binding {
         0 => Some(matrix(&spec.a, batch, m, k)),
@@ -207,14 +219,15 @@ fn image(spec: &conv::Spec) -> u64 {
 
 fn image_touched(spec: &conv::last::Spec, binding: usize) -> Option<u64> {
     let pixels = spec.windows.output[0].saturating_mul(spec.windows.output[1]);
+    let further = if gemm::is_scaled(spec.filters) { 3 } else { 2 };
     match binding {
         0 => Some(seen(
             &spec.x,
             &[spec.batch, spec.windows.input[0], spec.windows.input[1], spec.channels_in],
         )),
-        1 => None,
+        _ if binding < further => None,
         _ => {
-            let operand = spec.epilogue.inputs.get(binding - 2).unwrap_or(&spec.result);
+            let operand = spec.epilogue.inputs.get(binding - further).unwrap_or(&spec.result);
             // Rows of all images have one stride where they are together.
             let (entries, rows) = if spec.together {
                 (1, spec.batch.saturating_mul(pixels))
@@ -246,8 +259,7 @@ fn rows_touched(spec: &attention::Spec, binding: usize) -> u64 {
 fn gathered(spec: &gather::Spec, binding: usize) -> Option<u64> {
     let rows = product(&[spec.outer, spec.count]);
     match (binding, spec.table) {
-        (0, Table::Plain(_)) => Some(rows * u64::from(spec.inner)),
-        (0, Table::PackedI8) => Some(rows * u64::from(spec.inner.div_ceil(4))),
+        (0, table) => Some(rows * u64::from(table.row_words(spec.inner))),
         (1, Table::PackedI8) => Some(rows),
         _ => None,
     }

@@ -66,7 +66,10 @@ const FIRST: [usize; 4] = [0, 3, 1, 2];
 
 /// Whether a kernel for channels side by side does this convolution.
 fn takes(net: &Net, node: &Node, conv: &Conv) -> bool {
-    let [x, weights] = node.inputs.as_slice() else { return false };
+    if node.inputs.len() > conv.operands() {
+        return false;
+    }
+    let (x, weights) = (&node.inputs[0], &node.inputs[1]);
     let (channels, out) = (x.shape()[1], weights.shape()[0]);
     let groups = conv.groups as usize;
     let is_known = net.is_constant(weights) && !net.is_constant(x);
@@ -114,12 +117,10 @@ fn with_channels_last(node: &Node, conv: &Conv, output: Operand) -> Option<Node>
     let shape = weights.shape();
     let terms = [shape[1] * shape[2] * shape[3], shape[0]];
     let filters = weights.layout.transposed(&[2, 3, 1, 0]).reshaped(&terms)?;
-    Some(Node {
-        names: node.names.clone(),
-        kind: Kind::ConvLast(conv.clone()),
-        inputs: vec![x, weights.with_layout(filters)],
-        output,
-    })
+    let mut inputs = vec![x, weights.with_layout(filters)];
+    inputs.extend(node.inputs[2..].iter().cloned());
+    let kind = Kind::ConvLast(conv.clone());
+    Some(Node { names: node.names.clone(), kind, inputs, output })
 }
 
 /// A window of one pixel: rows are pixels.
@@ -132,10 +133,12 @@ fn product(node: &Node, conv: &Conv, x: &Operand, output: &Operand) -> Option<No
         layout.strides().is_some().then(|| operand.with_layout(layout))
     };
     let b = weights.expanded(&[n, 1, channels, out]);
+    let mut inputs = vec![matrix(x, channels)?, node.inputs[1].with_layout(b)];
+    inputs.extend(node.inputs[2..].iter().cloned());
     Some(Node {
         names: node.names.clone(),
-        kind: Kind::Gemm(Gemm { quantised: false, epilogue: conv.epilogue.clone() }),
-        inputs: vec![matrix(x, channels)?, node.inputs[1].with_layout(b)],
+        kind: Kind::Gemm(Gemm { quantised: conv.quantised, epilogue: conv.epilogue.clone() }),
+        inputs,
         output: matrix(output, out)?,
     })
 }

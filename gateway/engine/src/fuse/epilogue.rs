@@ -37,7 +37,8 @@ fn step(net: &Net, uses: &Uses, index: usize, rules: &Rules<'_>) -> Option<(Node
 fn epilogue(kind: &Kind) -> Option<(&Expr, usize)> {
     match kind {
         Kind::Gemm(gemm) => Some((&gemm.epilogue, gemm.operands())),
-        Kind::Conv(conv) | Kind::ConvLast(conv) => Some((&conv.epilogue, 2)),
+        Kind::Dot(epilogue) => Some((epilogue, 2)),
+        Kind::Conv(conv) | Kind::ConvLast(conv) => Some((&conv.epilogue, conv.operands())),
         _ => None,
     }
 }
@@ -47,12 +48,21 @@ fn absorbed(net: &Net, node: &Node, consumer: &Expr, producer: &Node) -> Option<
     let result = producer.output.tensor;
     let shape = producer.output.shape();
     let (first, operands) = epilogue(&producer.kind)?;
-    let is_float = |operand: &Operand| operand.scalar() == Scalar::F32;
-    if !is_float(&node.output) || !node.inputs.iter().all(is_float) {
+    let is_whole_number = matches!(producer.kind, Kind::Dot(_));
+    let is_taken = |operand: &Operand| match operand.scalar() {
+        Scalar::F32 => true,
+        Scalar::I32 => is_whole_number,
+        Scalar::U32 => false,
+    };
+    let sees_result = |operand: &Operand| {
+        operand.tensor != result || operand.scalar() == producer.output.scalar()
+    };
+    let all = node.inputs.iter().all(|input| is_taken(input) && sees_result(input));
+    if !is_taken(&node.output) || !all {
         return None;
     }
     let mut inputs = producer.inputs.clone();
-    let mut fused = Expr::new(vec![Scalar::F32]);
+    let mut fused = Expr::new(first.inputs.clone());
     let mut places = Vec::with_capacity(node.inputs.len());
     for input in &node.inputs {
         if input.tensor == result {
@@ -66,7 +76,8 @@ fn absorbed(net: &Net, node: &Node, consumer: &Expr, producer: &Node) -> Option<
             inputs.len() - operands - 1
         })));
     }
-    fused.inputs = vec![Scalar::F32; inputs.len() - operands + 1];
+    fused.inputs.truncate(1);
+    fused.inputs.extend(inputs[operands..].iter().map(Operand::scalar));
     let arguments: Vec<usize> = (0..first.inputs.len()).collect();
     let value = fused.inline(first, &arguments);
     let arguments: Vec<usize> =
@@ -74,6 +85,7 @@ fn absorbed(net: &Net, node: &Node, consumer: &Expr, producer: &Node) -> Option<
     fused.inline(consumer, &arguments);
     let mut kind = producer.kind.clone();
     match &mut kind {
+        Kind::Dot(epilogue) => *epilogue = formula::tidied(&fused),
         Kind::Gemm(gemm) => gemm.epilogue = formula::tidied(&fused),
         Kind::ConvLast(conv) => conv.epilogue = formula::tidied(&fused),
         Kind::Conv(conv) => {

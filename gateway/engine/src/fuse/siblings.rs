@@ -33,7 +33,7 @@ fn siblings(net: &Net, uses: &Uses, index: usize) -> Vec<usize> {
         other >= index
             && node.inputs[0] == first.inputs[0]
             && node.inputs.len() == first.inputs.len()
-            && node.inputs[1].dtype == first.inputs[1].dtype
+            && net.stored(&node.inputs[1]).dtype == net.stored(&first.inputs[1]).dtype
             && mergeable(net, uses, node) == Some(gemm)
     });
     readers
@@ -77,7 +77,7 @@ fn merge(
             .filter_map(|node| match position {
                 1 => {
                     let layout = node.inputs[1].layout.one_matrix()?;
-                    Some(node.inputs[1].with_layout(layout))
+                    Some(net.stored(&node.inputs[1]).with_layout(layout))
                 }
                 _ => column_values(&node.inputs[position]),
             })

@@ -1,10 +1,11 @@
 //! One function per kind of node: from operands to the spec of its kernel family.
 //!
-//! - [`gemm`], [`blocks`]: products. [`gather`], [`embed`]: rows that indices name.
+//! - [`gemm`], [`blocks`], [`dot`]: products. [`gather`], [`embed`]: rows that indices name.
 //! - [`index`]: scans, sorting, scattering, trees and determinants. [`recurrent`]: layers with a
 //!   state.
 
 mod blocks;
+mod dot;
 mod embed;
 mod gather;
 mod gemm;
@@ -13,11 +14,11 @@ mod recurrent;
 
 use bytes::Bytes;
 use gw_shaders::expr::Expr;
-use gw_shaders::gemm::Epilogue;
+use gw_shaders::gemm::{Epilogue, keeps_halves};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::Matrix;
 use gw_shaders::{attention, linear_attention, lrn, norm, reduce, softmax};
-use gw_tensor::Tensor;
+use gw_tensor::{DType, Tensor};
 
 use super::{Lowering, Made, offset, size, stride};
 use crate::error::OpError;
@@ -33,6 +34,7 @@ impl Lowering<'_> {
         match &node.kind {
             Kind::Pointwise(expr) => self.pointwise(expr, node),
             Kind::Gemm(gemm) => self.gemm(gemm, node),
+            Kind::Dot(epilogue) => self.dot(epilogue, node),
             Kind::Blocks(kind) => self.blocks(*kind, node),
             Kind::Attention(attention) => self.attention(attention, node),
             Kind::LinearAttention(spec) => self.linear_attention(spec, node),
@@ -99,6 +101,14 @@ impl Lowering<'_> {
         let buffer = self.dense(operand)?;
         let dense = matrix(&Layout::dense(&operand.shape()))?;
         Ok((dense.expect("a dense layout has one stride per axis"), buffer))
+    }
+
+    /// A constant operand as 16-bit floats, where it is stored so and they are kept.
+    pub(super) fn as_halves(&self, operand: &Operand) -> Option<Operand> {
+        let stored = self.net.stored(operand);
+        let is_half = matches!(stored.dtype, DType::F16 | DType::Bf16);
+        let kept = self.net.is_constant(operand) && keeps_halves(self.caps);
+        (is_half && kept).then_some(stored)
     }
 
     pub(super) fn epilogue(
@@ -253,8 +263,14 @@ pub(super) fn words<T: bytemuck::Pod>(values: Vec<T>) -> Bytes {
 pub(super) fn floats(data: &Tensor) -> Result<Tensor, OpError> {
     debug_assert_eq!(crate::net::scalar(data.dtype()), Scalar::F32);
     match data.dtype() {
-        gw_tensor::DType::F32 => Ok(data.clone()),
-        other => crate::net::fold::cast(data, gw_tensor::DType::F32)
+        DType::F32 => Ok(data.clone()),
+        other => crate::net::fold::cast(data, DType::F32)
             .ok_or(OpError::Type { what: "a weight".to_owned(), given: other }),
     }
+}
+
+/// The bits of 16-bit floats.
+pub(super) fn halves(data: &Tensor) -> Vec<u16> {
+    debug_assert_eq!(data.dtype().size(), 2, "halves take two bytes");
+    data.bytes().chunks_exact(2).map(|half| u16::from_le_bytes([half[0], half[1]])).collect()
 }

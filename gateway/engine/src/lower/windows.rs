@@ -1,11 +1,14 @@
 //! The kinds of node that read a neighbourhood along spatial axes.
 
+use gw_shaders::gemm::Weights;
 use gw_shaders::layout::View;
 use gw_shaders::{conv, fold, gemm, pool, resample, roi, sample};
+use gw_tensor::DType;
 
-use super::families::{floats, matrix, sizes, words};
-use super::{Lowering, offset, stride};
+use super::families::{floats, halves, matrix, sizes, words};
+use super::{Lowering, key, offset, stride};
 use crate::error::OpError;
+use crate::net::fold::cast;
 use crate::net::layout::Layout;
 use crate::net::{Conv, Node, Operand, Window};
 use crate::plan::BufferId;
@@ -14,11 +17,16 @@ impl Lowering<'_> {
     pub(super) fn conv(&mut self, kind: &Conv, node: &Node) -> Result<(), OpError> {
         let [batch, channels_in, h, w] = sizes(&node.inputs[0])?;
         let [_, channels_out, rows, cols] = sizes(&node.output)?;
-        let mut bindings = vec![self.dense(&node.inputs[0])?, self.dense(&node.inputs[1])?];
+        let (operands, epilogue) = node.inputs.split_at(kind.operands());
+        let weights = match &operands[2..] {
+            [scales] => self.expanded(&operands[1], scales)?,
+            _ => self.dense(&operands[1])?,
+        };
+        let mut bindings = vec![self.dense(&operands[0])?, weights];
         let per_group = channels_out / kind.groups;
         let grouped = [batch, kind.groups, per_group, rows * cols].map(|size| size as usize);
-        let mut further = Vec::with_capacity(node.inputs.len() - 2);
-        for operand in &node.inputs[2..] {
+        let mut further = Vec::with_capacity(epilogue.len());
+        for operand in epilogue {
             let layout = operand.layout.reshaped(&grouped);
             let layout = layout.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
             further.push(operand.with_layout(layout));
@@ -43,14 +51,14 @@ impl Lowering<'_> {
         let [_, rows, cols, channels_out] = sizes(&node.output)?;
         let depthwise = kind.groups > 1;
         let (x, x_buffer) = self.pixels(&node.inputs[0])?;
-        let weights = self.filters(&node.inputs[1], depthwise)?;
-        let mut bindings = vec![x_buffer, weights];
+        let (operands, epilogue) = node.inputs.split_at(kind.operands());
+        let mut bindings = vec![x_buffer];
+        let filters = self.filters(&operands[1..], depthwise, &mut bindings)?;
         let pixels = (rows * cols) as usize;
         // The pixels of all images as rows of one matrix, or each image for itself.
         let images = batch as usize;
         let views = [[1, images * pixels], [images, pixels]].into_iter().find_map(|[n, rows]| {
-            let operands = node.inputs[2..].iter().chain([&node.output]);
-            let views = operands.map(|operand| {
+            let views = epilogue.iter().chain([&node.output]).map(|operand| {
                 let layout = operand.layout.reshaped(&[n, 1, rows, channels_out as usize])?;
                 layout.strides().is_some().then(|| operand.with_layout(layout))
             });
@@ -65,6 +73,7 @@ impl Lowering<'_> {
         let made = self.made(conv::last::Spec {
             batch,
             depthwise,
+            filters,
             channels_in,
             channels_out,
             windows: windows(&kind.window, [h, w], [rows, cols]),
@@ -89,10 +98,32 @@ impl Lowering<'_> {
         Ok((view, buffer))
     }
 
-    /// Constant weights `[terms, channels]`, packed.
-    fn filters(&mut self, weights: &Operand, depthwise: bool) -> Result<BufferId, OpError> {
+    /// Constant weights `[terms, channels]`, packed, and their scales where they have some.
+    fn filters(
+        &mut self,
+        operands: &[Operand],
+        depthwise: bool,
+        bindings: &mut Vec<BufferId>,
+    ) -> Result<Weights, OpError> {
+        let weights = &operands[0];
         let [terms, channels] = sizes(weights)?;
-        self.converted(weights, " packed", |data| {
+        if let [_, scales] = operands {
+            bindings.push(self.converted(weights, " packed", |data| {
+                let bytes = bytemuck::cast_slice::<u8, i8>(data.bytes());
+                Ok(words(gemm::pack_i8(bytes, terms, channels)))
+            })?);
+            bindings.push(self.dense(scales)?);
+            let signed = weights.dtype == DType::I8;
+            return Ok(if signed { Weights::PackedI8 } else { Weights::PackedU8 });
+        }
+        if let Some(weights) = self.as_halves(weights).filter(|_| !depthwise) {
+            bindings.push(self.converted(&weights, " packed", |data| {
+                Ok(words(gemm::pack_halves(&halves(data), terms, channels)))
+            })?);
+            let is_brain = weights.dtype == DType::Bf16;
+            return Ok(if is_brain { Weights::PackedBf16 } else { Weights::PackedF16 });
+        }
+        bindings.push(self.converted(weights, " packed", |data| {
             let floats = floats(data)?;
             let floats = floats.as_slice::<f32>()?;
             Ok(words(if depthwise {
@@ -100,6 +131,23 @@ impl Lowering<'_> {
             } else {
                 gemm::pack_f32(&floats, terms, channels)
             }))
+        })?);
+        Ok(Weights::PackedF32)
+    }
+
+    /// Constant bytes `[out, …]` times their scales `[out]`, for a convolution that takes no bytes.
+    fn expanded(&mut self, weights: &Operand, scales: &Operand) -> Result<BufferId, OpError> {
+        let known = self.net.constant(scales);
+        let known = known.ok_or_else(|| OpError::Dynamic("a scale".to_owned()))?;
+        let form = format!(" times {}", key(self.net, scales));
+        self.converted(weights, &form, |data| {
+            let (weights, scales) = (cast(data, DType::F32), floats(&known)?);
+            let weights = weights.ok_or_else(|| OpError::Dynamic("a weight".to_owned()))?;
+            let (weights, scales) = (weights.as_slice::<f32>()?, scales.as_slice::<f32>()?);
+            let each = (weights.len() / scales.len().max(1)).max(1);
+            let filters = weights.chunks(each).zip(scales.iter());
+            let scaled = filters.flat_map(|(filter, scale)| filter.iter().map(move |w| w * scale));
+            Ok(words(scaled.collect::<Vec<f32>>()))
         })
     }
 

@@ -5,7 +5,7 @@ mod views;
 
 use std::collections::HashMap;
 
-use gw_shaders::expr::Expr;
+use gw_shaders::expr::{Expr, Instr};
 use gw_shaders::kernel::Scalar;
 use gw_tensor::{DType, Shape, Tensor};
 
@@ -20,9 +20,12 @@ use crate::plan::why::NodeName;
 /// Bindings hold at most 2 GiB on any adapter.
 const TENSOR_ELEMENTS_MAX: usize = 1 << 29;
 
-/// Constants up to this size are folded at once: all arithmetic on shapes is far below, and
-/// quantised weights, which stay bytes, are above.
+/// Constants up to this size are folded at once: all arithmetic on shapes is far below.
 const FOLD_AT_ONCE_MAX: usize = 1 << 16;
+
+/// As [`FOLD_AT_ONCE_MAX`], of bytes that become floats: larger ones are quantised weights, which
+/// stay bytes.
+const EXPAND_AT_ONCE_MAX: usize = 1 << 10;
 
 /// All that one plan may fold or lay out anew: 512 MiB of floats.
 const FOLD_BUDGET: usize = 1 << 27;
@@ -65,17 +68,20 @@ pub(crate) struct Builder {
     pub(crate) built: Vec<Built>,
     /// Values of the run, and the first one that is missing.
     pub(crate) oracle: Oracle,
+    /// Whether the adapter adds up products of bytes as such.
+    pub(crate) dots: bool,
     budget: usize,
 }
 
 impl Builder {
-    pub(crate) fn new(oracle: Oracle) -> Self {
+    pub(crate) fn new(oracle: Oracle, dots: bool) -> Self {
         Self {
             net: Net::default(),
             scopes: vec![HashMap::new()],
             node: NodeName::default(),
             built: Vec::new(),
             oracle,
+            dots,
             budget: FOLD_BUDGET,
         }
     }
@@ -250,7 +256,9 @@ impl Builder {
             return Ok(Some(folded.with_layout(layout)));
         }
         let elements: usize = shape.iter().product();
-        if elements > FOLD_AT_ONCE_MAX || !inputs.iter().all(|input| self.net.is_constant(input)) {
+        if elements > fold_at_once_max(expr, inputs)
+            || !inputs.iter().all(|input| self.net.is_constant(input))
+        {
             return Ok(None);
         }
         let mut tensors = Vec::with_capacity(inputs.len());
@@ -312,6 +320,15 @@ impl Builder {
         let mut cast = formula::Formula::new(&[x.scalar()]);
         cast.cast(Scalar::F32, 0);
         self.pointwise(&cast.0, std::slice::from_ref(x), DType::F32)
+    }
+}
+
+/// Elements of a result that is computed at once, at most.
+fn fold_at_once_max(expr: &Expr, inputs: &[Operand]) -> usize {
+    let is_byte = |input: &Operand| matches!(input.dtype, DType::I8 | DType::U8);
+    match formula::only_instr(expr) {
+        Some(Instr::Cast(Scalar::F32, 0)) if inputs.iter().all(is_byte) => EXPAND_AT_ONCE_MAX,
+        _ => FOLD_AT_ONCE_MAX,
     }
 }
 

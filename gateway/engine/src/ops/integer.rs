@@ -1,8 +1,10 @@
 //! Products of integers: exact, whatever their length.
 //!
-//! The kernels multiply floats. Sums are cut into parts that are exact in `f32` ([`exact`]), which
-//! are added as `i32`.
+//! Where the adapter adds up bytes, products with constant weights are just that ([`dot`]). Other
+//! kernels multiply floats: sums are cut into parts that are exact in `f32` ([`exact`]), which are
+//! added as `i32`.
 
+mod dot;
 mod exact;
 
 use gw_shaders::expr::{Binary, Expr};
@@ -58,6 +60,9 @@ fn product(
 ) -> Result<Operand, OpError> {
     bytes_only(&[a, b])?;
     let builder = &mut *call.builder;
+    if let Some(product) = dot::product(builder, a, a_zero, b, b_zero)? {
+        return Ok(product);
+    }
     let wide_a = same_shape(builder, a, a_zero)?;
     // Zero points of weights that stay bytes are taken off afterwards.
     let keeps_bytes = builder.net.is_constant(b) && b.shape().len() == 2;

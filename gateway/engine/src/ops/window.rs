@@ -274,6 +274,7 @@ impl Convolution<'_> {
         let filter = [out, shape[1], pair[0].kernel, pair[1].kernel];
         let weights = builder.reshape(weights, &filter)?;
         let kind = Kind::Conv(Conv {
+            quantised: false,
             groups: narrow(self.groups)?,
             window: window(&pair)?,
             epilogue: Expr::identity(Scalar::F32),

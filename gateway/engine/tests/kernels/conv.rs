@@ -1,7 +1,7 @@
 use gw_shaders::conv::{Spec, Windows, last, reference, variants};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
-use gw_shaders::gemm::{self, Epilogue};
+use gw_shaders::gemm::{self, Epilogue, Weights};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::{Matrix, View};
 
@@ -137,6 +137,7 @@ fn last_spec(case: Case, apart: bool) -> last::Spec {
     last::Spec {
         batch,
         depthwise: case.groups > 1,
+        filters: Weights::PackedF32,
         channels_in,
         channels_out,
         windows,
@@ -160,6 +161,44 @@ fn last_inputs(spec: &last::Spec, random: &mut Random) -> Vec<Data> {
     let pixels = spec.windows.input[0] * spec.windows.input[1];
     let x = random.floats((spec.batch * spec.channels_in * pixels) as usize);
     vec![x, Data::F32(packed)]
+}
+
+#[test]
+fn narrow_filters_agree() {
+    let one = Case { kernel: [1, 1], pads: [0, 0], ..CASE };
+    let cases = [
+        CASE,
+        one,
+        Case { channels: [5, 70], batch: 2, ..CASE },
+        Case { channels: [8, 12], kernel: [3, 2], strides: [2, 1], ..CASE },
+    ];
+    let Some(device) = crate::device::shared() else { return };
+    for (seed, case) in (0..).zip(cases) {
+        let mut spec = last_spec(case, seed == 2);
+        let mut random = Random::new(seed);
+        let x = last_inputs(&spec, &mut random).swap_remove(0);
+        let (k, n) =
+            (spec.windows.kernel[0] * spec.windows.kernel[1] * spec.channels_in, spec.channels_out);
+        let bytes = random.bytes((k * n) as usize);
+        let packed = Data::U32(gemm::pack_i8(&bytes, k, n));
+        let (scales, bias) = (random.floats(n as usize), random.floats(n as usize));
+        let scales = Data::F32(scales.f32().iter().map(|scale| scale / 128.0).collect());
+        let expr = Expr::binary(Binary::Add, Scalar::F32);
+        spec.epilogue = Epilogue { expr, inputs: vec![Matrix::per_column()] };
+        for filters in [Weights::PackedI8, Weights::PackedU8] {
+            let inputs = [x.clone(), packed.clone(), scales.clone(), bias.clone()];
+            agree_last(&last::Spec { filters, ..spec.clone() }, &inputs);
+        }
+        if gemm::keeps_halves(&device.caps()) {
+            let halves: Vec<u16> = bytes
+                .iter()
+                .map(|&byte| half::f16::from_f32(f32::from(byte) / 99.0).to_bits())
+                .collect();
+            let packed = Data::U32(gemm::pack_halves(&halves, k, n));
+            let inputs = [x.clone(), packed, bias.clone()];
+            agree_last(&last::Spec { filters: Weights::PackedF16, ..spec.clone() }, &inputs);
+        }
+    }
 }
 
 fn agree_last(spec: &last::Spec, inputs: &[Data]) {

@@ -1,5 +1,6 @@
 use gw_shaders::data::Data;
-use gw_shaders::gather::{Spec, Table, pack_i8, reference, variants};
+use gw_shaders::gather::{Spec, Table, pack_halves, pack_i8, reference, variants};
+use gw_shaders::gemm::keeps_halves;
 use gw_shaders::kernel::Scalar;
 
 use gw_shaders::embed;
@@ -7,6 +8,19 @@ use gw_shaders::expr::{Binary, Expr, Instr};
 use gw_shaders::norm;
 
 use crate::harness::{Random, Tolerance, agree};
+
+/// Rows of halves of any size, in the packed forms that this adapter takes.
+fn halves(random: &mut Random, size: usize, inner: u32) -> Vec<(Table, Data)> {
+    if !crate::device::shared().is_some_and(|device| keeps_halves(&device.caps())) {
+        return Vec::new();
+    }
+    let values: Vec<f32> =
+        (0..size).map(|at| random.float() * (at as f32 % 30.0 - 26.0).exp2()).collect();
+    let f16 = values.iter().map(|&value| half::f16::from_f32(value).to_bits()).collect();
+    let bf16 = values.iter().map(|&value| half::bf16::from_f32(value).to_bits()).collect();
+    let packed = |bits: Vec<u16>| Data::U32(pack_halves(&bits, inner));
+    vec![(Table::PackedF16, packed(f16)), (Table::PackedBf16, packed(bf16))]
+}
 
 #[test]
 fn gathered_rows_agree() {
@@ -23,6 +37,12 @@ fn gathered_rows_agree() {
         let bits: Vec<u32> = integers.iter().map(|value| value.cast_unsigned() % 2).collect();
         for data in [random.floats(size), Data::I32(integers), Data::U32(bits)] {
             let table = Table::Plain(data.scalar());
+            let spec = Spec { table, outer, axis, part: [0, axis], inner, count };
+            let inputs = [data, indices.clone()];
+            let expected = reference(&spec, &inputs);
+            agree(|caps| variants(&spec, caps), &inputs, &[expected], Tolerance::EXACT);
+        }
+        for (table, data) in halves(&mut random, size, inner) {
             let spec = Spec { table, outer, axis, part: [0, axis], inner, count };
             let inputs = [data, indices.clone()];
             let expected = reference(&spec, &inputs);
@@ -72,7 +92,14 @@ fn rows_of_several_tables_are_combined_and_normalised() {
         (9, 7, Table::Plain(Scalar::F32), 5),
         (17, 64, Table::PackedI8, 11),
         (40, 384, Table::PackedI8, 300),
+        (33, 384, Table::PackedF16, 200),
+        (9, 20, Table::PackedBf16, 20),
     ] {
+        let halves = halves(&mut random, (axis * cols) as usize, cols);
+        let halves = halves.into_iter().find_map(|(kind, data)| (kind == table).then_some(data));
+        if halves.is_none() && matches!(table, Table::PackedF16 | Table::PackedBf16) {
+            continue;
+        }
         for norm in [None, Some(norm::Kind::Layer), Some(norm::Kind::Rms)] {
             let form = |kind| norm::Form { kind, eps: 1e-3, scale: true, bias: true };
             let norm = norm.map(form);
@@ -85,7 +112,9 @@ fn rows_of_several_tables_are_combined_and_normalised() {
             let spec = embed::Spec { count, cols, inputs, expr: expr.clone(), norm };
             let weights = norm.map_or(0, norm::Form::operands);
             let mut data: Vec<Data> = (0..weights).map(|_| random.floats(cols as usize)).collect();
-            if table == Table::PackedI8 {
+            if let Some(halves) = &halves {
+                data.push(halves.clone());
+            } else if table == Table::PackedI8 {
                 let bytes = random.bytes((axis * cols) as usize);
                 data.extend([Data::U32(pack_i8(&bytes, cols)), random.floats(axis as usize)]);
             } else {

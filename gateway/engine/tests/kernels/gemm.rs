@@ -1,9 +1,11 @@
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
-use gw_shaders::gemm::{Epilogue, Spec, Weights, pack_f32, pack_i8, reference, variants};
+use gw_shaders::gemm::{Epilogue, Spec, Weights, keeps_halves};
+use gw_shaders::gemm::{pack_f32, pack_halves, pack_i8, reference, variants};
 use gw_shaders::kernel::{Caps, Dispatch, Scalar};
 use gw_shaders::layout::Matrix;
-use gw_shaders::{norm, normed};
+use gw_shaders::{dot, norm, normed};
+use half::{bf16, f16};
 
 use crate::harness::{Random, Tolerance, agree};
 
@@ -48,6 +50,10 @@ fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
             let data = random.floats(n * k);
             inputs.push(Data::F32(pack_f32(data.f32(), spec.k, spec.n)));
         }
+        Weights::PackedF16 | Weights::PackedBf16 => {
+            let bits = halves(spec.b, random.floats(n * k).f32());
+            inputs.push(Data::U32(pack_halves(&bits, spec.k, spec.n)));
+        }
         Weights::PackedI8 | Weights::PackedU8 => {
             let bytes = random.bytes(n * k);
             inputs.push(Data::U32(pack_i8(&bytes, spec.k, spec.n)));
@@ -69,6 +75,24 @@ fn operands(spec: &Spec, seed: u32) -> Vec<Data> {
         inputs.push(random.floats(count * m * n + m + n));
     }
     inputs
+}
+
+/// The bits of the nearest halves.
+fn halves(kind: Weights, values: &[f32]) -> Vec<u16> {
+    let bits = |&value: &f32| match kind {
+        Weights::PackedF16 => f16::from_f32(value).to_bits(),
+        _ => bf16::from_f32(value).to_bits(),
+    };
+    values.iter().map(bits).collect()
+}
+
+/// The packed forms that this adapter takes: where it expands halves, no product reads them.
+fn packed_forms() -> Vec<Weights> {
+    let mut forms = vec![Weights::PackedF32, Weights::PackedI8, Weights::PackedU8];
+    if crate::device::shared().is_some_and(|device| keeps_halves(&device.caps())) {
+        forms.extend([Weights::PackedF16, Weights::PackedBf16]);
+    }
+    forms
 }
 
 fn check(spec: &Spec, seed: u32) {
@@ -106,7 +130,7 @@ fn empty_products_are_zero_or_nothing() {
 #[test]
 fn packed_weights_agree() {
     for (seed, (m, n, k)) in (0..).zip([(1, 3, 2), (3, 64, 8), (8, 100, 30), (40, 130, 33)]) {
-        for b in [Weights::PackedF32, Weights::PackedI8, Weights::PackedU8] {
+        for b in packed_forms() {
             check(&Spec { b, ..plain([1, 1], m, n, k) }, seed);
         }
         for (bits, block) in [(4, 16), (4, 32), (8, 16), (8, 4)] {
@@ -226,9 +250,8 @@ fn every_way_and_any_number_of_rows_give_the_same_bits() {
         Caps { subgroup: several, software: false, ..here },
     ];
     // Each form of weights at one size: what differs is how a value of b is read.
-    let cases =
-        [(64, 96, Weights::PackedF32), (33, 70, Weights::PackedI8), (130, 200, Weights::PackedU8)];
-    for (n, k, b) in cases {
+    let sizes = [(64, 96), (33, 70), (130, 200)].into_iter().cycle();
+    for (b, (n, k)) in packed_forms().into_iter().zip(sizes) {
         let most = Spec { b, ..plain([1, 1], 40, n, k) };
         let inputs = operands(&most, 3);
         let mut due: Option<Vec<u32>> = None;
@@ -241,6 +264,36 @@ fn every_way_and_any_number_of_rows_give_the_same_bits() {
                 let name = &dispatch.kernel.variant;
                 assert!(given == due[..size], "{m} rows of {n} by {name} differ");
             }
+        }
+    }
+}
+
+#[test]
+fn halves_give_the_bits_of_the_same_floats() {
+    let Some(device) = crate::device::shared() else { return };
+    let caps = device.caps();
+    let (m, n, k) = (5, 70, 39);
+    let mut random = Random::new(11);
+    // Of all sizes, the smallest halves below their normal numbers.
+    let values: Vec<f32> =
+        (0..n * k).map(|at| random.float() * (at as f32 % 40.0 - 26.0).exp2()).collect();
+    for b in packed_forms() {
+        let bits = halves(b, &values);
+        let floats: Vec<f32> = match b {
+            Weights::PackedF16 => bits.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect(),
+            Weights::PackedBf16 => bits.iter().map(|&b| bf16::from_bits(b).to_f32()).collect(),
+            _ => continue,
+        };
+        let given = Spec { b, ..plain([1, 1], m, n, k) };
+        let due = Spec { b: Weights::PackedF32, ..given.clone() };
+        let a = random.floats((m * k) as usize);
+        let inputs = [a.clone(), Data::F32(pack_f32(&floats, k, n))];
+        let size = (m * n) as usize;
+        let due = left(&variants(&due, &caps).unwrap()[0], &inputs, size);
+        let inputs = [a, Data::U32(pack_halves(&bits, k, n))];
+        for dispatch in variants(&given, &caps).unwrap() {
+            let given = left(&dispatch, &inputs, size);
+            assert!(given == due, "{b:?} by {} differ", dispatch.kernel.variant);
         }
     }
 }
@@ -270,6 +323,47 @@ fn rows_are_normalised_alike_by_one_dispatch_and_by_two() {
                 let inputs = [&weights[..], &operands].concat();
                 let given = left(&dispatch, &inputs, size).unwrap();
                 assert!(given == due, "{} of {n} differ", dispatch.kernel.variant);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes_are_exact() {
+    let sizes = [(1, 3, 2), (3, 64, 8), (9, 100, 30), (40, 130, 133), (0, 4, 4), (4, 4, 0)];
+    for (seed, (m, n, k)) in (0..).zip(sizes) {
+        let mut random = Random::new(seed);
+        let bytes = random.bytes((n * k) as usize);
+        let b = Data::U32(dot::pack(&bytes, k, n));
+        for signed in [true, false] {
+            let shift = if signed { 128 } else { 0 };
+            let a = random.integers(((m + 2) * (k + 8)) as usize, 256);
+            let a = Data::I32(a.iter().map(|value| value - shift).collect());
+            let apart = Matrix { offset: 3, batch: [0, 0], row: 1, col: m.cast_signed() };
+            for a_at in [Matrix::dense([1, 1], m, k), apart] {
+                // `f32(sum - per column) * per cell`, and the sum.
+                let mut expr = Expr::new(vec![Scalar::I32, Scalar::I32, Scalar::F32]);
+                let less = expr.push(Instr::Binary(Binary::Sub, 0, 1));
+                let float = expr.push(Instr::Cast(Scalar::F32, less));
+                expr.push(Instr::Binary(Binary::Mul, float, 2));
+                let cells = Matrix::dense([1, 1], m, n);
+                let scaled = Epilogue { expr, inputs: vec![Matrix::per_column(), cells] };
+                let sum = Epilogue { expr: Expr::identity(Scalar::I32), inputs: Vec::new() };
+                for epilogue in [sum, scaled] {
+                    let mut inputs = vec![a.clone(), b.clone()];
+                    if !epilogue.inputs.is_empty() {
+                        inputs.push(Data::I32(random.integers(n as usize, 1000)));
+                        inputs.push(random.floats((m * n) as usize));
+                    }
+                    let spec = dot::Spec { m, n, k, a: a_at, signed, output: cells, epilogue };
+                    let expected = dot::reference(&spec, &inputs);
+                    agree(
+                        |caps| dot::variants(&spec, caps),
+                        &inputs,
+                        &[expected],
+                        Tolerance::EXACT,
+                    );
+                }
             }
         }
     }

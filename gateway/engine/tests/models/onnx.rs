@@ -10,9 +10,12 @@ use prost::Message;
 
 /// ONNX's numbers of the element types that these tests use.
 pub const FLOAT: i32 = 1;
+pub const FLOAT16: i32 = 10;
+pub const UINT8: i32 = 2;
 pub const INT8: i32 = 3;
 pub const INT64: i32 = 7;
 pub const BOOL: i32 = 9;
+pub const BFLOAT16: i32 = 16;
 
 /// A file being written. Node outputs are named by the caller; shapes are left open.
 #[derive(Clone, Default)]
@@ -70,15 +73,30 @@ impl Onnx {
         self
     }
 
-    pub fn bytes(mut self, name: &str, dims: &[i64], data: &[i8]) -> Self {
+    pub fn bytes(self, name: &str, dims: &[i64], data: &[i8]) -> Self {
+        self.raw(name, INT8, dims, bytemuck::cast_slice::<i8, u8>(data))
+    }
+
+    /// The bytes of a constant of any type.
+    pub fn raw(mut self, name: &str, dtype: i32, dims: &[i64], data: &[u8]) -> Self {
         self.graph.initializer.push(TensorProto {
             name: name.to_owned(),
             dims: dims.to_vec(),
-            data_type: INT8,
-            raw_data: Bytes::from(bytemuck::cast_slice::<i8, u8>(data).to_vec()),
+            data_type: dtype,
+            raw_data: Bytes::copy_from_slice(data),
             ..TensorProto::default()
         });
         self
+    }
+
+    /// Floats rounded to sixteen bits: `FLOAT16`, or `BFLOAT16`.
+    pub fn halves(self, name: &str, dtype: i32, dims: &[i64], data: &[f32]) -> Self {
+        let bits = |&value: &f32| match dtype {
+            FLOAT16 => half::f16::from_f32(value).to_bits(),
+            _ => half::bf16::from_f32(value).to_bits(),
+        };
+        let bytes: Vec<u8> = data.iter().flat_map(|value| bits(value).to_le_bytes()).collect();
+        self.raw(name, dtype, dims, &bytes)
     }
 
     /// Random floats, the same in every run: their name is their seed.

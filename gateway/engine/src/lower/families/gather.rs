@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use gw_shaders::gather;
+use gw_shaders::gather::{self, Table};
+use gw_tensor::DType;
 
-use super::{Lowering, sizes, words};
+use super::{Lowering, halves, sizes, words};
 use crate::error::OpError;
 use crate::lower::parts::{Part, ranges};
 use crate::net::{Node, Operand};
@@ -40,11 +41,19 @@ impl Lowering<'_> {
         scales: Option<&Operand>,
         rows: Range<u32>,
         bindings: &mut Vec<BufferId>,
-    ) -> Result<gather::Table, OpError> {
+    ) -> Result<Table, OpError> {
         let [outer, axis, inner] = sizes(data)?;
         let Some(scales) = scales else {
+            if let Some(data) = self.as_halves(data) {
+                let held = [Part(1, rows)];
+                bindings.push(self.converted_part(&data, " rows", &held, |data| {
+                    Ok(words(gather::pack_halves(&halves(data), inner)))
+                })?);
+                let is_brain = data.dtype == DType::Bf16;
+                return Ok(if is_brain { Table::PackedBf16 } else { Table::PackedF16 });
+            }
             bindings.push(self.dense_part(data, Part(1, rows))?);
-            return Ok(gather::Table::Plain(data.scalar()));
+            return Ok(Table::Plain(data.scalar()));
         };
         let held = [Part(1, rows.clone())];
         bindings.push(self.converted_part(data, " rows", &held, |data| {
@@ -53,7 +62,7 @@ impl Lowering<'_> {
         let by_row = scales.layout.reshaped(&[outer as usize, axis as usize]);
         let by_row = by_row.ok_or_else(|| OpError::Unsupported("this view".to_owned()))?;
         bindings.push(self.dense_part(&scales.with_layout(by_row), Part(1, rows))?);
-        Ok(gather::Table::PackedI8)
+        Ok(Table::PackedI8)
     }
 
     /// How many rows of a table one binding holds.
@@ -62,7 +71,11 @@ impl Lowering<'_> {
             return Ok(u32::MAX);
         }
         let [outer, _, inner] = sizes(data)?;
-        let row = if quantised { inner.div_ceil(4) } else { inner };
+        let row = match self.as_halves(data) {
+            _ if quantised => inner.div_ceil(4),
+            Some(_) => inner.div_ceil(2),
+            None => inner,
+        };
         self.units_at_once(data, 4 * u64::from(outer) * u64::from(row))
     }
 }

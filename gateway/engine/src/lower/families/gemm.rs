@@ -14,7 +14,7 @@ use gw_shaders::work::Work;
 use gw_shaders::{norm, normed};
 use gw_tensor::DType;
 
-use super::{Lowering, floats, matrix, sizes, words};
+use super::{Lowering, floats, halves, matrix, sizes, words};
 use crate::error::OpError;
 use crate::lower::parts::{Part, ranges};
 use crate::net::{Gemm, Node, Operand};
@@ -27,6 +27,8 @@ const PACK_REPEATS_MAX: usize = 64;
 enum Right {
     /// One constant matrix `[k, n]`, which each part packs for itself, of floats.
     Floats(Operand),
+    /// As [`Right::Floats`], of 16-bit floats.
+    Halves(Operand),
     /// As [`Right::Floats`], of bytes, with the scales of their columns.
     Bytes(Operand, Operand),
     /// Constants that no binding holds together: each part writes its own out.
@@ -162,7 +164,10 @@ impl Lowering<'_> {
         let repeats = b.layout.elements() / stored.max(1);
         match one {
             Some(weights) if self.net.is_constant(b) && repeats <= PACK_REPEATS_MAX => {
-                Ok(Right::Floats(weights))
+                Ok(match self.as_halves(&weights) {
+                    Some(halves) => Right::Halves(halves),
+                    None => Right::Floats(weights),
+                })
             }
             _ if self.net.is_constant(b) && self.is_too_large(b.tensor) => {
                 let mut layout = b.layout.clone();
@@ -184,10 +189,12 @@ impl Lowering<'_> {
     /// How much of k and how many columns one step takes.
     fn at_once(&self, right: &Right, k: u32, n: u32) -> Result<[u32; 2], OpError> {
         let depth = gemm::k_at_once(self.caps);
-        // Columns that lie together, and the bytes of one k of them; bytes are padded to four of k.
+        // Columns that lie together, and the bytes of one k of them; what is narrower than a word
+        // is padded to four of k.
         let (tile, bytes, stored) = match right {
             Right::Strided(..) => return Ok([depth, n.max(1)]),
             Right::Floats(_) => (64, 64 * 4, k),
+            Right::Halves(_) => (64, 64 * 2, k.next_multiple_of(4)),
             Right::Bytes(..) => (64, 64, k.next_multiple_of(4)),
             Right::Stacked(operand) => {
                 let [outer, inner, ..] = sizes::<4>(operand)?;
@@ -223,6 +230,14 @@ impl Lowering<'_> {
                     Ok(words(gemm::pack_f32(&floats.as_slice::<f32>()?, k, n)))
                 })?);
                 Ok(Weights::PackedF32)
+            }
+            Right::Halves(weights) => {
+                let part = [Part(0, depth.clone()), Part(1, columns.clone())];
+                bindings.push(self.converted_part(weights, " packed", &part, |data| {
+                    Ok(words(gemm::pack_halves(&halves(data), k, n)))
+                })?);
+                let is_brain = weights.dtype == DType::Bf16;
+                Ok(if is_brain { Weights::PackedBf16 } else { Weights::PackedF16 })
             }
             Right::Bytes(weights, scales) => {
                 let part = [Part(0, depth.clone()), Part(1, columns.clone())];

@@ -146,6 +146,7 @@ pub(super) fn causal_conv(call: &mut Call<'_>) -> Result<Vec<Operand>, OpError> 
         pads_end: [0, 0],
     };
     let kind = Kind::Conv(Conv {
+        quantised: false,
         groups: narrow(channels)?,
         window,
         epilogue: Expr::identity(Scalar::F32),

@@ -58,8 +58,8 @@ impl Product {
     /// How many buffers the right-hand side takes.
     pub(super) fn weight_buffers(spec: &Spec) -> usize {
         match spec.b {
-            Weights::Strided(_) | Weights::PackedF32 => 1,
             Weights::PackedI8 | Weights::PackedU8 | Weights::Blocks { .. } => 2,
+            _ => 1,
         }
     }
 

@@ -64,7 +64,7 @@ enum Task {
     /// A product whose weights are ready: its inputs are the first operand, then those of the
     /// epilogue.
     Product(Arc<Product>),
-    Work(Work),
+    Work(Box<Work>),
 }
 
 struct Step {
@@ -195,18 +195,20 @@ impl Step {
         let (weights, inputs) = inputs.split_at(self.norm.map_or(0, |(form, _)| form.operands()));
         match &self.task {
             Task::Product(product) => product.run(inputs[0], None, &inputs[1..], out),
-            Task::Work(Work::Gemm(spec)) => {
-                Product::new(spec, None).run(inputs[0], Some(inputs[1]), &inputs[2..], out);
-            }
-            Task::Work(Work::Conv(spec)) => convolution::run(spec, inputs, out),
-            Task::Work(Work::ConvLast(spec)) => convolution::last::run(spec, inputs, out),
-            Task::Work(Work::Pointwise(spec)) => pointwise::run(spec, inputs, out),
-            Task::Work(Work::Attention(spec)) => attention::run(spec, inputs, out),
-            Task::Work(work) => {
-                let result = work.reference(inputs);
-                debug_assert!(result.len() <= out.len() || out.len() == 1, "{work:?}");
-                *out = result;
-            }
+            Task::Work(work) => match &**work {
+                Work::Gemm(spec) => {
+                    Product::new(spec, None).run(inputs[0], Some(inputs[1]), &inputs[2..], out);
+                }
+                Work::Conv(spec) => convolution::run(spec, inputs, out),
+                Work::ConvLast(spec) => convolution::last::run(spec, inputs, out),
+                Work::Pointwise(spec) => pointwise::run(spec, inputs, out),
+                Work::Attention(spec) => attention::run(spec, inputs, out),
+                work => {
+                    let result = work.reference(inputs);
+                    debug_assert!(result.len() <= out.len() || out.len() == 1, "{work:?}");
+                    *out = result;
+                }
+            },
         }
         if let Some((form, cols)) = self.norm {
             let rows = out.len() as u32 / cols.max(1);
@@ -218,14 +220,14 @@ impl Step {
 
 /// A product whose right-hand side is a weight has it ready; all else is computed from its spec.
 fn task(work: Work, read: &[BufferId], buffers: &[Buffer], weights: &Weights) -> Task {
-    let Work::Gemm(spec) = &work else { return Task::Work(work) };
+    let Work::Gemm(spec) = &work else { return Task::Work(Box::new(work)) };
     let right = Product::weights(read);
     let held = |id: &BufferId| match &buffers[id.0 as usize].kind {
         BufferKind::Weight { data, .. } => Some(data.clone()),
         _ => None,
     };
     let Some(held) = right[..Product::weight_buffers(spec)].iter().map(held).collect() else {
-        return Task::Work(work);
+        return Task::Work(Box::new(work));
     };
     let held: Vec<bytes::Bytes> = held;
     // What else the spec says is the plan's, so a product is shared by weights and spec.

@@ -1,7 +1,7 @@
 use gw_shaders::attention::{Counts, Mask, MaskView, Rows, Window};
 use gw_shaders::data::Data;
 use gw_shaders::expr::{Binary, Expr, Instr, Unary};
-use gw_shaders::gemm::{Epilogue, Weights, pack_f32, pack_i8};
+use gw_shaders::gemm::{Epilogue, Weights, pack_f32, pack_halves, pack_i8};
 use gw_shaders::kernel::Scalar;
 use gw_shaders::layout::{Matrix, View};
 use gw_shaders::{attention as attention_family, conv, gemm, pointwise as pointwise_family};
@@ -108,9 +108,17 @@ fn packed_weights_are_those_of_the_reference() {
     let small: Vec<i8> = weights.f32().iter().map(|value| (value * 100.0) as i8).collect();
     let scales = Data::F32((0..n).map(|column| 0.001 * (column % 7) as f32).collect());
     let words = Data::U32((0..n * 4).map(|word| word.wrapping_mul(2_654_435_761)).collect());
+    let halves = |bits: fn(f32) -> u16| {
+        let bits: Vec<u16> = weights.f32().iter().map(|&value| bits(value)).collect();
+        Data::U32(pack_halves(&bits, k, n))
+    };
+    let f16s = halves(|value| half::f16::from_f32(value).to_bits());
+    let bf16s = halves(|value| half::bf16::from_f32(value).to_bits());
     let pairs = (0..n).flat_map(|column| [0.01 * (column % 5) as f32, 8.0]).collect();
     let cases = [
         (Weights::PackedF32, vec![Data::F32(pack_f32(weights.f32(), k, n))]),
+        (Weights::PackedF16, vec![f16s]),
+        (Weights::PackedBf16, vec![bf16s]),
         (Weights::PackedI8, vec![Data::U32(pack_i8(&small, k, n)), scales.clone()]),
         (Weights::PackedU8, vec![Data::U32(pack_i8(&small, k, n)), scales]),
         (Weights::Blocks { bits: 4, block: 32 }, vec![words, Data::F32(pairs)]),

@@ -2,6 +2,7 @@
 
 use gw_shaders::conv::last::{Spec, weights};
 use gw_shaders::data::Data;
+use gw_shaders::gemm::Weights;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 
 use super::super::epilogue::{self, Sums};
@@ -10,8 +11,15 @@ use super::WINDOWS_MAX;
 
 pub(in super::super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let Data::F32(out) = out else { unreachable!("convolutions are floats") };
-    let (x, weights) = (inputs[0].f32(), weights(spec, inputs[1]));
     let columns = spec.channels_out as usize;
+    let (x, mut weights) = (inputs[0].f32(), weights(spec, inputs[1]));
+    let mut further = &inputs[2..];
+    if let Weights::PackedI8 | Weights::PackedU8 = spec.filters {
+        for row in weights.chunks_exact_mut(columns.max(1)) {
+            row.iter_mut().zip(further[0].f32()).for_each(|(weight, scale)| *weight *= scale);
+        }
+        further = &further[1..];
+    }
     let terms = weights.len() / columns.max(1);
     let pixels = (spec.batch * spec.windows.output[0] * spec.windows.output[1]) as usize;
     let at_once = (WINDOWS_MAX / terms.max(1)).max(1).min(pixels.max(1));
@@ -43,7 +51,7 @@ pub(in super::super) fn run(spec: &Spec, inputs: &[&Data], out: &mut Data) {
     let each = (sums.len() / entries.max(1) as usize).max(1);
     for (entry, values) in (0..entries).zip(sums.chunks(each)) {
         let sums = Sums { values, batch: [entry, 0], first_column: 0, columns };
-        epilogue::store(&sums, &spec.epilogue, &inputs[2..], &spec.result, out);
+        epilogue::store(&sums, &spec.epilogue, further, &spec.result, out);
     }
 }
 
