@@ -116,7 +116,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     };
     let mut found = reading(operands::b)?;
     if spec.b == Weights::PackedF16 && caps.f16 {
-        // On llvmpipe slower than words that are unpacked, by a third.
+        // On llvmpipe slower than words that are unpacked, by a third or more.
         found.extend(reading(|composer, _| operands::packed::native(composer))?);
     }
     Ok(found)

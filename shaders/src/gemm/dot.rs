@@ -65,7 +65,9 @@ const fn word_at(k: usize, row: usize, col: usize) -> usize {
 }
 
 /// Whether products of bytes are rather done this way than as floats: hardware adds four products
-/// at once, software adapters take each byte out of its word.
+/// at once (ONNX Runtime's DP4A kernels, llama.cpp's on NVIDIA, AMD and Intel), software adapters
+/// take each byte out of its word: on llvmpipe 3.4 ms at 128x384x1536, where bytes that become
+/// floats take 2.7.
 pub const fn pays(caps: &Caps) -> bool {
     !caps.software
 }
