@@ -60,7 +60,8 @@ fn attend(group: u32, lane: u32) {
             for (var r = 0u; r < ROWS; r++) { // unroll
                 let query = min(first + r * LANES, params.queries - 1u);
                 let seen = sight[r].x <= key + i && key + i < sight[r].y;
-                let masked = add_mask(scores[r][i], about_key, place, query, min(key + i, last_key));
+                let held = min(key + i, last_key);
+                let masked = add_mask(scores[r][i], about_key, place, query, held);
                 scores[r][i] = select(HIDDEN, masked, seen);
             }
         }

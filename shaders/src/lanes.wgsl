@@ -1,4 +1,5 @@
-// How LANES invocations agree on one number per row: alone, through workgroup memory, as a subgroup.
+// How LANES invocations agree on one number per row: alone, through workgroup memory, or as a
+// subgroup.
 
 var<workgroup> lane_values: array<f32, LANES>;
 
