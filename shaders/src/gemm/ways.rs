@@ -73,7 +73,8 @@ const CLUSTER: u32 = 4;
 /// Rows of a product that the weights of [`Way::Staged`] pay for.
 const STAGED_ROWS_MAX: u32 = 4;
 
-/// The ways open on an adapter, best first; `gathers` where each value of b costs a load of its own.
+/// The ways open on an adapter, best first; `gathers` where each value of b costs a load of its
+/// own.
 pub(super) fn open(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
     let seed = SEEDS
         .iter()

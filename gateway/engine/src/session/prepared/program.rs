@@ -11,7 +11,8 @@ use crate::plan::summary::PlanSummary;
 use crate::session::error::RunError;
 use crate::session::staging::{Staging, Stretch};
 
-/// What a run replays. Another takes its place when the steps are tuned; runs under way keep theirs.
+/// What a run replays. Another takes its place when the steps are tuned; runs under way keep
+/// theirs.
 #[derive(Clone, Debug)]
 pub(in crate::session) struct Program {
     pub(in crate::session) summary: Arc<PlanSummary>,
