@@ -117,7 +117,7 @@ impl Lowering<'_> {
             return Ok(if signed { Weights::PackedI8 } else { Weights::PackedU8 });
         }
         if let Some(weights) = self.as_halves(weights).filter(|_| !depthwise) {
-            bindings.push(self.converted(&weights, " packed", |data| {
+            bindings.push(self.converted(&weights, " packed halves", |data| {
                 Ok(words(gemm::pack_halves(&halves(data), terms, channels)))
             })?);
             let is_brain = weights.dtype == DType::Bf16;

@@ -18,7 +18,7 @@ impl Lowering<'_> {
         let (rows, buffer) = self.matrix(a)?;
         let unsigned = weights.dtype == DType::U8;
         let mut bindings = vec![buffer];
-        bindings.push(self.converted(weights, " words", |data| {
+        bindings.push(self.converted(weights, " words of k", |data| {
             let flip = if unsigned { 0x80 } else { 0 };
             let bytes: Vec<i8> =
                 data.bytes().iter().map(|byte| (byte ^ flip).cast_signed()).collect();

@@ -46,7 +46,7 @@ impl Lowering<'_> {
         let Some(scales) = scales else {
             if let Some(data) = self.as_halves(data) {
                 let held = [Part(1, rows)];
-                bindings.push(self.converted_part(&data, " rows", &held, |data| {
+                bindings.push(self.converted_part(&data, " rows of halves", &held, |data| {
                     Ok(words(gather::pack_halves(&halves(data), inner)))
                 })?);
                 let is_brain = data.dtype == DType::Bf16;

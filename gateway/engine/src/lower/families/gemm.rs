@@ -233,7 +233,7 @@ impl Lowering<'_> {
             }
             Right::Halves(weights) => {
                 let part = [Part(0, depth.clone()), Part(1, columns.clone())];
-                bindings.push(self.converted_part(weights, " packed", &part, |data| {
+                bindings.push(self.converted_part(weights, " packed halves", &part, |data| {
                     Ok(words(gemm::pack_halves(&halves(data), k, n)))
                 })?);
                 let is_brain = weights.dtype == DType::Bf16;
