@@ -32,6 +32,10 @@ pub use table::Tuning;
 /// measurements differ by some percent.
 const GAIN: f64 = 1.05;
 
+/// The families whose variants add in one order. Others leave the same bits for some data only, and
+/// what a run left may be such.
+const ALIKE: [&str; 2] = ["gemm", "conv"];
+
 /// Variants of one step that are timed.
 const VARIANTS_MAX: usize = 8;
 
@@ -255,7 +259,7 @@ fn unknown(plan: &Plan, tuning: &Tuning) -> Vec<(Class, usize)> {
 
 /// Whether a step could be done another way.
 fn has_choice(step: &Step) -> bool {
-    !step.choice.alternatives.is_empty()
+    ALIKE.contains(&step.dispatch.kernel.name) && !step.choice.alternatives.is_empty()
 }
 
 /// Whether a plan has steps that could be done another way, of which nothing is known.
