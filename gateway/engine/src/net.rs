@@ -121,7 +121,8 @@ pub(crate) enum Kind {
     /// the epilogue's inputs `[n, out, oh, ow]`; output `[n, out, oh, ow]`.
     Conv(Conv),
     /// x `[n, h, w, c]`, weights `[kh * kw * c / groups, out]`, the scales `[out]` where
-    /// `quantised`, the epilogue's inputs `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is one group, or one per channel.
+    /// `quantised`, the epilogue's inputs `[n, oh, ow, out]`; output `[n, oh, ow, out]`. There is
+    /// one group, or one per channel.
     ConvLast(Conv),
     /// `[planes, d, h, w]` to `[planes, od, oh, ow]`, or `[n, d, h, w, c]` to
     /// `[n, od, oh, ow, c]`.
