@@ -54,8 +54,8 @@ pub enum Weights {
     Strided(Matrix),
     /// One matrix for the whole batch, laid out by [`pack_f32`].
     PackedF32,
-    /// As [`Weights::PackedF32`], of IEEE's 16-bit floats laid out by [`pack_halves`]. They are read
-    /// as what they are in `f32`, so sums have the bits of those over [`Weights::PackedF32`].
+    /// As [`Weights::PackedF32`], of IEEE's 16-bit floats laid out by [`pack_halves`]. They are
+    /// read as what they are in `f32`, so sums have the bits of those over [`Weights::PackedF32`].
     PackedF16,
     /// As [`Weights::PackedF16`], of the upper halves of `f32`.
     PackedBf16,

@@ -68,7 +68,8 @@ fn dots_in_registers(group: u32, lane: u32) {
     }
 }
 
-// 64 invocations compute 64 x 64 over 64 values of k at a time; both tiles are [16 words][16 quads].
+// 64 invocations compute 64 x 64 over 64 values of k at a time; both tiles are kept as
+// [16 words][16 quads].
 var<workgroup> words_a: array<vec4<u32>, 256>;
 var<workgroup> words_b: array<vec4<u32>, 256>;
 
