@@ -62,7 +62,9 @@ pub(super) fn warm_start_ms() -> Result<Row> {
     let file = file.to_str().context("a temporary path is text")?;
     let inputs = ["input_ids", "attention_mask", "token_type_ids"];
     let inputs = inputs.map(|name| format!("{name}={file}"));
-    let mut line = vec!["infer", &path, "--device", "llvmpipe"];
+    let out = folder.path().join("outputs");
+    let out = out.to_str().context("a temporary path is text")?;
+    let mut line = vec!["infer", &path, "--device", "llvmpipe", "--out", out];
     line.extend(inputs.iter().flat_map(|input| ["--input", input]));
     let once = || -> Result<f64> {
         let start = Instant::now();
