@@ -341,7 +341,7 @@ impl Session {
         let memory = Prepared::layout(device, plan)?;
         self.make_room(key, Prepared::bytes(device, plan, &memory, in_flight))?;
         let made = Prepared::build(device, plan, &memory, &self.weights, &self.ledger, in_flight)?;
-        if self.options.tuning.as_ref().is_some_and(|tuning| tune::is_open(plan, tuning)) {
+        if self.tuner.as_ref().is_some_and(|tuner| tuner.is_open(plan)) {
             made.expect_tuning();
         }
         self.dispatches.store(plan.steps.len(), Ordering::Relaxed);

@@ -45,7 +45,8 @@ pub(crate) struct Args {
     /// Run every node by itself on a GPU: slow and simple, to compare with
     #[arg(long, env = "GW_NO_FUSE", value_parser = clap::builder::FalseyValueParser::new())]
     no_fuse: bool,
-    /// Measure first which variants of the kernels are the fastest on a GPU, and keep that
+    /// Measure first which variants of the kernels are the fastest on a GPU, and keep that for what
+    /// serves there
     #[arg(long, env = "GW_TUNE", value_parser = clap::builder::FalseyValueParser::new())]
     tune: bool,
     /// Print the time, bytes and FLOPs of every step of a GPU, beside what the device can do

@@ -35,6 +35,7 @@ struct Disk {
     cache: Arc<PlanCache>,
     model: Arc<Model>,
     options: PlanOptions,
+    tuning: Option<Arc<Tuning>>,
     /// How many more may be written.
     left: AtomicUsize,
 }
@@ -58,7 +59,10 @@ impl Planning {
         tuning: Option<Arc<Tuning>>,
     ) -> Self {
         let left = AtomicUsize::new(KEPT_MAX);
-        let disk = cache.map(|cache| Disk { cache, model: Arc::clone(&model), options, left });
+        let disk = cache.map(|cache| {
+            let (model, tuning) = (Arc::clone(&model), tuning.clone());
+            Disk { cache, model, options, tuning, left }
+        });
         let planner = move |shapes: &Shapes, answers: &[Answer], caps: &Caps| {
             model.stage(shapes, answers, caps, options)
         };
@@ -127,7 +131,9 @@ impl Planning {
 
 impl Disk {
     fn key(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps) -> Key {
-        Key::new(&self.model.graph().digest, shapes, answers, caps, self.options)
+        let key = Key::new(&self.model.graph().digest, shapes, answers, caps, self.options);
+        // Its variants were measured on this adapter with this driver.
+        self.tuning.as_ref().map_or(key, |tuning| key.on(tuning.name()))
     }
 
     fn keep(&self, key: &Key, stored: &Stored) {

@@ -288,7 +288,7 @@ impl Profile {
         writeln!(
             f,
             "steps {total:.1} us by {method}: {:.1} us of the run are not in them",
-            run - total
+            (run - total).max(0.0)
         )?;
         let Roofline { bytes_per_second, flops_per_second } = self.roofline;
         writeln!(

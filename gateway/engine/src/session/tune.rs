@@ -19,11 +19,12 @@ use gw_shaders::kernel::Dispatch;
 use super::parts::Part;
 use super::planning::Planning;
 use super::prepared::Prepared;
-use super::prepared::race::Race;
+use super::prepared::race::{Limit, Race};
 use super::{Ready, RunError};
 use crate::device::Device;
 use crate::model::Signature;
 use crate::plan::store::Stored;
+use crate::plan::why::Reason;
 use crate::plan::{Plan, Step};
 use table::Class;
 pub use table::Tuning;
@@ -32,12 +33,9 @@ pub use table::Tuning;
 /// measurements differ by some percent.
 const GAIN: f64 = 1.05;
 
-/// The families whose variants add in one order. Others leave the same bits for some data only, and
-/// what a run left may be such.
-const ALIKE: [&str; 2] = ["gemm", "conv"];
-
-/// Variants of one step that are timed.
-const VARIANTS_MAX: usize = 8;
+/// The family whose variants add in one order, by `fma` (D28). Others leave the same bits for some
+/// data only, and what a run left may be such.
+const ALIKE: &str = "gemm";
 
 /// The share of what is left in which variants may still be compiled; the rest is for timing them.
 const COMPILING: f64 = 0.9;
@@ -88,7 +86,7 @@ impl Tuner {
     /// Tunes a plan that has run, soon.
     pub(super) fn suggest(&self, key: Vec<Part>, ready: &Arc<Ready>) {
         let mut state = self.shared.state();
-        if state.stopped || state.spent >= self.shared.tuning.budget() {
+        if state.stopped {
             return;
         }
         state.jobs.push_back(Job { key, ready: Arc::downgrade(ready) });
@@ -107,8 +105,21 @@ impl Tuner {
             Err(error) => {
                 tracing::warn!(%error, "kernels are not tuned: no thread");
                 self.shared.stop();
+                self.shared.state().running = false;
             }
         }
+    }
+
+    /// Whether a plan has steps that could be done another way: a faster one is known, or there is
+    /// time to look for it.
+    pub(super) fn is_open(&self, plan: &Plan) -> bool {
+        let tuning = &self.shared.tuning;
+        let has_time = !self.shared.left().is_zero();
+        let is_open = |step: &Step| {
+            tuning.is_better_known(step) || has_time && !tuning.knows(&Class::of(&step.dispatch))
+        };
+        let open = |step: &&Step| has_choice(step) && step.choice.reason != Reason::Tuned;
+        plan.steps.iter().filter(open).any(is_open)
     }
 
     /// Waits until nothing is left to measure.
@@ -186,7 +197,11 @@ impl Shared {
             let end = start + left.mul_f64(COMPILING);
             let measured = self.measure(prepared, index, &plan.steps[index], &class, end);
             self.state().spent += start.elapsed();
-            measured?;
+            if let Err(error) = measured {
+                // What was found until then still counts.
+                tracing::debug!(%error, "a step is not tuned");
+                break;
+            }
         }
         if self.tuning.choose(&mut plan, &caps) {
             prepared.adopt(&self.device, &plan)?;
@@ -207,21 +222,24 @@ impl Shared {
     ) -> Result<(), RunError> {
         let candidates = candidates(step, &self.device);
         let default = &step.dispatch.kernel;
-        let Some(mut race) = Race::new(&self.device, prepared, index, &candidates, end)? else {
-            return Ok(());
-        };
-        let first = race.run()?;
+        let limit = Limit { end, is_stopped: &|| self.state().stopped };
+        let race = Race::new(&self.device, prepared, index, &candidates, &limit)?;
+        let Some(mut race) = race else { return Ok(()) };
+        let first = race.run(&limit)?;
         let best = fastest(&first);
         let mut winner = (0, [first[0], first[0]]);
         if first[best] * GAIN < first[0] {
             race.only(best);
-            let second = race.run()?;
+            let second = race.run(&limit)?;
             if second[best] * GAIN < second[0] {
                 winner = (best, [second[best], second[0]]);
             }
         }
         let (best, times) = winner;
-        self.tuning.note(class, &candidates[best].kernel, times, default);
+        if !(limit.is_stopped)() {
+            let is_complete = race.is_complete;
+            self.tuning.note(class, &candidates[best].kernel, times, default, is_complete);
+        }
         Ok(())
     }
 }
@@ -259,12 +277,7 @@ fn unknown(plan: &Plan, tuning: &Tuning) -> Vec<(Class, usize)> {
 
 /// Whether a step could be done another way.
 fn has_choice(step: &Step) -> bool {
-    ALIKE.contains(&step.dispatch.kernel.name) && !step.choice.alternatives.is_empty()
-}
-
-/// Whether a plan has steps that could be done another way, of which nothing is known.
-pub(super) fn is_open(plan: &Plan, tuning: &Tuning) -> bool {
-    plan.steps.iter().any(|step| has_choice(step) && !tuning.knows_step(step))
+    step.dispatch.kernel.name == ALIKE && !step.choice.alternatives.is_empty()
 }
 
 /// The default of a step, and what could take its place. On a software adapter workgroup memory
@@ -278,7 +291,6 @@ fn candidates(step: &Step, device: &Device) -> Vec<Dispatch> {
         let kernel = &dispatch.kernel;
         kernel.bindings == bindings && !(caps.software && kernel.needs.workgroup_bytes > 0)
     });
-    found.truncate(VARIANTS_MAX);
     found
 }
 

@@ -47,6 +47,13 @@ impl Key {
         Self(fields.0.finish())
     }
 
+    /// The key of the same plan on one adapter, which `adapter` names.
+    pub(crate) fn on(self, adapter: &str) -> Self {
+        let mut fields = Fields::default();
+        fields.bytes(&self.0.0).bytes(adapter.as_bytes());
+        Self(fields.0.finish())
+    }
+
     /// The file's name.
     pub(super) fn name(&self) -> String {
         format!("{}.plan", self.0)

@@ -18,7 +18,7 @@ use crate::session::error::RunError;
 use crate::session::staging::{Arrivals, Memory, Stretch};
 
 /// Bytes of a result that is compared; a step that writes more keeps its default.
-const COMPARED_BYTES_MAX: u64 = 32 << 20;
+const COMPARED_BYTES_MAX: u64 = 16 << 20;
 
 /// Rounds of a race: at least so many, at most so many, and no more once the time is over.
 const ROUNDS: std::ops::Range<usize> = 3..20;
@@ -32,6 +32,14 @@ pub(in crate::session) struct Race<'a> {
     contenders: Vec<Option<Ready>>,
     /// What each writes.
     writes: Vec<Written>,
+    /// Whether everybody had a turn.
+    pub(in crate::session) is_complete: bool,
+}
+
+/// How long a race may take.
+pub(in crate::session) struct Limit<'a> {
+    pub(in crate::session) end: Instant,
+    pub(in crate::session) is_stopped: &'a dyn Fn() -> bool,
 }
 
 /// A stretch of a buffer that the step writes.
@@ -43,15 +51,23 @@ struct Written {
     scalar: Scalar,
 }
 
+impl Limit<'_> {
+    /// Whether there is time for so much more.
+    fn allows(&self, more: Duration) -> bool {
+        !(self.is_stopped)() && Instant::now() + more <= self.end
+    }
+}
+
 impl<'a> Race<'a> {
-    /// Compiles `dispatches`, of which the first is the default, until the time is over, and drops
-    /// those that do not leave its bits. `None` where the plan has no such step.
+    /// Compiles `dispatches`, of which the first is the default, as many as can be compiled and
+    /// timed in time, and drops those that do not leave its bits. `None` where the plan has no such
+    /// step.
     pub(in crate::session) fn new(
         device: &'a Device,
         prepared: &Prepared,
         step: usize,
         dispatches: &[Dispatch],
-        end: Instant,
+        limit: &Limit<'_>,
     ) -> Result<Option<Self>, RunError> {
         let program = prepared.program();
         let (Some(place), Some((default, others))) =
@@ -61,17 +77,25 @@ impl<'a> Race<'a> {
         };
         let (place, writes) = apart(device, prepared, place, step)?;
         let default = place.with(device, default)?;
-        let clock = Clock::new(device, dispatches.len())?;
-        let contenders = Vec::with_capacity(dispatches.len());
-        let mut race = Self { device, clock, contenders, writes };
+        let clock = Clock::new(device, 1)?;
+        let mut race = Self { device, clock, contenders: vec![], writes, is_complete: true };
+        let once = Duration::from_secs_f64(race.clock.time(device, &[&default])?[0] / 1e6);
+        let mut present = 1;
         for dispatch in others {
+            // It is compared with the default, takes part in all rounds, and two may go on.
+            let runs = 2 + ROUNDS.start * (present + 1) + ROUNDS.start * 2;
+            if !limit.allows(once * u32::try_from(runs).unwrap_or(u32::MAX)) {
+                race.is_complete = false;
+                race.contenders.push(None);
+                continue;
+            }
             // One that the driver refuses is out, too.
-            let in_time = Instant::now() < end;
-            let ready = in_time.then(|| place.with(device, dispatch).ok()).flatten();
+            let ready = place.with(device, dispatch).ok();
             let ready = match ready {
                 Some(ready) if race.leave_the_same([&default, &ready])? => Some(ready),
                 _ => None,
             };
+            present += usize::from(ready.is_some());
             race.contenders.push(ready);
         }
         race.contenders.insert(0, Some(default));
@@ -87,21 +111,23 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// The least microseconds of each contender over some rounds; infinite for who is out.
-    pub(in crate::session) fn run(&self) -> Result<Vec<f64>, RunError> {
+    /// The least microseconds of each contender over some rounds; infinite for who is out, and for
+    /// all but the default where the race is stopped. Each run is a submission of its own: a request
+    /// waits behind one of them.
+    pub(in crate::session) fn run(&self, limit: &Limit<'_>) -> Result<Vec<f64>, RunError> {
         let mut times = vec![f64::INFINITY; self.contenders.len()];
-        let indexed = self.contenders.iter().enumerate();
-        let present: Vec<(usize, &Ready)> =
-            indexed.filter_map(|(index, ready)| Some((index, ready.as_ref()?))).collect();
-        let contenders: Vec<&Ready> = present.iter().map(|(_, ready)| *ready).collect();
         let start = Instant::now();
         for round in 0..ROUNDS.end {
             if round >= ROUNDS.start && start.elapsed() > ROUNDS_TIME {
                 break;
             }
-            let round = self.clock.time(self.device, &contenders)?;
-            for ((index, _), time) in present.iter().zip(round) {
-                times[*index] = times[*index].min(time);
+            for (contender, time) in self.contenders.iter().zip(&mut times) {
+                let Some(ready) = contender else { continue };
+                if (limit.is_stopped)() {
+                    times[1..].fill(f64::INFINITY);
+                    return Ok(times);
+                }
+                *time = time.min(self.clock.time(self.device, &[ready])?[0]);
             }
         }
         Ok(times)
@@ -136,6 +162,8 @@ impl<'a> Race<'a> {
                     let (from, offset) = (&written.buffer, written.offset);
                     encoder.copy_buffer_to_buffer(from, offset, &buffer, at, written.bytes);
                     at += written.bytes;
+                    // What the other does not write is seen.
+                    encoder.clear_buffer(from, offset, Some(written.bytes));
                 }
             }
             let submission = device.queue.submit([encoder.finish()]);
@@ -192,7 +220,7 @@ fn filled(device: &Device, bytes: u64) -> wgpu::Buffer {
     let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
         label: Some("race"),
         size: bytes,
-        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         mapped_at_creation: true,
     });
     // What cannot be mapped stays zero.
@@ -249,17 +277,23 @@ mod tests {
         let values: Vec<f32> = (0..1 << 12).map(|value| value as f32).collect();
         let values = gw_tensor::Tensor::from_slice([1 << 12], &values).unwrap();
         prepared.run(&device, &[&values]).unwrap();
-        let end = Instant::now() + Duration::from_mins(1);
-        let all = [double.clone(), nothing, double, square];
-        let mut race = Race::new(&device, &prepared, 0, &all, end).unwrap().unwrap();
-        let times = race.run().unwrap();
+        let is_stopped = || false;
+        let limit = Limit { end: Instant::now() + Duration::from_mins(1), is_stopped: &is_stopped };
+        let mut idle = double.clone();
+        idle.workgroups = [0, 1, 1];
+        let all = [double.clone(), nothing, double, square, idle];
+        let mut race = Race::new(&device, &prepared, 0, &all, &limit).unwrap().unwrap();
+        assert!(race.is_complete);
+        let times = race.run(&limit).unwrap();
         let present = |times: &[f64]| times.iter().map(|time| time.is_finite()).collect::<Vec<_>>();
-        assert_eq!(present(&times), [true, false, true, false], "{times:?}");
+        assert_eq!(present(&times), [true, false, true, false, false], "{times:?}");
         race.only(0);
-        let times = race.run().unwrap();
-        assert_eq!(present(&times), [true, false, false, false]);
+        let times = race.run(&limit).unwrap();
+        assert_eq!(present(&times), [true, false, false, false, false]);
         // Without time the default is alone.
-        let late = Race::new(&device, &prepared, 0, &all, Instant::now()).unwrap().unwrap();
-        assert_eq!(present(&late.run().unwrap()), [true, false, false, false]);
+        let late = Limit { end: Instant::now(), ..limit };
+        let late = Race::new(&device, &prepared, 0, &all, &late).unwrap().unwrap();
+        assert!(!late.is_complete);
+        assert_eq!(present(&late.run(&limit).unwrap()), [true, false, false, false, false]);
     }
 }

@@ -42,6 +42,8 @@ struct Found {
     us: f64,
     default: String,
     default_us: f64,
+    /// Whether every variant was measured; else there was no time, and a later process looks again.
+    complete: bool,
 }
 
 /// The file: for people too, so it names the adapter.
@@ -83,20 +85,35 @@ impl Tuning {
         self.budget
     }
 
-    pub(super) fn knows(&self, class: &Class) -> bool {
-        self.file().0.fastest.contains_key(class)
+    /// What names the adapter, its driver and the kernels.
+    pub(in crate::session) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Whether a step has the variant that was measured, or is of a class that was.
-    pub(super) fn knows_step(&self, step: &Step) -> bool {
-        step.choice.reason == Reason::Tuned || self.knows(&Class::of(&step.dispatch))
+    /// Whether all variants of a class were measured.
+    pub(super) fn knows(&self, class: &Class) -> bool {
+        self.file().0.fastest.get(class).is_some_and(|found| found.complete)
+    }
+
+    /// Whether a faster variant than the default that a step has is known.
+    pub(super) fn is_better_known(&self, step: &Step) -> bool {
+        let found = self.file().0.fastest.get(&Class::of(&step.dispatch)).cloned();
+        found.is_some_and(|found| found.variant != step.dispatch.kernel.variant)
     }
 
     /// Notes the fastest variant of a class, and the times of it and of the default.
-    pub(super) fn note(&self, class: &Class, fastest: &Kernel, times: [f64; 2], default: &Kernel) {
+    pub(super) fn note(
+        &self,
+        class: &Class,
+        fastest: &Kernel,
+        times: [f64; 2],
+        default: &Kernel,
+        complete: bool,
+    ) {
         let [us, default_us] = times;
         let (kernel, variant) = (fastest.name.to_owned(), fastest.variant.clone());
-        let found = Found { kernel, variant, us, default: default.variant.clone(), default_us };
+        let default = default.variant.clone();
+        let found = Found { kernel, variant, us, default, default_us, complete };
         tracing::debug!(?found, "tuned");
         let mut file = self.file();
         file.0.fastest.insert(class.clone(), found);
@@ -211,7 +228,7 @@ mod tests {
         let (one, other) = (open(), open());
         let [few, many] = [product(8), product(128)];
         for (tuning, product) in [(&one, &few), (&other, &many)] {
-            tuning.note(&Class::of(product), &product.kernel, [1.0, 2.0], &product.kernel);
+            tuning.note(&Class::of(product), &product.kernel, [1.0, 2.0], &product.kernel, true);
             tuning.save();
         }
         let later = open();
@@ -228,7 +245,7 @@ mod tests {
         let note = || {
             let tuning = Tuning::new(&device, cache(), Duration::from_secs(1));
             assert!(!tuning.knows(&class));
-            tuning.note(&class, &product(8).kernel, [1.0, 2.0], &product(8).kernel);
+            tuning.note(&class, &product(8).kernel, [1.0, 2.0], &product(8).kernel, true);
             tuning.save();
         };
         note();
