@@ -12,6 +12,7 @@ pub mod normed;
 
 mod narrow;
 mod packed;
+mod shared;
 mod ways;
 
 use std::borrow::Borrow;

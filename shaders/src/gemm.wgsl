@@ -66,8 +66,8 @@ fn add_four(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return fma(vec4(a.w), b[3], fma(vec4(a.z), b[2], two));
 }
 
-// Where subgroups may have several sizes, SHARE lanes of one side by side are a cluster; `main` sets
-// its place.
+// Where subgroups may have several sizes, SHARE lanes of one side by side are a cluster; `main`
+// sets its place.
 var<private> place_in_subgroup: u32;
 
 fn hear_cluster(value: vec4<f32>, lane: u32) -> vec4<f32> {

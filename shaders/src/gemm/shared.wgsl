@@ -1,7 +1,7 @@
 // Tiles in workgroup memory. The hooks are those of gemm.wgsl.
 
-// 8 x 8 invocations, each with DOWN quads of rows and ACROSS quads of columns, over 16 values of k at
-// a time; both tiles are kept as [16 k][quads].
+// 8 x 8 invocations, each with DOWN quads of rows and ACROSS quads of columns, over 16 values of k
+// at a time; both tiles are kept as [16 k][quads].
 var<workgroup> tile_a: array<vec4<f32>, 16u * A_QUADS>;
 var<workgroup> tile_b: array<vec4<f32>, 16u * B_QUADS>;
 

@@ -7,7 +7,7 @@
 use crate::compose::Composer;
 use crate::kernel::{Caps, Dispatch, Needs, Unsupported};
 
-use super::Shape;
+use super::{Shape, shared};
 
 /// How a workgroup goes about its tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,17 +181,15 @@ impl Way {
     const fn lanes(self) -> u32 {
         match self {
             Self::Subgroup { lanes, .. } | Self::Plain { lanes, .. } => lanes,
-            Self::Cluster { .. } | Self::Shared { .. } | Self::Staged { .. } => 64,
+            Self::Cluster { .. } | Self::Shared { .. } | Self::Staged { .. } => shared::LANES,
         }
     }
 
     const fn workgroup_bytes(self) -> u32 {
         match self {
             Self::Subgroup { .. } | Self::Cluster { .. } | Self::Plain { .. } => 0,
-            // 16 values of k of both sides.
-            Self::Shared { down, across } => 16 * 4 * 32 * (down + across),
-            // 64 values of k by 32 columns.
-            Self::Staged { .. } => 64 * 4 * 32,
+            Self::Shared { down, across } => shared::tile_bytes(down, across),
+            Self::Staged { .. } => shared::STAGED_BYTES,
         }
     }
 
@@ -231,19 +229,8 @@ impl Way {
                 composer.hook("hear", "hear_self");
                 registers(composer, [rows, quads, lanes, 1])
             }
-            Self::Shared { down, across } => {
-                composer.constant("DOWN", down).constant("ACROSS", across);
-                composer.constant("ROWS", 4 * down);
-                composer.constant("A_QUADS", 8 * down).constant("B_QUADS", 8 * across);
-                // 16 values of k in blocks of four by four, spread over 64 invocations.
-                composer.constant("A_BLOCKS", down.div_ceil(2));
-                composer.constant("B_BLOCKS", across.div_ceil(2));
-                ("shared_tile", lanes, 32 * down, 8 * across)
-            }
-            Self::Staged { rows } => {
-                composer.constant("ROWS", rows);
-                ("staged_rows", lanes, rows, 8)
-            }
+            Self::Shared { down, across } => shared::tile(composer, down, across),
+            Self::Staged { rows } => shared::staged(composer, rows),
         }
     }
 }

@@ -112,8 +112,8 @@ impl<'a> Race<'a> {
     }
 
     /// The least microseconds of each contender over some rounds; infinite for who is out, and for
-    /// all but the default where the race is stopped. Each run is a submission of its own: a request
-    /// waits behind one of them.
+    /// all but the default where the race is stopped. Each run is a submission of its own: a
+    /// request waits behind one of them.
     pub(in crate::session) fn run(&self, limit: &Limit<'_>) -> Result<Vec<f64>, RunError> {
         let mut times = vec![f64::INFINITY; self.contenders.len()];
         let start = Instant::now();

@@ -15,8 +15,8 @@ use crate::plan::store::Stored;
 use crate::plan::{Buffer, BufferId, BufferKind, Plan, Port, PortSource, Step};
 
 /// What [`super::encode`] was given. `ahead` is told of the kernels first, `read` gives the bytes
-/// of files of weights, and `used` is told of every one that the plan names, also where its bytes are
-/// known already.
+/// of files of weights, and `used` is told of every one that the plan names, also where its bytes
+/// are known already.
 pub(in crate::plan::store) fn decode(
     body: &[u8],
     constants: &Constants,
