@@ -29,10 +29,10 @@ pub struct InferenceConfig {
     /// Run several nodes of a model in one dispatch on the GPU. Without it every node runs by
     /// itself: slow and simple, to compare with. Default `true`.
     pub gpu_fuse: bool,
-    /// How long a model may have of the GPU, in all, to measure which variants of its kernels are
+    /// How long a model may have of the GPU, in all, to measure which variants of its products are
     /// the fastest there. It begins behind the first answer and goes on between runs; what is found
-    /// is kept with the plans. `0s` measures nothing. Default 2 s: enough for the dozen kinds of
-    /// dispatches that a model has.
+    /// is kept with the plans. `0s` measures nothing. Default 2 s, which its
+    /// requests hardly notice; what there was no time for, a later start measures.
     #[serde(with = "gw_artifact::duration")]
     pub gpu_tune: Duration,
     /// Where the plans of the GPU are kept, with the weights in the form that it reads, so that a
