@@ -1,8 +1,8 @@
 //! Which variants of a model's kernels are fastest on a device: measured, behind the first answers.
 //!
 //! A plan begins with the defaults of its adapter. Once a run of it has ended, a thread times the
-//! other variants of its products between the runs that go on, on the plan's own buffers, until what a
-//! model may take of the device is spent. A variant is taken where it left the same bits as the
+//! other variants of its products between the runs that go on, on the plan's own buffers, until
+//! what a model may take of the device is spent. A variant is taken where it left the same bits as the
 //! default and was faster twice; so an answer depends neither on what was measured nor on when.
 //!
 //! - [`table`]: what was found, shared by all models of a device and kept on disk.
