@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gw_shaders::kernel::{Caps, Kernel};
 use gw_tensor::Shape;
 
-use super::tune::Tuning;
+use super::tune::{self, Tuning};
 use crate::error::PlanError;
 use crate::model::{Model, PlanOptions, Signature, Stage};
 use crate::net::oracle::Answer;
@@ -105,7 +105,9 @@ impl Planning {
     fn tuned(&self, shapes: &Shapes, answers: &[Answer], caps: &Caps) -> Result<Stored, PlanError> {
         let mut stored = self.plan(shapes, answers, caps)?;
         self.planned.fetch_add(1, Ordering::Relaxed);
-        if let (Some(tuning), Stored::Whole(plan)) = (&self.tuning, &mut stored) {
+        if let (Some(tuning), Stored::Whole(plan)) = (&self.tuning, &mut stored)
+            && tune::unknown(plan, tuning).is_empty()
+        {
             tuning.choose(plan, caps);
         }
         Ok(stored)

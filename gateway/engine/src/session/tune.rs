@@ -2,8 +2,9 @@
 //!
 //! A plan begins with the defaults of its adapter. Once a run of it has ended, a thread times the
 //! other variants of its products between the runs that go on, on the plan's own buffers, until
-//! what a model may take of the device is spent. A variant is taken where it left the same bits as the
-//! default and was faster twice; so an answer depends neither on what was measured nor on when.
+//! what a model may take of the device is spent. A variant is taken where it left the same bits
+//! as the default and was faster twice; so an answer depends neither on what was measured nor on
+//! when.
 //!
 //! - [`table`]: what was found, shared by all models of a device and kept on disk.
 
@@ -203,9 +204,13 @@ impl Shared {
                 break;
             }
         }
+        // A plan that is not done with is kept as it was, so that a later start looks again.
+        let is_done = unknown(&plan, &self.tuning).is_empty();
         if self.tuning.choose(&mut plan, &caps) {
             prepared.adopt(&self.device, &plan)?;
-            self.planning.keep(&shapes, &answers, &caps, plan);
+            if is_done {
+                self.planning.keep(&shapes, &answers, &caps, plan);
+            }
         }
         self.tuning.save();
         Ok(())
@@ -259,7 +264,7 @@ impl Drop for Unwinding<'_> {
 
 /// The classes of which nothing is known, each with the first of its steps; those that compute most
 /// come first.
-fn unknown(plan: &Plan, tuning: &Tuning) -> Vec<(Class, usize)> {
+pub(super) fn unknown(plan: &Plan, tuning: &Tuning) -> Vec<(Class, usize)> {
     let mut classes: Vec<(Class, usize, u64)> = Vec::new();
     for (index, step) in plan.steps.iter().enumerate() {
         let class = Class::of(&step.dispatch);

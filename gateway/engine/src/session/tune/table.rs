@@ -15,7 +15,7 @@ use crate::plan::{Plan, Step};
 
 /// Dispatches that should be done the same way: one kernel, and numbers of about one size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Class(String);
+pub(in crate::session) struct Class(String);
 
 impl Class {
     /// The class of what the default variant does.
