@@ -186,6 +186,15 @@ impl Shapes {
             ));
         }
     }
+
+    /// A run that failed with assumed sizes, most likely for them.
+    pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.assumed.is_empty() {
+            return error;
+        }
+        let hint = format!("give --shape for {}, which are taken to be 1", self.assumed.join(", "));
+        error.context(Advice::new("the model does not run with sizes of 1").hint(hint).usage())
+    }
 }
 
 fn unknown_input(signature: &Signature, name: &str) -> Advice {

@@ -18,6 +18,9 @@ const USAGE: u8 = 2;
 const LOG_FILTER: &str =
     "warn,access=info,gw_server=info,gw_deploy=info,gw_host=info,gw_inference=info";
 
+/// Libraries that say more than anyone reads; `GW_LOG` may name them to hear it.
+const QUIET: &str = "naga=warn,wgpu_core=warn,wgpu_hal=warn,cranelift_codegen=warn,wasmtime=warn";
+
 /// What to add to an error so that the user can act on it. Attach it with `anyhow`'s `context`.
 #[derive(Debug)]
 pub(crate) struct Advice {
@@ -112,7 +115,8 @@ pub(crate) fn start_log() {
     let filter = std::env::var("GW_LOG").unwrap_or_default();
     let filter = if filter.is_empty() { LOG_FILTER } else { &filter };
     let colour = io::stderr().is_terminal() && !no_colour();
-    let built = EnvFilter::try_new(filter);
+    // Of two directives for one target the later holds.
+    let built = EnvFilter::try_new(format!("{QUIET},{filter}"));
     let mistake = built.as_ref().err().map(ToString::to_string);
     tracing_subscriber::fmt()
         .with_env_filter(built.unwrap_or_else(|_| EnvFilter::new("warn")))

@@ -2,7 +2,9 @@
 
 mod trace;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -90,6 +92,8 @@ struct Profiled {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    // Minutes of measuring must not end in a folder that is not there.
+    let mut trace = args.trace.as_deref().map(create).transpose()?;
     let path = models::locate(&args.model)?;
     let start = Instant::now();
     let config = config(args)?;
@@ -113,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         model.run(&inputs)?;
         Ok(start.elapsed())
     };
-    let first = once()?;
+    let first = once().map_err(|error| resolved.explain(error))?;
     model.settle();
     let mut times = (0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?;
     times.sort_unstable();
@@ -121,7 +125,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let dispatches = model.dispatches(&shapes)?;
     let on_device = model.footprint().peak_bytes;
     let profile = match args.profile {
-        true => Some(profiled(args, model.as_ref(), &inputs)?),
+        true => Some(profiled(args, model.as_ref(), &inputs, trace.as_mut())?),
         false => None,
     };
     let figures = Figures {
@@ -151,7 +155,7 @@ fn config(args: &Args) -> anyhow::Result<InferenceConfig> {
 /// The model on the device that was asked for; only here that may be `noop`.
 fn open(
     args: &Args,
-    path: &std::path::Path,
+    path: &Path,
     config: &InferenceConfig,
 ) -> anyhow::Result<Box<dyn LoadedModel>> {
     match &args.device {
@@ -162,19 +166,27 @@ fn open(
     }
 }
 
+fn create(path: &Path) -> anyhow::Result<File> {
+    File::create(path).map_err(|error| {
+        let message = format!("--trace: {} cannot be written: {error}", path.display());
+        Advice::new(message).hint("name a file in a folder that is there").usage().into()
+    })
+}
+
 fn profiled(
     args: &Args,
     model: &dyn LoadedModel,
     inputs: &[(String, Tensor)],
+    trace: Option<&mut File>,
 ) -> anyhow::Result<Profiled> {
     let profile = model.profile(inputs, args.runs)?.ok_or_else(|| {
         Advice::new("the cpu has no steps to profile, only GPU adapters do")
             .hint("name an adapter, such as --device llvmpipe")
             .usage()
     })?;
-    if let Some(file) = &args.trace {
-        let trace = trace::trace(model.device(), &profile).to_string();
-        std::fs::write(file, trace).with_context(|| format!("writing {}", file.display()))?;
+    if let Some(file) = trace {
+        let events = trace::trace(model.device(), &profile).to_string();
+        file.write_all(events.as_bytes()).context("writing the file of --trace")?;
     }
     Ok(Profiled { steps_us: profile.steps_us(), profile })
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use gw_inference::{DeviceChoice, Dim, InferenceConfig, Signature, TensorSpec};
+use gw_inference::{
+    DeviceChoice, Dim, InferenceConfig, InferenceError, Signature, TensorSpec,
+};
 use gw_tensor::Tensor;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -75,7 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = InferenceConfig { gpu_fuse, gpu_tune, plan_cache_dir, ..defaults };
     let model = models::open(&args.model, &path, &args.device, &config)?;
     let start = Instant::now();
-    let outputs = model.run(&inputs)?;
+    let outputs = model.run(&inputs).map_err(|error| refused(&args.model, error))?;
     let run_ms = start.elapsed().as_secs_f64() * 1e3;
     let ran =
         Ran { device: model.device().to_owned(), run_ms, outputs: write_outputs(out, &outputs)? };
@@ -86,6 +88,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         text
     })
+}
+
+/// Inputs that do not fit get a word about those that would.
+fn refused(model: &str, error: InferenceError) -> anyhow::Error {
+    if !matches!(error, InferenceError::BadInput { .. }) {
+        return error.into();
+    }
+    let hint = format!("`gw infer {model}`, with nothing else, prints what it takes");
+    Advice::new(error.to_string()).hint(hint).usage().into()
 }
 
 /// A model without inputs runs without `--input`; any other needs it.

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let caps = device.as_ref().map_or(Caps::minimal(), |device| device.caps());
     let options = PlanOptions { fuse: !args.no_fuse, ..PlanOptions::default() };
     let plan = Model::open(&path)?.plan_with(&resolved.shapes, &values, &caps, &options);
-    let mut plan = plan.map_err(advised)?;
+    let mut plan = plan.map_err(|error| advised(error, &resolved))?;
     let mut adapter = "any WebGPU adapter".to_owned();
     if let Some(device) = device {
         adapter.clone_from(&device.info().name);
@@ -82,12 +82,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// With the flag that gives what the planner asks for.
-fn advised(error: PlanError) -> anyhow::Error {
+fn advised(error: PlanError, resolved: &Shapes) -> anyhow::Error {
     let hint = match &error {
         PlanError::MissingValue { input, .. } => {
             format!("give the value of the input: --value {input}=NUMBER, or NUMBER,NUMBER,…")
         }
-        _ => return error.into(),
+        _ => return resolved.explain(error.into()),
     };
     let message = "the plan depends on the value of an input";
     anyhow::Error::from(error).context(Advice::new(message).hint(hint))
