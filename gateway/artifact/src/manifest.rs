@@ -87,8 +87,20 @@ pub struct PluginEntry {
     pub models: Vec<String>,
     /// The hosts that it may call.
     pub http: Vec<String>,
+    /// What its failure means for a request, where another plugin comes after it.
+    pub failure: Failure,
     /// What one request may cost.
     pub limits: Limits,
+}
+
+/// What happens to a request when a plugin of its chain fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failure {
+    /// The request fails.
+    #[default]
+    Closed,
+    /// The chain goes on as if the plugin were not in it, and the answer says so.
+    Open,
 }
 
 /// What one request may cost in one plugin.

@@ -33,6 +33,6 @@ pub mod status;
 pub use deployments::{DeployConfig, Deployments};
 pub use error::{DeployError, Fault};
 pub use loader::Loader;
-pub use revision::{Identity, ModelIdentity, Revision, Route};
+pub use revision::{Identity, ModelIdentity, PluginIdentity, Revision, Route};
 pub use routes::{Found, Lookup, RESERVED_PATHS, RouteTable};
 pub use status::{AppStatus, Fallback, RevisionStatus};

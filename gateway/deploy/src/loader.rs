@@ -1,20 +1,22 @@
 //! From a manifest and its content to a revision that can answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::keys::PublicKey;
-use gw_artifact::manifest::{DevicePreference, Manifest, ModelEntry, PluginEntry, RouteEntry};
+use gw_artifact::manifest::{
+    DevicePreference, Failure, Manifest, ModelEntry, PluginEntry, RouteEntry,
+};
 use gw_artifact::{Digest, Fetcher, Hasher, Progress};
-use gw_host::{Host, Plugin, PluginSpec};
+use gw_host::{Chain, Host, Link, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
-use crate::revision::{Identity, ModelIdentity};
+use crate::revision::{Identity, ModelIdentity, PluginIdentity};
 use crate::{DeployError, Revision, Route};
 
 /// Turns manifests into revisions: fetches and loads models, writes assets, compiles plugins.
@@ -158,14 +160,6 @@ fn check(manifest: &Manifest, content: &BundleContent) -> Result<(), DeployError
             });
         }
     }
-    for route in &manifest.routes {
-        if route.plugins.len() > 1 {
-            return Err(DeployError::Unsupported {
-                what: format!("a chain of plugins (route {:?})", route.path),
-                fix: "name the one plugin that handles the route".to_owned(),
-            });
-        }
-    }
     Ok(())
 }
 
@@ -217,55 +211,61 @@ fn route(
         path: entry.path.clone(),
         reason,
     };
-    let name = entry.plugins.first().ok_or_else(|| bad_route("it names no plugin".to_owned()))?;
-    let plugin = plugins.get(name).ok_or_else(|| missing(manifest, "plugin", name))?;
-    let settings = manifest
-        .plugins
-        .iter()
-        .find(|plugin| plugin.name == *name)
-        .ok_or_else(|| missing(manifest, "plugin", name))?;
+    let mut links = Vec::with_capacity(entry.plugins.len());
+    let mut settings = Vec::with_capacity(entry.plugins.len());
+    for name in &entry.plugins {
+        let plugin = plugins.get(name).ok_or_else(|| missing(manifest, "plugin", name))?;
+        let entries = manifest.plugins.iter().find(|plugin| plugin.name == *name);
+        let entry = entries.ok_or_else(|| missing(manifest, "plugin", name))?;
+        links.push(Link { plugin: Arc::clone(plugin), failure: entry.failure });
+        settings.push(entry);
+    }
+    if links.is_empty() {
+        return Err(bad_route("it names no plugin".to_owned()));
+    }
+    let identity = identity(manifest, &settings, &links, models, assets);
+    let chain = Chain::new(links).map_err(|error| bad_route(error.to_string()))?;
     let method = |text: &String| {
         Method::from_bytes(text.as_bytes()).map_err(|_| bad_route(format!("method {text:?}")))
     };
     Ok(Route {
         pattern: entry.path.clone(),
         methods: entry.methods.iter().map(method).collect::<Result<_, _>>()?,
-        plugin: Arc::clone(plugin),
+        chain,
         timeout: entry.timeout,
         cache_ttl: entry.cache.as_ref().map(|cache| cache.ttl),
-        identity: identity(manifest, settings, plugin, models, assets),
+        identity,
     })
 }
 
 fn identity(
     manifest: &Manifest,
-    settings: &PluginEntry,
-    plugin: &Plugin,
+    settings: &[&PluginEntry],
+    links: &[Link],
     models: &HashMap<String, Arc<Model>>,
     assets: &Digest,
 ) -> Identity {
-    let mut granted: Vec<ModelIdentity> = settings
-        .models
-        .iter()
-        .filter_map(|name| models.get_key_value(name))
-        .map(|(name, model)| ModelIdentity {
-            name: name.clone(),
-            digest: model.digest(),
-            device: model.device().to_owned(),
-        })
-        .collect();
-    granted.sort_by(|a, b| a.name.cmp(&b.name));
+    let granted: BTreeSet<&String> = settings.iter().flat_map(|entry| &entry.models).collect();
+    let granted = granted.into_iter().filter_map(|name| models.get_key_value(name));
+    let model = |(name, model): (&String, &Arc<Model>)| ModelIdentity {
+        name: name.clone(),
+        digest: model.digest(),
+        device: model.device().to_owned(),
+    };
+    let plugin = |(link, entry): (&Link, &&PluginEntry)| PluginIdentity {
+        component: link.plugin.digest(),
+        config: config_digest(entry, assets),
+    };
     Identity {
         app: manifest.app.name.clone(),
-        plugin: plugin.digest(),
-        config: config_digest(settings, assets),
-        models: granted,
+        plugins: links.iter().zip(settings).map(plugin).collect(),
+        models: granted.map(model).collect(),
     }
 }
 
 /// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
 fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
-    let PluginEntry { name, path: _, models, http, limits } = settings;
+    let PluginEntry { name, path: _, models, http, failure, limits } = settings;
     let mut hasher = Hasher::new();
     let mut field = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -274,6 +274,7 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     field(name.as_bytes());
     field(&models.len().to_le_bytes());
     models.iter().chain(http).for_each(|text| field(text.as_bytes()));
+    field(&[u8::from(*failure == Failure::Open)]);
     field(&limits.memory.0.to_le_bytes());
     field(&limits.time.as_nanos().to_le_bytes());
     field(assets.as_bytes());

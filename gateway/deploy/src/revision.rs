@@ -7,7 +7,7 @@ use std::time::Duration;
 use gw_artifact::Digest;
 use gw_artifact::keys::PublicKey;
 use gw_artifact::manifest::Manifest;
-use gw_host::Plugin;
+use gw_host::{Chain, Plugin};
 use gw_inference::Model;
 use http::Method;
 
@@ -42,11 +42,12 @@ pub struct Route {
     pub pattern: String,
     /// The methods that it answers.
     pub methods: Vec<Method>,
-    /// The plugin that answers.
-    pub plugin: Arc<Plugin>,
+    /// The plugins that answer.
+    pub chain: Chain,
     /// How long a whole answer may take.
     pub timeout: Duration,
-    /// How long answers may be kept; none where each request must reach the plugin.
+    /// How long answers may be kept, or those of models where the chain has hooks; none where each
+    /// request must reach the plugins.
     pub cache_ttl: Option<Duration>,
     /// What decides its answers besides the request.
     pub identity: Identity,
@@ -57,12 +58,19 @@ pub struct Route {
 pub struct Identity {
     /// The app.
     pub app: String,
-    /// The digest of the plugin's component.
-    pub plugin: Digest,
-    /// The digest of the assets that it reads and of its limits and grants.
-    pub config: Digest,
-    /// The models that it may load, ordered by name.
+    /// The plugins, in order.
+    pub plugins: Vec<PluginIdentity>,
+    /// The models that they may load, ordered by name.
     pub models: Vec<ModelIdentity>,
+}
+
+/// A plugin as far as it decides an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginIdentity {
+    /// The digest of the component.
+    pub component: Digest,
+    /// The digest of the assets that it reads and of its limits, grants and policy.
+    pub config: Digest,
 }
 
 /// A model as far as it decides an answer.

@@ -104,7 +104,7 @@ async fn say(deployments: &Deployments, path: &str, body: &str) -> String {
     let request = Request::post(path).body(Bytes::copy_from_slice(body.as_bytes())).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let call = Call { deadline, request_id: "test".to_owned() };
-    let handled = found.route.plugin.handle(request, call).await.unwrap();
+    let handled = found.route.chain.links()[0].plugin.handle(request, call).await.unwrap();
     String::from_utf8(handled.response.into_body().to_vec()).unwrap()
 }
 
@@ -207,7 +207,7 @@ async fn requests_end_on_the_revision_on_which_they_began() {
     let request = Request::post("/say").body(Bytes::from_static(b"late")).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let call = Call { deadline, request_id: "test".to_owned() };
-    let handled = began.route.plugin.handle(request, call).await.unwrap();
+    let handled = began.route.chain.links()[0].plugin.handle(request, call).await.unwrap();
     assert_eq!(handled.response.into_body(), "late");
     let next = node.live();
     let Lookup::Found(next) = next.find(&Method::POST, "/say") else { panic!("no route") };
@@ -349,12 +349,19 @@ async fn a_working_directory_is_swapped_in_without_a_signature() {
 }
 
 #[tokio::test]
-async fn a_chain_of_plugins_is_refused_with_what_to_write_instead() {
+async fn a_route_has_a_chain_of_plugins_that_fits_the_node() {
     let site = Site::new();
     let node = site.open().await;
-    let chain = manifest("a", "0.1.0", "/say")
-        .replace("plugins = [\"moody\"]", "plugins = [\"moody\", \"moody\"]");
-    let error =
-        node.push(pack(&content(&chain, &site.wasm), &site.key).unwrap()).await.unwrap_err();
-    assert!(matches!(error, DeployError::Unsupported { .. }), "{error}");
+    let chain = |count: usize| {
+        let names = vec!["\"moody\""; count].join(", ");
+        let text = manifest("a", "0.1.0", "/say").replace("[\"moody\"]", &format!("[{names}]"));
+        pack(&content(&text, &site.wasm), &site.key).unwrap()
+    };
+    let pushed = node.push(chain(2)).await.unwrap();
+    let route = &pushed.routes[0];
+    assert_eq!((route.chain.links().len(), route.identity.plugins.len()), (2, 2));
+    // The node has four instances, and five handlers that wait for each other need five.
+    let error = node.push(chain(5)).await.unwrap_err();
+    let DeployError::BadRoute { reason, .. } = error else { panic!("{error}") };
+    assert!(reason.contains("need 5 instances at once; `instances_max` is 4"), "{reason}");
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gw_inference::InferenceError;
 
+use crate::chain::question::Refusal;
+
 /// Why the host could not be set up, or why a plugin could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
@@ -52,14 +54,38 @@ pub enum HostError {
         /// Which import, and how it differs.
         reason: String,
     },
-    /// The component exports no request handler.
+    /// The component exports neither a request handler nor hooks.
     #[error(
-        "plugin {plugin} exports no wasi:http/incoming-handler; a Rust plugin gets one from \
-         `gw_sdk::export!`"
+        "plugin {plugin} exports neither wasi:http/incoming-handler, which a Rust plugin gets from \
+         `gw_sdk::export!`, nor the hooks of gw:plugin@0.1.0: {reason}"
     )]
-    NotAHandler {
+    NotAPlugin {
         /// The plugin.
         plugin: String,
+        /// What its hooks lack.
+        reason: String,
+    },
+    /// The component exports both, so it is not said which of them answers.
+    #[error(
+        "plugin {plugin} exports wasi:http/incoming-handler and the hooks `pre` and `post`; \
+         make two plugins of it"
+    )]
+    TwoKinds {
+        /// The plugin.
+        plugin: String,
+    },
+    /// A request to a chain needs more instances at once than the node has.
+    #[error(
+        "the plugins {} need {needed} instances at once; `instances_max` is {instances}",
+        plugins.join(", ")
+    )]
+    ChainTooLong {
+        /// The plugins of the chain, in order.
+        plugins: Vec<String>,
+        /// Instances that live at once for one request.
+        needed: u32,
+        /// The instances of this node.
+        instances: usize,
     },
     /// The plugin asks for more than the node allows, or starts larger than its own limit.
     #[error("plugin {plugin} needs {needed} bytes of {what}; the limit is {limit}")]
@@ -95,6 +121,16 @@ pub enum GuestError {
         message: String,
         /// The guest's stack, innermost frame first; empty where there is none.
         backtrace: String,
+        /// What the request took until then.
+        timings: Timings,
+    },
+    /// A hook returned an error.
+    #[error("plugin {plugin} failed: {reason}")]
+    Failed {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The guest's words.
+        reason: String,
         /// What the request took until then.
         timings: Timings,
     },
@@ -146,6 +182,24 @@ pub enum GuestError {
         /// What the request took.
         timings: Timings,
     },
+    /// There is no answer to what hooks asked of a model.
+    #[error("plugin {plugin} has no answer from its model")]
+    Inference {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The model's reason, or that of whoever stands before it.
+        source: Refusal,
+        /// What the request took until then.
+        timings: Timings,
+    },
+    /// The request's body broke off before a plugin that needs it whole had it.
+    #[error("the request for plugin {plugin} broke off")]
+    RequestBroken {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What became of it.
+        source: Refusal,
+    },
     /// The request's body is larger than the host passes to a guest.
     #[error("the request for plugin {plugin} has {given} bytes; {limit} are allowed")]
     RequestTooLarge {
@@ -172,6 +226,9 @@ impl GuestError {
     pub fn plugin(&self) -> &str {
         match self {
             Self::Trap { plugin, .. }
+            | Self::Failed { plugin, .. }
+            | Self::Inference { plugin, .. }
+            | Self::RequestBroken { plugin, .. }
             | Self::Timeout { plugin, .. }
             | Self::DeadlinePassed { plugin, .. }
             | Self::OutOfMemory { plugin, .. }
@@ -186,13 +243,43 @@ impl GuestError {
     pub fn timings(&self) -> Timings {
         match self {
             Self::Trap { timings, .. }
+            | Self::Failed { timings, .. }
+            | Self::Inference { timings, .. }
             | Self::Timeout { timings, .. }
             | Self::DeadlinePassed { timings, .. }
             | Self::OutOfMemory { timings, .. }
             | Self::NoResponse { timings, .. }
             | Self::BadResponse { timings, .. } => timings.clone(),
-            Self::RequestTooLarge { .. } | Self::Saturated { .. } => Timings::default(),
+            Self::RequestTooLarge { .. } | Self::RequestBroken { .. } | Self::Saturated { .. } => {
+                Timings::default()
+            }
         }
+    }
+
+    /// Whether the plugin itself failed, so that a chain may go on without it; the node, a model
+    /// or the request did otherwise.
+    pub fn is_the_plugins(&self) -> bool {
+        match self {
+            Self::Trap { .. }
+            | Self::Failed { .. }
+            | Self::Timeout { .. }
+            | Self::OutOfMemory { .. }
+            | Self::NoResponse { .. }
+            | Self::BadResponse { .. } => true,
+            // The time of the whole request is over.
+            Self::DeadlinePassed { .. }
+            | Self::Inference { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::RequestBroken { .. }
+            | Self::Saturated { .. } => false,
+        }
+    }
+
+    /// The error of a hook, with as many of its words as a log takes.
+    pub(crate) fn failed(plugin: Arc<str>, mut reason: String, timings: Timings) -> Self {
+        const REASON_BYTES_MAX: usize = 1024;
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self::Failed { plugin, reason, timings }
     }
 }
 

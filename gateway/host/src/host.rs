@@ -11,7 +11,8 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use crate::compiled::Compiler;
 use crate::engine::Ticker;
 use crate::instance::State;
-use crate::plugin::{Gate, Grants};
+use crate::plugin::hooks::HooksPre;
+use crate::plugin::{Gate, Grants, Kind};
 use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
 
 /// The unit in which memories are declared.
@@ -49,7 +50,7 @@ impl Host {
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
-    /// its imports are offered, it handles requests, it fits its limits. It blocks for as long as
+    /// its imports are offered, it is a handler or hooks, it fits its limits. It blocks for as long as
     /// compiling takes, which is seconds for large plugins.
     ///
     /// # Errors
@@ -62,11 +63,11 @@ impl Host {
         let digest = Digest::of(&spec.wasm);
         let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
         self.check_memory(&spec, &component)?;
-        let pre = self.link(&spec.name, &component)?;
+        let kind = self.link(&spec.name, &component)?;
         Ok(Arc::new(Plugin {
             name: spec.name.into(),
             digest,
-            pre,
+            kind,
             memory_bytes: spec.memory_bytes,
             time: spec.time,
             grants: Arc::new(Grants { models: spec.models, assets: spec.assets }),
@@ -77,7 +78,7 @@ impl Host {
         }))
     }
 
-    fn link(&self, plugin: &str, component: &Component) -> Result<ProxyPre<State>, HostError> {
+    fn link(&self, plugin: &str, component: &Component) -> Result<Kind, HostError> {
         let pre = self.linker.instantiate_pre(component).map_err(|error| {
             let missing = imports::missing(&self.engine, component);
             let plugin = plugin.to_owned();
@@ -87,7 +88,15 @@ impl Host {
                 HostError::MissingImport { plugin, imports: missing, offered: imports::offered() }
             }
         })?;
-        ProxyPre::new(pre).map_err(|_| HostError::NotAHandler { plugin: plugin.to_owned() })
+        let name = || plugin.to_owned();
+        match (ProxyPre::new(pre.clone()), HooksPre::new(pre)) {
+            (Ok(handler), Err(_)) => Ok(Kind::Handler(handler)),
+            (Err(_), Ok(hooks)) => Ok(Kind::Hooks(hooks)),
+            (Ok(_), Ok(_)) => Err(HostError::TwoKinds { plugin: name() }),
+            (Err(_), Err(lack)) => {
+                Err(HostError::NotAPlugin { plugin: name(), reason: format!("{lack:#}") })
+            }
+        }
     }
 
     fn check_memory(&self, spec: &PluginSpec, component: &Component) -> Result<(), HostError> {

@@ -4,6 +4,7 @@
 //! decided by the context of each instance, and that context is empty.
 
 pub(crate) mod log;
+pub(crate) mod next;
 pub(crate) mod nn;
 
 use wasmtime::Engine;
@@ -49,6 +50,10 @@ fn fills(import: &str) -> bool {
     if import.starts_with("wasi:nn/") {
         return import.ends_with(NN_VERSION);
     }
+    if import.starts_with("gw:plugin/types@") {
+        // Types alone: there is nothing to fill.
+        return import.ends_with("@0.1.0");
+    }
     let version_two =
         import.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
     version_two && OFFERED.iter().any(|prefix| import.starts_with(prefix))
@@ -66,6 +71,8 @@ mod tests {
             ("wasi:nn/graph@0.2.0-rc-2024-10-28", true),
             ("wasi:nn/graph@0.2.0-rc-2024-08-19", false),
             ("wasi:http/types@0.3.0", false),
+            ("gw:plugin/types@0.1.0", true),
+            ("gw:plugin/types@0.2.0", false),
             ("wasi:keyvalue/store@0.2.0-draft", false),
             ("host-function", false),
         ];

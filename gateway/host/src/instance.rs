@@ -13,15 +13,16 @@ use wasmtime_wasi_http::{
 
 use crate::Plugin;
 use crate::config::{CORE_INSTANCES, HEADER_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES};
-use crate::exchange::Meter;
 use crate::imports::log::Output;
+use crate::imports::next::Outbound;
 use crate::imports::nn::{Nn, NnView};
+use crate::plugin::Meter;
 
 /// Everything behind one instance. It lives for one request.
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: NoOutbound,
+    pub(crate) outbound: Outbound<NoOutbound>,
     table: ResourceTable,
     pub(crate) growth: Growth,
     pub(crate) nn: Nn,
@@ -45,7 +46,7 @@ impl State {
         Ok(Self {
             wasi: wasi.build(),
             http,
-            outbound: NoOutbound,
+            outbound: Outbound::new(NoOutbound),
             table,
             growth: Growth::new(plugin.memory_bytes),
             nn: Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max),
@@ -57,7 +58,7 @@ impl State {
         Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: NoOutbound,
+            outbound: Outbound::new(NoOutbound),
             table: ResourceTable::new(),
             growth: Growth::new(memory_bytes_max),
             nn: Nn::new(Arc::default(), deadline, 0),
@@ -77,7 +78,7 @@ pub(crate) fn store(
     request_id: &str,
 ) -> wasmtime::Result<Store<State>> {
     let state = State::new(plugin, deadline, request_id)?;
-    let mut store = Store::new(plugin.pre.engine(), state);
+    let mut store = Store::new(plugin.engine(), state);
     store.limiter(|state| &mut state.growth);
     store.set_hostcall_fuel(plugin.config.hostcall_bytes_max);
     store.set_max_component_handles(plugin.config.resources_max);
@@ -106,7 +107,7 @@ impl WasiHttpView for State {
 }
 
 /// Refuses every request that a guest sends: no plugin has been granted a host.
-struct NoOutbound;
+pub(crate) struct NoOutbound;
 
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
 

@@ -4,10 +4,12 @@
 //! It runs no models either; `compute` is a call to `gw-inference`.
 //!
 //! - [`host`]: [`Host`] holds the engine and loads plugins.
-//! - [`plugin`]: [`Plugin::handle`] answers one request with a fresh instance.
-//! - `exchange`: one request through one instance, until its response is whole.
+//! - [`chain`]: [`Chain::answer`] takes one request through the plugins of a route. Start here.
+//! - [`plugin`]: a loaded plugin. Below it: `visit`: one instance, timed and judged; `exchange`:
+//!   what a handler does with it; `hooks`: what hooks do; `gate`: how many there are at once.
 //! - `instance`: what one instance owns, and what it may grow to.
-//! - `imports`: what a guest may import; `imports/nn` is wasi-nn, `imports/log` its output.
+//! - `imports`: what a guest may import; `imports/nn` is wasi-nn, `imports/log` its output,
+//!   `imports/next` the way to the rest of its chain.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`preinit`]: runs a plugin's `init` once, at build time, and keeps the result.
@@ -16,11 +18,11 @@
 //! Whatever a guest does costs its own request and nothing else: every store has a memory limit,
 //! a deadline, a bound on its resources, and no authority beyond what its plugin was granted.
 
+pub mod chain;
 mod compiled;
 pub mod config;
 mod engine;
 pub mod error;
-mod exchange;
 pub mod host;
 mod imports;
 mod instance;
@@ -28,6 +30,9 @@ pub mod metrics;
 pub mod plugin;
 pub mod preinit;
 
+pub use chain::body::{Body, BodyError};
+pub use chain::question::{Answered, Inferences, Question, Refusal};
+pub use chain::{Answer, Chain, Link, Progress, Report, Skipped};
 pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
 pub use host::Host;

@@ -5,6 +5,7 @@
 //! | `gw_plugin_requests_total` | counter | `plugin`, `outcome` |
 //! | `gw_plugin_instantiate_seconds` | histogram | `plugin` |
 //! | `gw_plugin_loads_total` | counter | `code` |
+//! | `gw_plugin_skipped_total` | counter | `plugin` |
 //!
 //! Labels come from manifests and enums, never from requests.
 
@@ -16,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::{GuestError, Handled};
+use crate::GuestError;
 
 /// The metrics of all plugins; a clone shares them.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub struct HostMetrics {
     requests: Family<RequestLabels, Counter>,
     instantiate: Family<PluginLabels, Histogram, fn() -> Histogram>,
     loads: Family<LoadLabels, Counter>,
+    skipped: Family<PluginLabels, Counter>,
 }
 
 impl HostMetrics {
@@ -33,6 +35,7 @@ impl HostMetrics {
             requests: Family::default(),
             instantiate: Family::new_with_constructor(instantiate_seconds),
             loads: Family::default(),
+            skipped: Family::default(),
         };
         let m = metrics.clone();
         registry.register(
@@ -50,16 +53,32 @@ impl HostMetrics {
             "Plugins loaded, by where their code came from",
             m.loads,
         );
+        registry.register(
+            "gw_plugin_skipped",
+            "Requests that went on without a plugin that failed",
+            m.skipped,
+        );
         metrics
     }
 
-    pub(crate) fn handled(&self, plugin: &str, outcome: Outcome, instantiate: Duration) {
+    /// A plugin has done what it was asked for, or failed.
+    pub(crate) fn handled(&self, plugin: &str, error: Option<&GuestError>) {
+        let outcome = error.map_or(Outcome::ok, Outcome::of);
         let labels = RequestLabels { plugin: plugin.to_owned(), outcome };
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// An instance was made, or was to be.
+    pub(crate) fn instantiated(&self, plugin: &str, instantiate: Duration) {
         if !instantiate.is_zero() {
             let labels = PluginLabels { plugin: plugin.to_owned() };
             self.instantiate.get_or_create(&labels).observe(instantiate.as_secs_f64());
         }
+    }
+
+    /// A request went on without a plugin.
+    pub(crate) fn skipped(&self, plugin: &str) {
+        self.skipped.get_or_create(&PluginLabels { plugin: plugin.to_owned() }).inc();
     }
 
     pub(crate) fn loaded(&self, code: CodeSource) {
@@ -79,25 +98,30 @@ fn instantiate_seconds() -> Histogram {
 pub(crate) enum Outcome {
     ok,
     trap,
+    failed,
     timeout,
     out_of_memory,
     no_response,
     bad_response,
+    inference,
     request_too_large,
+    request_broken,
     saturated,
 }
 
 impl Outcome {
-    pub(crate) fn of(result: &Result<Handled, GuestError>) -> Self {
-        match result {
-            Ok(_) => Self::ok,
-            Err(GuestError::Trap { .. }) => Self::trap,
-            Err(GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. }) => Self::timeout,
-            Err(GuestError::OutOfMemory { .. }) => Self::out_of_memory,
-            Err(GuestError::NoResponse { .. }) => Self::no_response,
-            Err(GuestError::BadResponse { .. }) => Self::bad_response,
-            Err(GuestError::RequestTooLarge { .. }) => Self::request_too_large,
-            Err(GuestError::Saturated { .. }) => Self::saturated,
+    fn of(error: &GuestError) -> Self {
+        match error {
+            GuestError::Trap { .. } => Self::trap,
+            GuestError::Failed { .. } => Self::failed,
+            GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. } => Self::timeout,
+            GuestError::OutOfMemory { .. } => Self::out_of_memory,
+            GuestError::NoResponse { .. } => Self::no_response,
+            GuestError::BadResponse { .. } => Self::bad_response,
+            GuestError::Inference { .. } => Self::inference,
+            GuestError::RequestTooLarge { .. } => Self::request_too_large,
+            GuestError::RequestBroken { .. } => Self::request_broken,
+            GuestError::Saturated { .. } => Self::saturated,
         }
     }
 }

@@ -1,20 +1,29 @@
 //! A loaded plugin, and one request through it.
 
+pub(crate) mod exchange;
+mod gate;
+pub(crate) mod hooks;
+mod meter;
+pub(crate) mod visit;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gw_artifact::Digest;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::Engine;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
+pub(crate) use self::gate::{Gate, Place};
+use self::hooks::HooksPre;
+pub(crate) use self::meter::Meter;
+use crate::chain::{Chain, Report};
 use crate::engine::Ticker;
 use crate::instance::State;
-use crate::metrics::{HostMetrics, Outcome};
-use crate::{GuestError, Handled, HostConfig, exchange};
+use crate::metrics::HostMetrics;
+use crate::{Body, BodyError, GuestError, Handled, HostConfig, Timings};
 
 /// What to load, and what it may do.
 #[derive(Clone)]
@@ -48,7 +57,7 @@ pub struct Call {
 pub struct Plugin {
     pub(crate) name: Arc<str>,
     pub(crate) digest: Digest,
-    pub(crate) pre: ProxyPre<State>,
+    pub(crate) kind: Kind,
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
     pub(crate) grants: Arc<Grants>,
@@ -57,6 +66,14 @@ pub struct Plugin {
     pub(crate) metrics: HostMetrics,
     /// Busy guests are interrupted for as long as any plugin lives.
     pub(crate) _ticker: Arc<Ticker>,
+}
+
+/// What a component exports, which says how it is called.
+pub(crate) enum Kind {
+    /// `wasi:http/incoming-handler`.
+    Handler(ProxyPre<State>),
+    /// `pre` and `post` of `gw:plugin`.
+    Hooks(HooksPre<State>),
 }
 
 /// What the guests of one plugin may reach.
@@ -77,8 +94,8 @@ impl Plugin {
         self.digest
     }
 
-    /// Answers one request with a fresh instance. Dropping the future ends the guest, and its
-    /// inference with it.
+    /// Answers one request by itself, with a fresh instance, and waits for the whole answer.
+    /// Dropping the future ends the guest, and its inference with it.
     ///
     /// # Errors
     /// How the guest failed; nothing that it does reaches another request.
@@ -86,75 +103,32 @@ impl Plugin {
     /// # Panics
     /// Outside a tokio runtime with its timer enabled.
     pub async fn handle(
-        &self,
+        self: &Arc<Self>,
         request: http::Request<Bytes>,
         call: Call,
     ) -> Result<Handled, GuestError> {
-        let result = Box::pin(self.answer(request, call)).await;
-        self.metrics.handled(
-            &self.name,
-            Outcome::of(&result),
-            match &result {
-                Ok(handled) => handled.timings.instantiate,
-                Err(error) => error.timings().instantiate,
-            },
-        );
-        result
+        let chain = Chain::of(Arc::clone(self));
+        let answer = chain.answer(request.map(Body::whole), call, None).await?;
+        let (head, body) = answer.response.into_parts();
+        let body = body.collect(self.config.response_bytes_max).await;
+        let body = body.map_err(|error| match error {
+            BodyError::Guest(error) => *error,
+            other => self.bad_response(other.to_string()),
+        })?;
+        let Report { timings, inference_error, .. } = answer.progress.report();
+        let response = http::Response::from_parts(head, body);
+        Ok(Handled { response, timings, inference_error })
     }
 
-    async fn answer(
-        &self,
-        request: http::Request<Bytes>,
-        call: Call,
-    ) -> Result<Handled, GuestError> {
-        let (given, limit) = (request.body().len(), self.config.request_bytes_max);
-        if given > limit {
-            return Err(GuestError::RequestTooLarge { plugin: self.name.clone(), given, limit });
+    pub(crate) fn engine(&self) -> &Engine {
+        match &self.kind {
+            Kind::Handler(pre) => pre.engine(),
+            Kind::Hooks(pre) => pre.engine(),
         }
-        let Some(_permit) = self.gate.enter(call.deadline).await else {
-            let (plugin, instances) = (self.name.clone(), self.gate.instances);
-            return Err(GuestError::Saturated { plugin, instances });
-        };
-        exchange::run(self, request, call.deadline, &call.request_id).await
-    }
-}
-
-/// Lets in as many requests as there are instances, and lets a bounded number wait.
-pub(crate) struct Gate {
-    permits: Semaphore,
-    instances: usize,
-    waiting: AtomicUsize,
-    waiting_max: usize,
-}
-
-impl Gate {
-    pub(crate) fn new(instances: usize, waiting_max: usize) -> Self {
-        let permits = Semaphore::new(instances);
-        Self { permits, instances, waiting: AtomicUsize::new(0), waiting_max }
     }
 
-    /// A permit, or nothing where too many wait or the deadline passes first.
-    async fn enter(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Some(permit);
-        }
-        let _waiting = Waiting::join(self)?;
-        tokio::time::timeout_at(deadline.into(), self.permits.acquire()).await.ok()?.ok()
-    }
-}
-
-/// One who waits; leaving the queue in any way, a dropped future included, makes room.
-struct Waiting<'a>(&'a Gate);
-
-impl<'a> Waiting<'a> {
-    fn join(gate: &'a Gate) -> Option<Self> {
-        let waiting = Self(gate);
-        (gate.waiting.fetch_add(1, Ordering::Relaxed) < gate.waiting_max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn bad_response(&self, reason: String) -> GuestError {
+        let (plugin, timings) = (self.name.clone(), Timings::default());
+        GuestError::BadResponse { plugin, reason, timings }
     }
 }

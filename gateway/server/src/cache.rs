@@ -1,4 +1,5 @@
-//! Answers that are kept in memory, and requests for the same answer that wait together.
+//! Answers that are kept in memory, and requests for the same answer that wait together. What hooks
+//! ask of models is kept and shared in the same way.
 //!
 //! A hit is told from the entry. Of concurrent misses for one key the first leads: it makes the
 //! answer in a task of its own, so a client that goes away takes nobody's answer with it, and the
@@ -6,6 +7,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod control;
+pub(crate) mod kept;
 pub(crate) mod key;
 
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ use moka::Expiry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::kept::{Keep, Kept};
 use self::key::Key;
 use crate::ServerConfig;
 use crate::cache::answer::Answer;
@@ -27,15 +30,15 @@ use crate::error::HandleError;
 use crate::metrics::{HttpMetrics, LookupResult};
 
 /// What making an answer gives.
-pub(crate) type Made = Result<Arc<Answer>, Arc<HandleError>>;
+pub(crate) type Made<V = Answer> = Result<Arc<V>, Arc<HandleError>>;
 
 /// How a request was answered.
 #[derive(Clone, Debug)]
-pub(crate) enum Served {
+pub(crate) enum Served<V = Answer> {
     /// From memory.
-    Hit { answer: Arc<Answer>, age: Duration, lifetime: Duration },
-    /// By the plugin.
-    Made { answer: Arc<Answer>, stored: bool, collapsed: bool, forced: bool },
+    Hit { answer: Arc<V>, age: Duration, lifetime: Duration },
+    /// By the plugin, or by the model.
+    Made { answer: Arc<V>, stored: bool, collapsed: bool, forced: bool },
 }
 
 /// Cached answers, at most `cache_bytes` of them.
@@ -52,7 +55,7 @@ pub(crate) struct Cache {
 struct Entry {
     /// The whole key, compared on every hit: a digest alone could lie.
     record: Bytes,
-    answer: Arc<Answer>,
+    kept: Kept,
     stored: Instant,
     lifetime: Duration,
 }
@@ -70,7 +73,7 @@ enum Landed {
     /// Another flight had just stored it.
     Found(Arc<Entry>),
     Made {
-        made: Made,
+        made: Result<Kept, Arc<HandleError>>,
         stored: bool,
     },
 }
@@ -116,21 +119,24 @@ impl Cache {
     /// Answers from memory, or by `make`, which runs at most once for all who ask at one time.
     ///
     /// A request gives up at `deadline`; what it waited for is made and kept all the same.
-    pub(crate) async fn answer<F>(
+    pub(crate) async fn answer<V: Keep, F>(
         self: &Arc<Self>,
         key: Key,
         lifetime: Duration,
         control: RequestControl,
         deadline: Instant,
         make: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<Served, Arc<HandleError>>
+    ) -> Result<Served<V>, Arc<HandleError>>
     where
-        F: Future<Output = Made> + Send + 'static,
+        F: Future<Output = Made<V>> + Send + 'static,
     {
         let forced = control.no_cache || control.max_age.is_some_and(|age| age.is_zero());
-        if !forced && let Some(entry) = self.lookup(&key, control.max_age).await {
+        if !forced
+            && let Some(entry) = self.lookup(&key, control.max_age).await
+            && let Some(hit) = entry.hit()
+        {
             self.metrics.lookup(LookupResult::Hit);
-            return Ok(entry.hit());
+            return Ok(hit);
         }
         if control.only_if_cached {
             self.metrics.lookup(LookupResult::Miss);
@@ -140,7 +146,7 @@ impl Cache {
             // This client wants a newer answer than others may be waiting for.
             self.metrics.lookup(LookupResult::Forced);
             let answer = make().await?;
-            let stored = self.store(&key, &answer, lifetime).await;
+            let stored = self.store(&key, &V::keep(Arc::clone(&answer)), lifetime).await;
             return Ok(Served::Made { answer, stored, collapsed: false, forced: true });
         }
         match self.seat(&key) {
@@ -154,7 +160,7 @@ impl Cache {
                 let _waiter = Waiter::join(&flight, self.waiters_max)?;
                 self.metrics.lookup(LookupResult::Collapsed);
                 match self.wait(&flight, deadline).await? {
-                    Landed::Made { made: Ok(answer), .. } if !answer.shareable() => {
+                    Landed::Made { made: Ok(kept), .. } if !kept.shareable() => {
                         // It turned out to be that client's own; make another.
                         let answer = make().await?;
                         let (stored, collapsed, forced) = (false, false, false);
@@ -199,11 +205,11 @@ impl Cache {
     }
 
     /// Makes, keeps and hands out one answer.
-    async fn fly(
+    async fn fly<V: Keep>(
         self: Arc<Self>,
         key: Key,
         lifetime: Duration,
-        make: impl Future<Output = Made>,
+        make: impl Future<Output = Made<V>>,
         landing: watch::Sender<Option<Landed>>,
     ) {
         // Leaves the map however this ends, a panic in `make` included; then `landing` is dropped
@@ -215,22 +221,18 @@ impl Cache {
             landing.send_replace(Some(Landed::Found(entry)));
             return;
         }
-        let made = make.await;
+        let made = make.await.map(V::keep);
         let stored = match &made {
-            Ok(answer) => self.store(&key, answer, lifetime).await,
+            Ok(kept) => self.store(&key, kept, lifetime).await,
             Err(_) => false,
         };
         landing.send_replace(Some(Landed::Made { made, stored }));
     }
 
-    async fn store(&self, key: &Key, answer: &Arc<Answer>, policy: Duration) -> bool {
-        let Some(lifetime) = answer.lifetime(policy) else { return false };
-        let entry = Entry {
-            record: key.record.clone(),
-            answer: Arc::clone(answer),
-            stored: Instant::now(),
-            lifetime,
-        };
+    async fn store(&self, key: &Key, kept: &Kept, policy: Duration) -> bool {
+        let Some(lifetime) = kept.lifetime(policy) else { return false };
+        let (record, kept) = (key.record.clone(), kept.clone());
+        let entry = Entry { record, kept, stored: Instant::now(), lifetime };
         let fits = entry.bytes() <= self.object_bytes_max;
         if fits {
             self.entries.insert(key.digest, Arc::new(entry)).await;
@@ -259,23 +261,26 @@ impl Cache {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        self.record.len() + self.answer.bytes()
+        self.record.len() + self.kept.bytes()
     }
 
-    fn hit(&self) -> Served {
-        let (answer, age) = (Arc::clone(&self.answer), self.stored.elapsed());
-        Served::Hit { answer, age, lifetime: self.lifetime }
+    fn hit<V: Keep>(&self) -> Option<Served<V>> {
+        let (answer, age) = (V::kept(&self.kept)?, self.stored.elapsed());
+        Some(Served::Hit { answer, age, lifetime: self.lifetime })
     }
 }
 
 impl Landed {
-    fn served(self, collapsed: bool) -> Result<Served, Arc<HandleError>> {
-        match self {
-            Self::Found(entry) => Ok(entry.hit()),
-            Self::Made { made, stored } => {
-                Ok(Served::Made { answer: made?, stored, collapsed, forced: false })
-            }
-        }
+    fn served<V: Keep>(self, collapsed: bool) -> Result<Served<V>, Arc<HandleError>> {
+        let served = match self {
+            Self::Found(entry) => entry.hit(),
+            Self::Made { made, stored } => V::kept(&made?).map(|answer| {
+                let forced = false;
+                Served::Made { answer, stored, collapsed, forced }
+            }),
+        };
+        // Records say which type they are of, and whole records are compared.
+        Ok(served.expect("one key leads to values of one type"))
     }
 }
 

@@ -33,6 +33,9 @@ pub struct ServerConfig {
     /// is kept. Default 30 s.
     #[serde(with = "duration")]
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer; then its connection ends. Default 30 s.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
     /// How long requests in flight may take to end after a shutdown began. Default 30 s.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -60,6 +63,7 @@ impl Default for ServerConfig {
             bodies_bytes_max: ByteSize(256 * MIB),
             body_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             cache_bytes: ByteSize(64 * MIB),
             cache_object_bytes_max: ByteSize(4 * MIB),

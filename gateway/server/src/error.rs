@@ -91,6 +91,8 @@ codes! {
     PluginNoResponse "plugin_no_response" BAD_GATEWAY Guest "the plugin gave no response",
     PluginBadResponse "plugin_bad_response" BAD_GATEWAY Guest
         "the plugin's response cannot be passed on",
+    PluginBadTensors "plugin_bad_tensors" BAD_GATEWAY Guest
+        "the plugin's tensors do not fit its model",
     Internal "internal" INTERNAL_SERVER_ERROR Ours "the node failed; its log says how",
     NotABundle "not_a_bundle" BAD_REQUEST Caller "this is not a bundle",
     BundleUnsigned "bundle_unsigned" FORBIDDEN Caller "the bundle is not signed",
@@ -156,11 +158,7 @@ impl HandleError {
             Self::BodyTooLarge { .. } => Code::BodyTooLarge,
             Self::DeadlinePassed => Code::DeadlinePassed,
             Self::Saturated { .. } => Code::Saturated,
-            Self::Inference { source, .. } => match (&**source, source.fault()) {
-                (InferenceError::DeadlinePassed { .. }, _) => Code::DeadlinePassed,
-                (_, ModelFault::Overload) => Code::Saturated,
-                _ => Code::Internal,
-            },
+            Self::Inference { source, .. } => inference_code(source),
             Self::NotCached => Code::NotCached,
             Self::Guest(error) => guest_code(error),
             Self::Panicked { .. } => Code::Internal,
@@ -203,6 +201,13 @@ impl HandleError {
             Self::Inference { source, .. } => match **source {
                 InferenceError::Busy { wait, left, .. } => {
                     wait.saturating_sub(left).as_secs().saturating_add(1)
+                }
+                _ => 1,
+            },
+            Self::Guest(error) => match &**error {
+                // What hooks were refused through the cache.
+                GuestError::Inference { source, .. } => {
+                    source.downcast_ref().map_or(1, Self::retry_after)
                 }
                 _ => 1,
             },
@@ -264,9 +269,23 @@ impl IntoResponse for HandleError {
     }
 }
 
-fn guest_code(error: &GuestError) -> Code {
+fn inference_code(error: &InferenceError) -> Code {
+    match (error, error.fault()) {
+        (InferenceError::DeadlinePassed { .. }, _) => Code::DeadlinePassed,
+        (_, ModelFault::Overload) => Code::Saturated,
+        (_, ModelFault::Caller) => Code::PluginBadTensors,
+        (_, ModelFault::Operator | ModelFault::Ours) => Code::Internal,
+    }
+}
+
+pub(crate) fn guest_code(error: &GuestError) -> Code {
     match error {
-        GuestError::Trap { .. } => Code::PluginTrapped,
+        GuestError::Trap { .. } | GuestError::Failed { .. } => Code::PluginTrapped,
+        GuestError::Inference { source, .. } => {
+            let kept = source.downcast_ref::<HandleError>().map(HandleError::code);
+            let asked = || source.downcast_ref().map(inference_code);
+            kept.or_else(asked).unwrap_or(Code::Internal)
+        }
         // The guest could do nothing about a model that did not answer.
         GuestError::DeadlinePassed { timings, .. } if timings.awaited.is_some() => {
             Code::DeadlinePassed
@@ -274,7 +293,10 @@ fn guest_code(error: &GuestError) -> Code {
         GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. } => Code::PluginTimeout,
         GuestError::OutOfMemory { .. } => Code::PluginOutOfMemory,
         GuestError::NoResponse { .. } => Code::PluginNoResponse,
-        GuestError::BadResponse { .. } => Code::PluginBadResponse,
+        // The request that broke off was a plugin's: the client's own are read before.
+        GuestError::BadResponse { .. } | GuestError::RequestBroken { .. } => {
+            Code::PluginBadResponse
+        }
         GuestError::RequestTooLarge { .. } => Code::BodyTooLarge,
         GuestError::Saturated { .. } => Code::Saturated,
     }

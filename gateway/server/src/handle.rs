@@ -7,19 +7,23 @@ pub(crate) mod admit;
 pub(crate) mod auth;
 mod call;
 mod headers;
+mod inferences;
 pub(crate) mod request_id;
+mod told;
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use bytes::Bytes;
 use futures::FutureExt;
 use gw_deploy::{Deployments, Found, Lookup};
+use gw_host::{Body as HostBody, Call, Inferences};
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
+use tokio::sync::oneshot;
 
 use crate::cache::answer::Answer;
 use crate::cache::control::RequestControl;
@@ -29,9 +33,13 @@ use crate::error::HandleError;
 use crate::handle::access::Access;
 use crate::handle::admit::{Admission, Admitted};
 use crate::handle::auth::{Keys, Principal};
-use crate::handle::call::call;
-use crate::handle::headers::{add_bypass, add_cache_status, add_timing};
+use crate::handle::call::{call, call_whole, skipped};
+use crate::handle::headers::{
+    add_bypass, add_cache_status, add_inference_status, add_skipped, add_timing, drop_ours,
+};
+use crate::handle::inferences::CachedInferences;
 use crate::handle::request_id::{REQUEST_ID, RequestIds};
+use crate::handle::told::Told;
 use crate::metrics::{HttpMetrics, LookupResult};
 
 /// How long a client waits beyond the route's time, so that it hears where the time went rather
@@ -70,15 +78,14 @@ impl Gateway {
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        access.end(response.status());
-        response.map(Body::from)
+        send(response, access)
     }
 
     async fn answer(
         &self,
         request: Request,
         access: &mut Access,
-    ) -> Result<Response<Bytes>, Refused> {
+    ) -> Result<Response<HostBody>, Refused> {
         let (mut head, body) = request.into_parts();
         let principal = self.keys.admit(&mut head.headers)?;
         access.tenant = Some(Arc::clone(&principal.tenant));
@@ -95,29 +102,32 @@ impl Gateway {
         access.app.clone_from(&found.revision.app);
         // The request holds its revision; a swap meanwhile does not touch it.
         drop(table);
-        let _place = self.admission.enter()?;
-        let admitted = self.admission.read(body).await?;
-        self.serve(Work { head, admitted, found, principal }, access).await
+        access.hold(Some(self.admission.enter()?));
+        let control = RequestControl::parse(&head.headers);
+        let work = Work { head, found, principal, control };
+        let lifetime = work.found.route.cache_ttl.filter(|_| self.cache.enabled());
+        match lifetime.filter(|_| work.is_cacheable()) {
+            Some(lifetime) if !work.found.route.chain.has_hooks() => {
+                self.cached(work, body, lifetime, access).await
+            }
+            lifetime => self.direct(work, body, lifetime, access).await,
+        }
     }
 
-    async fn serve(&self, work: Work, access: &mut Access) -> Result<Response<Bytes>, Refused> {
-        let control = RequestControl::parse(&work.head.headers);
-        let lifetime = work.found.route.cache_ttl.filter(|_| self.cache.enabled());
-        let lifetime = lifetime.filter(|_| work.is_cacheable() && !control.no_store);
-        let started = access.started();
-        let deadline = started + work.found.route.timeout;
-        let Some(lifetime) = lifetime else {
-            self.metrics.lookup(LookupResult::Bypass);
-            let answer = work.run(deadline, access.id.clone()).await?;
-            let mut response = respond(&answer);
-            access.cache = add_bypass(response.headers_mut());
-            add_timing(response.headers_mut(), Duration::ZERO, Some(&answer.timings));
-            return Ok(response);
-        };
+    /// Answers from the cache or through it: whole.
+    async fn cached(
+        &self,
+        work: Work,
+        body: Body,
+        lifetime: Duration,
+        access: &mut Access,
+    ) -> Result<Response<HostBody>, Refused> {
+        let admitted = self.admission.read(body).await?;
         let begun = Instant::now();
-        let (key, id) = (work.key(), access.id.clone());
+        let (key, id, control) = (work.key(&admitted.body), access.id.clone(), work.control);
+        let deadline = access.started() + work.found.route.timeout;
         let patience = (deadline + GRACE).into();
-        let make = move || work.run(deadline, id);
+        let make = move || work.run(admitted, deadline, id);
         let served = self.cache.answer(key, lifetime, control, patience, make).await?;
         let took = begun.elapsed();
         let (answer, cache_time, timings) = match &served {
@@ -132,22 +142,125 @@ impl Gateway {
         let mut response = respond(answer);
         access.cache = add_cache_status(response.headers_mut(), &served);
         add_timing(response.headers_mut(), cache_time, timings);
+        add_skipped(response.headers_mut(), &answer.skipped);
         Ok(response)
     }
+
+    /// Answers past the cache, as the answer comes. Where the plugins are hooks and the route has
+    /// a policy, what they ask of models goes through the cache, for `lifetime`.
+    async fn direct(
+        &self,
+        work: Work,
+        body: Body,
+        lifetime: Option<Duration>,
+        access: &mut Access,
+    ) -> Result<Response<HostBody>, Refused> {
+        let deadline = access.started() + work.found.route.timeout;
+        let (body, flawed) = if work.found.route.chain.wants_whole() {
+            let Admitted { body, counted } = self.admission.read(body).await?;
+            access.hold(counted);
+            (HostBody::whole(body), None)
+        } else {
+            let (body, flawed) = self.admission.stream(body)?;
+            (body, Some(flawed))
+        };
+        let inferences = lifetime.map(|lifetime| self.inferences(&work, lifetime, deadline));
+        let asked = inferences.clone().map(|inferences| -> Arc<dyn Inferences> { inferences });
+        let found = work.found.clone();
+        let called = Call { deadline, request_id: access.id.clone() };
+        let answering = call(&found, work.request(body, &access.id), called, asked);
+        let answer = tokio::select! {
+            biased;
+            // The guest goes with it: what it would say of a broken request is not asked for.
+            flaw = flaw_of(flawed) => return Err(Arc::new(flaw)),
+            answered = Box::pin(answering) => answered?,
+        };
+        let report = answer.progress.report();
+        let mut response = answer.response;
+        let whole = response.body().as_whole().is_some();
+        if !whole {
+            access.hold_until(deadline);
+        }
+        let headers = response.headers_mut();
+        drop_ours(headers, whole);
+        access.cache = match inferences.and_then(|inferences| inferences.served()) {
+            Some(served) => add_inference_status(headers, &served),
+            None => {
+                self.metrics.lookup(LookupResult::Bypass);
+                add_bypass(headers)
+            }
+        };
+        add_timing(headers, Duration::ZERO, Some(&report.timings));
+        add_skipped(headers, &skipped(&report));
+        Ok(response)
+    }
+
+    fn inferences(
+        &self,
+        work: &Work,
+        lifetime: Duration,
+        deadline: Instant,
+    ) -> Arc<CachedInferences> {
+        Arc::new(CachedInferences {
+            cache: Arc::clone(&self.cache),
+            found: work.found.clone(),
+            tenant: Arc::clone(&work.principal.tenant),
+            lifetime,
+            control: work.control,
+            patience: (deadline + GRACE).into(),
+            served: Arc::new(Mutex::default()),
+        })
+    }
+}
+
+/// What is wrong with a request's body, as soon as it shows; never for a good one.
+async fn flaw_of(flawed: Option<oneshot::Receiver<HandleError>>) -> HandleError {
+    if let Some(flawed) = flawed
+        && let Ok(flaw) = flawed.await
+    {
+        return flaw;
+    }
+    std::future::pending().await
+}
+
+/// Sends an answer off. One that is on its way takes the request's line with it.
+fn send(response: Response<HostBody>, mut access: Access) -> Response<Body> {
+    let (head, body) = response.into_parts();
+    let status = head.status;
+    let bodiless = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = match body.as_whole() {
+        Some(bytes) => {
+            let sent = if access.is_head() || bodiless { 0 } else { bytes.len() as u64 };
+            access.end(status, sent);
+            Body::from(bytes.clone())
+        }
+        // The guest ends here: nobody will read the rest, and nobody knows its length.
+        None if access.is_head() || bodiless => {
+            access.end(status, 0);
+            Body::from_stream(futures::stream::empty::<Result<bytes::Bytes, Infallible>>())
+        }
+        None => {
+            access.begun(status);
+            Body::new(Told::new(body, access))
+        }
+    };
+    Response::from_parts(head, body)
 }
 
 /// A request that is let in, and the route that answers it.
 struct Work {
     head: request::Parts,
-    admitted: Admitted,
     found: Found,
     principal: Principal,
+    control: RequestControl,
 }
 
 impl Work {
     /// Other methods mean changes, which a policy for answers cannot cover.
     fn is_cacheable(&self) -> bool {
-        matches!(self.head.method, Method::GET | Method::HEAD | Method::POST)
+        let safe = matches!(self.head.method, Method::GET | Method::HEAD | Method::POST);
+        safe && !self.control.no_store
     }
 
     /// The method that the plugin sees: a `HEAD` is a `GET` whose body is dropped at the end.
@@ -158,7 +271,7 @@ impl Work {
         }
     }
 
-    fn key(&self) -> Key {
+    fn key(&self, body: &[u8]) -> Key {
         KeyParts {
             tenant: &self.principal.tenant,
             route: &self.found.route.pattern,
@@ -167,24 +280,38 @@ impl Work {
             authority: self.head.uri.authority().map_or("", |authority| authority.as_str()),
             path_and_query: self.head.uri.path_and_query().map_or("/", |path| path.as_str()),
             headers: &self.head.headers,
-            body: &self.admitted.body,
+            body,
         }
         .key()
     }
 
-    /// Runs the plugin; the body counts as in memory until it has answered.
-    async fn run(self, deadline: Instant, request_id: String) -> crate::cache::Made {
+    /// What the first plugin sees.
+    fn request(self, body: HostBody, request_id: &str) -> http::Request<HostBody> {
         let method = self.method().clone();
-        let headers = match self.found.route.cache_ttl {
-            Some(_) => keyed_headers(&self.head.headers),
-            None => all_headers(self.head.headers, &request_id),
+        let route = &self.found.route;
+        let headers = match route.cache_ttl {
+            // Between hooks nothing is kept but what their questions say.
+            Some(_) if !route.chain.has_hooks() => keyed_headers(&self.head.headers),
+            _ => all_headers(self.head.headers, request_id),
         };
-        let mut request = http::Request::new(self.admitted.body.clone());
+        let mut request = http::Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.head.uri;
         *request.headers_mut() = headers;
-        let _counted = self.admitted;
-        call(self.found, request, deadline, request_id).await
+        request
+    }
+
+    /// Runs the plugins to the end of their answer; the body counts as in memory until then.
+    async fn run(
+        self,
+        admitted: Admitted,
+        deadline: Instant,
+        request_id: String,
+    ) -> crate::cache::Made {
+        let Admitted { body, counted: _counted } = admitted;
+        let found = self.found.clone();
+        let request = self.request(HostBody::whole(body), &request_id);
+        call_whole(found, request, Call { deadline, request_id }).await
     }
 }
 
@@ -206,28 +333,28 @@ fn all_headers(mut headers: HeaderMap, request_id: &str) -> HeaderMap {
     headers
 }
 
-fn respond(answer: &Answer) -> Response<Bytes> {
-    let mut response = Response::new(answer.body.clone());
+fn respond(answer: &Answer) -> Response<HostBody> {
+    let mut response = Response::new(HostBody::whole(answer.body.clone()));
     *response.status_mut() = answer.status;
     response.headers_mut().clone_from(&answer.headers);
     response
 }
 
 /// A path that exists, asked with a method that no route of it takes.
-fn options(method: &Method, allow: String) -> Result<Response<Bytes>, Refused> {
+fn options(method: &Method, allow: String) -> Result<Response<HostBody>, Refused> {
     if method != Method::OPTIONS {
         return Err(Arc::new(HandleError::MethodNotAllowed { allow }));
     }
-    let mut response = Response::new(Bytes::new());
+    let mut response = Response::new(HostBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let allow = HeaderValue::from_str(&allow).expect("methods are header text");
     response.headers_mut().insert(ALLOW, allow);
     Ok(response)
 }
 
-fn refuse(error: &HandleError, access: &mut Access) -> Response<Bytes> {
+fn refuse(error: &HandleError, access: &mut Access) -> Response<HostBody> {
     access.refuse(error);
-    let mut response = error.response(&access.id);
+    let mut response = error.response(&access.id).map(HostBody::whole);
     if let Some(timings) = error.timings() {
         add_timing(response.headers_mut(), Duration::ZERO, Some(&timings));
     }

@@ -1,5 +1,6 @@
 //! Connections: accepted within a limit, served, and drained when it is time to stop.
 
+mod patient;
 mod unread;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::ServerConfig;
+use crate::listen::patient::Patient;
 use crate::listen::unread::lend;
 
 /// The head of a request, and the buffer of a connection, in bytes; curl and browsers stay far
@@ -63,6 +65,7 @@ pub(crate) async fn listen(
             watcher: graceful.watcher(),
             open: open.clone(),
             header_timeout: config.header_timeout,
+            write_timeout: config.write_timeout,
             _place: place,
         };
         connections.spawn(connection.serve(routes.clone()));
@@ -112,13 +115,14 @@ struct Connection {
     watcher: Watcher,
     open: Gauge,
     header_timeout: Duration,
+    write_timeout: Duration,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
     async fn serve(self, routes: TowerToHyperService<Router>) {
         let _open = Counted::new(self.open);
-        // Answers are small and whole; waiting for more to send only delays them.
+        // Waiting for more to send only delays what is there.
         let _ = self.stream.set_nodelay(true);
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
@@ -130,7 +134,8 @@ impl Connection {
                 async move { Ok::<_, Infallible>(unread.settle(bare(answer.await?)).await) }
             })
         };
-        let connection = self.builder.serve_connection(TokioIo::new(self.stream), service);
+        let stream = TokioIo::new(Patient::new(self.stream, self.write_timeout));
+        let connection = self.builder.serve_connection(stream, service);
         let mut connection = pin!(self.watcher.watch(connection.into_owned()));
         // The protocol is told from the first bytes, which hyper awaits without a limit.
         let first = timeout(self.header_timeout, connection.as_mut()).await;

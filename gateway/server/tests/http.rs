@@ -1,10 +1,9 @@
 //! A node on real sockets, with a real plugin behind it and a real client before it.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-#[path = "../../deploy/tests/support/guests.rs"]
-mod guests;
+#[path = "support/node.rs"]
+mod node;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +12,13 @@ use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, pack};
 use gw_artifact::keys::SigningKey;
 use gw_artifact::manifest::Manifest;
-use gw_artifact::{ByteSize, Digest, FetchConfig, Fetcher, NoProgress};
-use gw_deploy::{DeployConfig, Deployments, Loader};
-use gw_host::{Host, HostConfig};
-use gw_inference::{DeviceChoice, InferenceConfig, Models};
+use gw_artifact::{ByteSize, Digest};
 use gw_server::{ServeError, ServerConfig, serve};
+use node::{Node, guests, raw, send};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 /// `/say` answers its body and is cached; `/raw` is not.
 const MANIFEST: &str = r#"
@@ -47,110 +41,18 @@ path = "/raw"
 plugins = ["moody"]
 "#;
 
-/// A running node.
-struct Node {
-    address: SocketAddr,
-    admin: SocketAddr,
-    key: SigningKey,
-    deployments: Arc<Deployments>,
-    stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<Result<(), ServeError>>,
-    _dir: TempDir,
+async fn start() -> Node {
+    start_with(ServerConfig::default()).await
 }
 
-/// An answer, whole.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: http::HeaderMap,
-    body: String,
+/// A node that serves [`MANIFEST`].
+async fn start_with(config: ServerConfig) -> Node {
+    Node::serving(config, MANIFEST, content(MANIFEST)).await
 }
 
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    fn code(&self) -> String {
-        let body: Value = serde_json::from_str(&self.body).unwrap();
-        let error = &body["error"];
-        assert_eq!(error["request_id"], self.header("x-request-id"));
-        error["code"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Node {
-    /// A node that serves [`MANIFEST`].
-    async fn start() -> Self {
-        Self::start_with(ServerConfig::default()).await
-    }
-
-    async fn start_with(config: ServerConfig) -> Self {
-        let node = Self::empty(config).await;
-        let manifest = Manifest::parse(MANIFEST, "gw.toml").unwrap();
-        node.deployments.install(manifest, content(MANIFEST), PathBuf::new()).await.unwrap();
-        node
-    }
-
-    /// A node on which nothing is deployed.
-    async fn empty(config: ServerConfig) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let mut registry = Registry::default();
-        let host = HostConfig { instances_max: 4, ..HostConfig::default() };
-        let loader = Loader {
-            host: Host::new(host, &mut registry).unwrap(),
-            models: Arc::new(Models::new(InferenceConfig::default(), &mut registry)),
-            fetcher: Arc::new(Fetcher::new(FetchConfig::from_env().unwrap())),
-            device: DeviceChoice::Cpu,
-            progress: Arc::new(NoProgress),
-        };
-        let (state, trusted) = (dir.path().join("state"), vec![key.public()]);
-        let deployments =
-            Deployments::open(state, trusted, loader, DeployConfig::default()).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, admin) =
-            (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async {
-            let _ = stopped.await;
-        };
-        let serving = Arc::clone(&deployments);
-        let served = tokio::spawn(async move {
-            serve(listener, Some(admin_listener), serving, config, registry, shutdown).await
-        });
-        Self { address, admin, key, deployments, stop: Some(stop), served, _dir: dir }
-    }
-
-    fn bundle(&self, version: &str) -> Bytes {
-        let manifest = MANIFEST.replace("0.1.0", version);
-        pack(&content(&manifest), &self.key).unwrap()
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        send(self.address, "GET", path, &[], Bytes::new()).await
-    }
-
-    async fn post(&self, path: &str, body: &str) -> Answer {
-        self.post_with(path, body, &[]).await
-    }
-
-    async fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        send(self.address, "POST", path, headers, body).await
-    }
-
-    async fn admin(&self, method: &'static str, path: &str, body: Bytes) -> (u16, Value) {
-        let answer = send(self.admin, method, path, &[], body).await;
-        (answer.status, serde_json::from_str(&answer.body).unwrap())
-    }
-
-    async fn metric(&self, series: &str) -> f64 {
-        let text = send(self.admin, "GET", "/metrics", &[], Bytes::new()).await.body;
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
-    }
+fn bundle(node: &Node, version: &str) -> Bytes {
+    let manifest = MANIFEST.replace("0.1.0", version);
+    pack(&content(&manifest), &node.key).unwrap()
 }
 
 fn content(manifest: &str) -> BundleContent {
@@ -162,42 +64,9 @@ fn content(manifest: &str) -> BundleContent {
     }
 }
 
-async fn send(
-    address: SocketAddr,
-    method: &'static str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Bytes,
-) -> Answer {
-    let mut request =
-        http::Request::builder().method(method).uri(format!("http://{address}{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(body.to_vec()).unwrap();
-    let sent = tokio::task::spawn_blocking(move || {
-        let config = ureq::Agent::config_builder();
-        let config = config.http_status_as_error(false).allow_non_standard_methods(true).build();
-        let response = ureq::Agent::new_with_config(config).run(request).unwrap();
-        let (head, mut body) = response.into_parts();
-        let body = body.read_to_string().unwrap();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
-    });
-    sent.await.unwrap()
-}
-
-/// Writes `text` as it is and reads until the node closes.
-async fn raw(address: SocketAddr, text: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
 #[tokio::test]
 async fn the_second_request_is_a_hit_and_runs_no_plugin() {
-    let node = Node::start().await;
+    let node = start().await;
     let first = node.post("/say", "hello").await;
     assert_eq!((first.status, &*first.body), (200, "hello"));
     assert_eq!(first.header("cache-status"), "gw; fwd=miss; stored");
@@ -221,7 +90,7 @@ async fn the_second_request_is_a_hit_and_runs_no_plugin() {
 
 #[tokio::test]
 async fn concurrent_identical_misses_run_the_plugin_once() {
-    let node = Node::start().await;
+    let node = start().await;
     let requests = (0..64).map(|_| node.post("/say", "the same"));
     for answer in futures::future::join_all(requests).await {
         assert_eq!((answer.status, &*answer.body), (200, "the same"));
@@ -232,7 +101,7 @@ async fn concurrent_identical_misses_run_the_plugin_once() {
 
 #[tokio::test]
 async fn a_route_without_a_policy_is_never_cached() {
-    let node = Node::start().await;
+    let node = start().await;
     for _ in 0..2 {
         let answer = node.post("/raw", "hello").await;
         assert_eq!(answer.header("cache-status"), "gw; fwd=bypass");
@@ -247,7 +116,7 @@ async fn a_route_without_a_policy_is_never_cached() {
 
 #[tokio::test]
 async fn a_plugins_own_error_passes_through_and_is_not_cached() {
-    let node = Node::start().await;
+    let node = start().await;
     for _ in 0..2 {
         let answer = node.post("/say", "refuse").await;
         let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -259,7 +128,7 @@ async fn a_plugins_own_error_passes_through_and_is_not_cached() {
 
 #[tokio::test]
 async fn a_trap_costs_its_own_request_and_no_other() {
-    let node = Node::start().await;
+    let node = start().await;
     for _ in 0..3 {
         let answer = node.post("/say", "panic").await;
         assert_eq!((answer.status, &*answer.code()), (502, "plugin_trapped"));
@@ -269,7 +138,7 @@ async fn a_trap_costs_its_own_request_and_no_other() {
 
 #[tokio::test]
 async fn what_no_route_answers_is_refused_and_tells_nothing() {
-    let node = Node::start().await;
+    let node = start().await;
     let unknown = node.post("/nothing", "x").await;
     assert_eq!((unknown.status, &*unknown.code()), (404, "route_not_found"));
     assert!(!unknown.body.contains("say"), "{}", unknown.body);
@@ -287,7 +156,7 @@ async fn what_no_route_answers_is_refused_and_tells_nothing() {
 
 #[tokio::test]
 async fn a_head_request_gets_the_headers_of_a_get() {
-    let node = Node::start().await;
+    let node = start().await;
     let get = node.get("/say?x=1").await;
     let head = "HEAD /say?x=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let answer = raw(node.address, head).await.to_lowercase();
@@ -298,7 +167,7 @@ async fn a_head_request_gets_the_headers_of_a_get() {
 
 #[tokio::test]
 async fn a_large_body_is_refused_and_its_sender_hears_so() {
-    let node = Node::start().await;
+    let node = start().await;
     let answer = node.post("/say", &"x".repeat(10 << 20)).await;
     assert_eq!((answer.status, &*answer.code()), (413, "body_too_large"));
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -327,7 +196,7 @@ async fn one(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn a_refusal_that_reads_no_body_keeps_the_connection() {
     let config = ServerConfig { api_keys: vec![Digest::of(b"ours")], ..Default::default() };
-    let node = Node::start_with(config).await;
+    let node = start_with(config).await;
     let cases = [
         ("POST /nothing", "ours", 404),
         ("PUT /raw", "ours", 405),
@@ -360,7 +229,7 @@ async fn a_refusal_that_reads_no_body_keeps_the_connection() {
 
 #[tokio::test]
 async fn a_body_that_is_not_worth_reading_ends_the_connection_and_says_so() {
-    let node = Node::start().await;
+    let node = start().await;
     // Larger than the bound; not sent before it is asked for; slower than the bound.
     for framing in [
         "content-length: 99999999",
@@ -376,7 +245,7 @@ async fn a_body_that_is_not_worth_reading_ends_the_connection_and_says_so() {
 
 #[tokio::test]
 async fn a_request_over_the_limit_is_told_to_come_back() {
-    let node = Node::start_with(ServerConfig { requests_max: 0, ..Default::default() }).await;
+    let node = start_with(ServerConfig { requests_max: 0, ..Default::default() }).await;
     let answer = node.post("/say", "x").await;
     assert_eq!((answer.status, &*answer.code()), (503, "saturated"));
     assert_eq!(answer.header("retry-after"), "1");
@@ -385,7 +254,7 @@ async fn a_request_over_the_limit_is_told_to_come_back() {
 
 #[tokio::test]
 async fn the_clients_request_id_comes_back_if_it_is_sane() {
-    let node = Node::start().await;
+    let node = start().await;
     let answer = node.post_with("/say", "x", &[("x-request-id", "abc-1")]).await;
     assert_eq!(answer.header("x-request-id"), "abc-1");
     let answer = node.post_with("/say", "x", &[("x-request-id", "a b")]).await;
@@ -397,7 +266,7 @@ async fn probes_need_no_key_and_everything_else_checks_it() {
     let keys = vec![Digest::of(b"ours")];
     let config =
         ServerConfig { api_keys: keys.clone(), admin_keys: keys, ..ServerConfig::default() };
-    let node = Node::start_with(config).await;
+    let node = start_with(config).await;
     let get = async |address, path, key| {
         send(address, "GET", path, &[("authorization", key)], Bytes::new()).await
     };
@@ -433,7 +302,7 @@ async fn probes_need_no_key_and_everything_else_checks_it() {
 async fn tenants_share_no_cached_answer() {
     let keys = ["one", "two"].map(|key| Digest::of(key.as_bytes()));
     let config = ServerConfig { api_keys: keys.to_vec(), ..Default::default() };
-    let node = Node::start_with(config).await;
+    let node = start_with(config).await;
     for key in ["Bearer one", "Bearer two"] {
         let headers = [("authorization", key)];
         let first = node.post_with("/say", "x", &headers).await;
@@ -447,7 +316,7 @@ async fn tenants_share_no_cached_answer() {
 
 #[tokio::test]
 async fn a_node_that_others_can_reach_does_not_start_without_keys() {
-    let node = Node::start().await;
+    let node = start().await;
     let bind = || TcpListener::bind("0.0.0.0:0");
     let serve_on = |listener, admin, config| {
         let deployments = Arc::clone(&node.deployments);
@@ -466,14 +335,14 @@ async fn a_node_that_others_can_reach_does_not_start_without_keys() {
 async fn a_bundle_is_pushed_shown_and_rolled_back() {
     let node = Node::empty(ServerConfig::default()).await;
     assert_eq!((node.get("/healthz").await.status, node.get("/readyz").await.status), (200, 503));
-    let (status, first) = node.admin("POST", "/v1/bundles", node.bundle("0.1.0")).await;
+    let (status, first) = node.admin("POST", "/v1/bundles", bundle(&node, "0.1.0")).await;
     assert_eq!(status, 201, "{first}");
     assert_eq!(first["app"], "demo");
     assert_eq!(first["routes"], json!(["GET /say", "POST /say", "POST /raw"]));
     assert_eq!(node.get("/readyz").await.status, 200);
     assert_eq!(node.post("/say", "hello").await.body, "hello");
 
-    let (_, second) = node.admin("POST", "/v1/bundles", node.bundle("0.2.0")).await;
+    let (_, second) = node.admin("POST", "/v1/bundles", bundle(&node, "0.2.0")).await;
     let (_, status) = node.admin("GET", "/v1/status", Bytes::new()).await;
     let app = &status["apps"][0];
     assert_eq!((&app["app"], &app["live"]), (&json!("demo"), &second["revision"]));
@@ -492,10 +361,10 @@ async fn a_bundle_is_pushed_shown_and_rolled_back() {
 async fn the_admin_api_refuses_by_code_and_changes_nothing() {
     let config = ServerConfig { bundle_bytes_max: ByteSize(8 << 20), ..Default::default() };
     let node = Node::empty(config).await;
-    let pushed = node.admin("POST", "/v1/bundles", node.bundle("0.1.0")).await;
+    let pushed = node.admin("POST", "/v1/bundles", bundle(&node, "0.1.0")).await;
     assert_eq!(pushed.0, 201);
     let before = node.admin("GET", "/v1/status", Bytes::new()).await;
-    let mut tampered = node.bundle("0.2.0").to_vec();
+    let mut tampered = bundle(&node, "0.2.0").to_vec();
     *tampered.last_mut().unwrap() ^= 1;
     let stranger = SigningKey::generate().unwrap();
     let foreign = pack(&content(&MANIFEST.replace("0.1.0", "0.2.0")), &stranger).unwrap();
@@ -526,7 +395,7 @@ async fn the_admin_api_refuses_by_code_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_request_in_flight_is_answered_before_the_node_ends() {
-    let mut node = Node::start().await;
+    let mut node = start().await;
     let mut client = TcpStream::connect(node.address).await.unwrap();
     let head = "POST /raw HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -561,7 +430,7 @@ async fn a_client_that_never_finishes_is_cut_off() {
         drain: soon,
         ..Default::default()
     };
-    let mut node = Node::start_with(config).await;
+    let mut node = start_with(config).await;
     for head in ["", "P", "POST /say HT", "GET /say HTTP/1.1\r\nhost: "] {
         assert_eq!(raw(node.address, head).await, "", "{head:?}");
     }
@@ -576,7 +445,7 @@ async fn a_client_that_never_finishes_is_cut_off() {
 
 #[tokio::test]
 async fn a_swap_drops_no_request() {
-    let node = Node::start().await;
+    let node = start().await;
     let swaps = async {
         for version in 2..6 {
             let text = MANIFEST.replace("0.1.0", &format!("0.{version}.0"));

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::reader::{Placed, Reader, Section};
 use super::{
-    App, AssetEntry, CachePolicy, DevicePreference, Limits, Manifest, Mistake, ModelEntry,
+    App, AssetEntry, CachePolicy, DevicePreference, Failure, Limits, Manifest, Mistake, ModelEntry,
     PluginEntry, RouteEntry, is_asset_name, is_name,
 };
 use crate::{Source, duration};
@@ -169,12 +169,17 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = ["name", "path", "models", "http", "limits"];
+    let known = ["name", "path", "models", "http", "failure", "limits"];
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
     let models = section.texts("models");
     let http = section.texts("http").into_iter().map(|(host, _)| host).collect();
+    let failure = section.parsed_by("failure", |text| match text {
+        "closed" => Ok(Failure::Closed),
+        "open" => Ok(Failure::Open),
+        _ => Err(format!("`{text}` is no policy: use closed or open")),
+    });
     let limits = section.value("limits").map(|table| limits(section.reader, table));
     references.models.extend(models.iter().cloned());
     let name = name?;
@@ -183,6 +188,7 @@ fn plugin<'d>(
         path: path.into(),
         models: models.into_iter().map(|(model, _)| model).collect(),
         http,
+        failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
     };
     Some((name, entry))

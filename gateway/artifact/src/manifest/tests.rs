@@ -19,6 +19,7 @@ name = "embed"
 path = "plugin"
 models = ["minilm"]
 http = []
+failure = "open"
 limits = { memory = "64MiB", time = "2s" }
 
 [[route]]
@@ -36,6 +37,7 @@ fn a_manifest_reads_as_it_is_written() {
     assert_eq!(manifest.models[0].device, DevicePreference::Gpu);
     assert_eq!(manifest.models[0].sha256.unwrap().hex()[..4], *"8199");
     assert_eq!(manifest.assets[0].source, Source::File { path: "tokenizer.json".into() });
+    assert_eq!(manifest.plugins[0].failure, Failure::Open);
     let limits = Limits { memory: ByteSize(64 << 20), time: Duration::from_secs(2) };
     assert_eq!(manifest.plugins[0].limits, limits);
     assert_eq!(manifest.routes[0].timeout, Duration::from_secs(20));
@@ -46,6 +48,7 @@ fn a_manifest_reads_as_it_is_written() {
 fn what_is_left_out_has_its_default() {
     let text = GOOD
         .replace("device = \"gpu\"\n", "")
+        .replace("failure = \"open\"\n", "")
         .replace("limits = { memory = \"64MiB\", time = \"2s\" }\n", "")
         .replace("methods = [\"POST\"]\n", "")
         .replace("timeout = \"20s\"\n", "")
@@ -53,6 +56,7 @@ fn what_is_left_out_has_its_default() {
     let manifest = Manifest::parse(&text, "gw.toml").unwrap();
     assert_eq!(manifest.models[0].device, DevicePreference::Auto);
     assert_eq!(manifest.plugins[0].limits, Limits::default());
+    assert_eq!(manifest.plugins[0].failure, Failure::Closed);
     assert_eq!(manifest.routes[0].methods, ["POST"]);
     assert_eq!(manifest.routes[0].timeout, Duration::from_secs(30));
     assert_eq!(manifest.routes[0].cache, None);
@@ -64,20 +68,21 @@ fn each_mistake_is_named_with_its_line_and_a_hint() {
     let cases = [
         ("sourc = ", "source = ", "7: unknown key `sourc` in [[model]]; did you mean `source`?"),
         ("[[modle]]", "[[model]]", "5: unknown key `modle` in the manifest; did you mean `model`?"),
-        ("\"embd\"]", "\"embed\"]", "25: there is no plugin `embd`; did you mean `embed`?"),
+        ("\"embd\"]", "\"embed\"]", "26: there is no plugin `embd`; did you mean `embed`?"),
         ("[\"minlm\"]", "[\"minilm\"]", "18: there is no model `minlm`; did you mean `minilm`?"),
         ("\"tpu\"", "\"gpu\"", "9: `device`: `tpu` is no device: use auto, gpu or cpu"),
-        ("\"2 lightyears\"", "\"2s\"", "20: `time`: `2 lightyears` is not a duration"),
+        ("\"ajar\"", "\"open\"", "20: `failure`: `ajar` is no policy: use closed or open"),
+        ("\"2 lightyears\"", "\"2s\"", "21: `time`: `2 lightyears` is not a duration"),
         (
             "timout = ",
             "timeout = ",
-            "26: unknown key `timout` in [[route]]; did you mean `timeout`?",
+            "27: unknown key `timout` in [[route]]; did you mean `timeout`?",
         ),
-        ("\"0s\"", "\"20s\"", "26: `timeout` is 0: no request could be answered"),
-        ("\"64 bananas\"", "\"64MiB\"", "20: `memory`: `64 bananas` is not a size"),
-        ("memry", "memory", "20: unknown key `memry` in `limits`; did you mean `memory`?"),
-        ("\"post\"", "\"POST\"", "24: `post` is no HTTP method; did you mean `POST`?"),
-        ("path = \"embed\"", "path = \"/embed\"", "23: `embed` is no path: it starts with `/`"),
+        ("\"0s\"", "\"20s\"", "27: `timeout` is 0: no request could be answered"),
+        ("\"64 bananas\"", "\"64MiB\"", "21: `memory`: `64 bananas` is not a size"),
+        ("memry", "memory", "21: unknown key `memry` in `limits`; did you mean `memory`?"),
+        ("\"post\"", "\"POST\"", "25: `post` is no HTTP method; did you mean `POST`?"),
+        ("path = \"embed\"", "path = \"/embed\"", "24: `embed` is no path: it starts with `/`"),
         (
             "\"8199\"",
             "\"8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6\"",
@@ -100,7 +105,7 @@ fn all_mistakes_are_reported_together() {
     let text = text.replace("\"10m\"", "10");
     let error = Manifest::parse(&text, "gw.toml").unwrap_err();
     let lines: Vec<usize> = error.mistakes().iter().map(|mistake| mistake.line).collect();
-    assert_eq!(lines, [9, 25, 27], "{error}");
+    assert_eq!(lines, [9, 26, 28], "{error}");
 }
 
 #[test]

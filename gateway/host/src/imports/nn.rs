@@ -16,6 +16,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use self::bindings::wasi::nn::errors::ErrorCode;
 use self::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
+pub(crate) use self::bindings::wasi::nn::tensor::TensorType;
 use self::bindings::wasi::nn::{errors, graph, inference, tensor as wit_tensor};
 pub use self::tensor::GuestTensor;
 use crate::Timings;
@@ -158,6 +159,11 @@ impl NnError {
         // Guests choose the names that messages quote, and may keep a thousand of them.
         data.truncate(data.floor_char_boundary(MESSAGE_BYTES_MAX));
         Self { code, data }
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn text(&self) -> &str {
+        &self.data
     }
 }
 

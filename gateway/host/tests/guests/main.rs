@@ -1,6 +1,10 @@
 //! What guests may do, and what it costs when they do what they may not.
 
+mod chains;
+mod double;
+mod hooks;
 mod preinit;
+mod streams;
 mod support;
 
 use std::future::Future;
@@ -260,7 +264,7 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
     let module = refused(bytes(&wat::parse_str("(module)").expect("a module")));
     assert!(module.to_string().contains("wasm32-wasip2"), "{module}");
     let silent = refused(bytes(&wat::parse_str("(component)").expect("a component")));
-    assert!(matches!(silent, HostError::NotAHandler { .. }), "{silent}");
+    assert!(matches!(silent, HostError::NotAPlugin { .. }), "{silent}");
     let garbage = refused(bytes(b"not wasm"));
     assert!(matches!(garbage, HostError::Compile { .. }), "{garbage}");
     // Text is for tests; a node takes binaries.

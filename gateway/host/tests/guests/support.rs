@@ -64,22 +64,26 @@ impl Node {
     }
 }
 
-pub(crate) async fn ask(plugin: &Plugin, body: &str) -> Result<Handled, GuestError> {
+pub(crate) async fn ask(plugin: &Arc<Plugin>, body: &str) -> Result<Handled, GuestError> {
     ask_within(plugin, body, Duration::from_mins(1)).await
 }
 
 pub(crate) async fn ask_within(
-    plugin: &Plugin,
+    plugin: &Arc<Plugin>,
     body: &str,
     timeout: Duration,
 ) -> Result<Handled, GuestError> {
     let request = http::Request::post("http://localhost/guest").body(Bytes::from(body.to_owned()));
-    let call = Call { deadline: Instant::now() + timeout, request_id: "t".into() };
-    plugin.handle(request.expect("a request"), call).await
+    plugin.handle(request.expect("a request"), within(timeout)).await
+}
+
+/// A call with so much time from now.
+pub(crate) fn within(timeout: Duration) -> Call {
+    Call { deadline: Instant::now() + timeout, request_id: "t".into() }
 }
 
 /// The answer's body, where the guest answered.
-pub(crate) async fn text(plugin: &Plugin, body: &str) -> String {
+pub(crate) async fn text(plugin: &Arc<Plugin>, body: &str) -> String {
     let handled = ask(plugin, body).await.expect("an answer");
     String::from_utf8(handled.response.into_body().to_vec()).expect("text")
 }
@@ -120,33 +124,11 @@ fn built() -> &'static Path {
 }
 
 fn double(folder: &Path, metrics: &mut Registry) -> Arc<Model> {
-    let onnx = onnx();
+    let onnx = crate::double::onnx();
     let path = folder.join("double.onnx");
     std::fs::write(&path, &onnx).expect("written");
     let models = Models::new(InferenceConfig::default(), metrics);
     let (name, digest) = ("double".to_owned(), Digest::of(&onnx));
     let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu };
     models.load(&spec).expect("the model loads")
-}
-
-/// An ONNX file: one `Add` over `x: f32 [batch, n]`.
-fn onnx() -> Vec<u8> {
-    let dim = |name: &str| field(1, &field(2, name.as_bytes()));
-    let shape = [dim("batch"), dim("n")].concat();
-    let tensor = [varint(1, 1), field(2, &shape)].concat();
-    let value = |name: &str| [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat();
-    let node = [field(1, b"x"), field(1, b"x"), field(2, b"y"), field(4, b"Add")].concat();
-    let graph = [field(1, &node), field(2, b"g"), field(11, &value("x")), field(12, &value("y"))];
-    [varint(1, 8), field(8, &varint(2, 13)), field(7, &graph.concat())].concat()
-}
-
-/// A field of protocol buffers: its number, its length, its bytes.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(bytes.len()).expect("a small message");
-    assert!(length < 128, "one byte of length");
-    [&[number << 3 | 2, length], bytes].concat()
-}
-
-fn varint(number: u8, value: u8) -> Vec<u8> {
-    vec![number << 3, value]
 }

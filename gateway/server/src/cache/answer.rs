@@ -1,17 +1,15 @@
 //! What a plugin answered, as far as it can be passed on, kept and told again.
 
+#[cfg(test)]
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gw_host::{Handled, Timings};
-use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
-};
-use http::{HeaderMap, HeaderName, StatusCode};
+use gw_host::Timings;
+use http::header::{SET_COOKIE, VARY};
+use http::{HeaderMap, StatusCode};
 
 use crate::cache::control::ResponseControl;
-use crate::handle::request_id::REQUEST_ID;
 
 /// A whole answer; shared by all who wait for it.
 #[derive(Clone, Debug)]
@@ -20,43 +18,18 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) timings: Timings,
-    /// How long the plugin took by the clock on the wall.
+    /// How long the plugins took by the clock on the wall.
     pub(crate) took: Duration,
+    /// The plugins that were left out, which make it an answer for one time.
+    pub(crate) skipped: Vec<String>,
 }
 
-/// Headers that belong to one connection, or that only this node sets.
-const DROPPED: [HeaderName; 9] = [
-    AGE,
-    CONNECTION,
-    CONTENT_LENGTH,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    REQUEST_ID,
-];
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
 impl Answer {
-    pub(crate) fn new(handled: Handled, took: Duration) -> Arc<Self> {
-        let (mut parts, body) = handled.response.into_parts();
-        for name in DROPPED.iter().chain([&CACHE_STATUS]) {
-            parts.headers.remove(name);
-        }
-        Arc::new(Self {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-            timings: handled.timings,
-            took,
-        })
-    }
-
     /// Whether one client's answer may be given to another who asked the same.
     pub(crate) fn shareable(&self) -> bool {
         let control = ResponseControl::parse(&self.headers);
-        !control.private && !control.no_store && !self.headers.contains_key(SET_COOKIE)
+        let own = control.private || control.no_store || self.headers.contains_key(SET_COOKIE);
+        !own && self.skipped.is_empty()
     }
 
     /// For how long it may be kept, at most `policy`.
@@ -83,7 +56,7 @@ impl Answer {
     }
 
     #[cfg(test)]
-    pub(crate) fn with(text: &str, headers: &[(HeaderName, &str)]) -> Arc<Self> {
+    pub(crate) fn with(text: &str, headers: &[(http::HeaderName, &str)]) -> Arc<Self> {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
         Arc::new(Self {
             status: StatusCode::OK,
@@ -91,12 +64,14 @@ impl Answer {
             body: Bytes::copy_from_slice(text.as_bytes()),
             timings: Timings::default(),
             took: Duration::ZERO,
+            skipped: Vec::new(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
     use http::header::CACHE_CONTROL;
 
     use super::*;
@@ -124,5 +99,8 @@ mod tests {
         let mut error = Answer::text("x").as_ref().clone();
         error.status = StatusCode::BAD_REQUEST;
         assert_eq!(error.lifetime(Duration::from_mins(10)), None);
+        let mut poorer = Answer::text("x").as_ref().clone();
+        poorer.skipped = vec!["auth".to_owned()];
+        assert_eq!(poorer.lifetime(Duration::from_mins(10)), None);
     }
 }

@@ -8,11 +8,12 @@
 
 use bytes::Bytes;
 use gw_artifact::Digest;
-use gw_deploy::{Identity, ModelIdentity};
+use gw_deploy::{Identity, ModelIdentity, PluginIdentity};
+use gw_tensor::Tensor;
 use http::{HeaderMap, HeaderName, Method, header};
 
 /// Raised whenever the record changes its meaning. (Nothing is kept over a restart today.)
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The request headers that a plugin on a cached route sees, in the order of the record.
 pub(crate) const VARIED_HEADERS: [HeaderName; 5] = [
@@ -54,20 +55,9 @@ impl KeyParts<'_> {
     pub(crate) fn key(&self) -> Key {
         let Self { tenant, route, identity, method, authority, path_and_query, headers, body } =
             *self;
-        let Identity { app, plugin, config, models } = identity;
-        let mut record = Record(Vec::with_capacity(512 + body.len()));
-        record.count(SCHEMA as usize);
+        let mut record = Record::begin(Kind::Answer, 512 + body.len());
         record.part(tenant.as_bytes());
-        record.part(app.as_bytes());
-        record.part(route.as_bytes());
-        record.part(plugin.as_bytes());
-        record.part(config.as_bytes());
-        record.count(models.len());
-        for ModelIdentity { name, digest, device } in models {
-            record.part(name.as_bytes());
-            record.part(digest.as_bytes());
-            record.part(device.as_bytes());
-        }
+        record.deployed(route, identity);
         record.part(method.as_str().as_bytes());
         record.part(authority.as_bytes());
         record.part(path_and_query.as_bytes());
@@ -76,13 +66,89 @@ impl KeyParts<'_> {
             headers.get_all(name).iter().for_each(|value| record.part(value.as_bytes()));
         }
         record.part(body);
-        Key { digest: Digest::of(&record.0), record: record.0.into() }
+        record.key()
     }
+}
+
+/// Everything that decides what a model answers to hooks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InferenceParts<'r> {
+    /// As in [`KeyParts`].
+    pub(crate) tenant: &'r str,
+    /// The pattern of the route.
+    pub(crate) route: &'r str,
+    /// What is deployed there.
+    pub(crate) identity: &'r Identity,
+    /// The digest of the model's file.
+    pub(crate) model: &'r Digest,
+    /// Where it runs.
+    pub(crate) device: &'r str,
+    /// The inputs by name; their order does not count.
+    pub(crate) inputs: &'r [(String, Tensor)],
+}
+
+impl InferenceParts<'_> {
+    /// Taken apart in full, as [`KeyParts::key`] is.
+    pub(crate) fn key(&self) -> Key {
+        let Self { tenant, route, identity, model, device, inputs } = *self;
+        let bytes: usize = inputs.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
+        let mut record = Record::begin(Kind::Inference, 512 + bytes);
+        record.part(tenant.as_bytes());
+        record.deployed(route, identity);
+        record.part(model.as_bytes());
+        record.part(device.as_bytes());
+        let mut inputs: Vec<_> = inputs.iter().collect();
+        inputs.sort_by(|a, b| a.0.cmp(&b.0));
+        record.count(inputs.len());
+        for (name, tensor) in inputs {
+            record.part(name.as_bytes());
+            record.part(tensor.dtype().to_string().as_bytes());
+            record.count(tensor.shape().len());
+            tensor.shape().iter().for_each(|&size| record.count(size));
+            record.part(tensor.bytes());
+        }
+        record.key()
+    }
+}
+
+/// What a key leads to.
+#[derive(Clone, Copy)]
+enum Kind {
+    Answer,
+    Inference,
 }
 
 struct Record(Vec<u8>);
 
 impl Record {
+    fn begin(kind: Kind, capacity: usize) -> Self {
+        let mut record = Self(Vec::with_capacity(capacity));
+        record.count(SCHEMA as usize);
+        record.count(kind as usize);
+        record
+    }
+
+    fn deployed(&mut self, route: &str, identity: &Identity) {
+        let Identity { app, plugins, models } = identity;
+        self.part(app.as_bytes());
+        self.part(route.as_bytes());
+        self.count(plugins.len());
+        for PluginIdentity { component, config } in plugins {
+            self.part(component.as_bytes());
+            self.part(config.as_bytes());
+        }
+        self.count(models.len());
+        for ModelIdentity { name, digest, device } in models {
+            self.part(name.as_bytes());
+            self.part(digest.as_bytes());
+            self.part(device.as_bytes());
+        }
+    }
+
+    fn key(self) -> Key {
+        Key { digest: Digest::of(&self.0), record: self.0.into() }
+    }
+
     fn count(&mut self, count: usize) {
         self.0.extend((count as u64).to_le_bytes());
     }
@@ -139,8 +205,10 @@ mod tests {
             route: "/embed".into(),
             identity: Identity {
                 app: "search".into(),
-                plugin: Digest::of(b"plugin"),
-                config: Digest::of(b"config"),
+                plugins: vec![PluginIdentity {
+                    component: Digest::of(b"plugin"),
+                    config: Digest::of(b"config"),
+                }],
                 models: vec![model],
             },
             method: Method::POST,
@@ -157,12 +225,13 @@ mod tests {
     #[test]
     fn every_part_changes_the_key() {
         type Change = fn(&mut Owned);
-        let changes: [(&str, Change); 14] = [
+        let changes: [(&str, Change); 15] = [
             ("tenant", |r| r.tenant.push('x')),
             ("route", |r| r.route.push('x')),
             ("app", |r| r.identity.app.push('x')),
-            ("plugin", |r| r.identity.plugin = Digest::of(b"x")),
-            ("config", |r| r.identity.config = Digest::of(b"x")),
+            ("plugin", |r| r.identity.plugins[0].component = Digest::of(b"x")),
+            ("config", |r| r.identity.plugins[0].config = Digest::of(b"x")),
+            ("another plugin", |r| r.identity.plugins.push(r.identity.plugins[0].clone())),
             ("no model", |r| r.identity.models.clear()),
             ("model name", |r| r.identity.models[0].name.push('x')),
             ("model digest", |r| r.identity.models[0].digest = Digest::of(b"x")),
@@ -184,6 +253,48 @@ mod tests {
         let mut request = base();
         request.headers.insert(header::USER_AGENT, "curl".parse().unwrap());
         assert_eq!(request.key(), key, "a header that no plugin sees");
+    }
+
+    #[test]
+    fn every_part_of_a_question_changes_its_key_and_the_order_of_inputs_does_not() {
+        let tensor = |dims: &[usize]| Tensor::from_slice(dims, &[1.0f32, 2.0]).unwrap();
+        let request = base();
+        let inputs = [("a".to_owned(), tensor(&[2])), ("b".to_owned(), tensor(&[1, 2]))];
+        let parts = InferenceParts {
+            tenant: "t",
+            route: "/embed",
+            identity: &request.identity,
+            model: &Digest::of(b"model"),
+            device: "cpu",
+            inputs: &inputs,
+        };
+        let key = parts.key();
+        assert_ne!(key, request.key());
+        let turned = [inputs[1].clone(), inputs[0].clone()];
+        assert_eq!(InferenceParts { inputs: &turned, ..parts }.key(), key);
+
+        let swapped = [("b".to_owned(), tensor(&[2])), ("a".to_owned(), tensor(&[1, 2]))];
+        let shaped = [inputs[0].clone(), ("b".to_owned(), tensor(&[2, 1]))];
+        let bits = [1.0f32.to_bits().cast_signed(), 2.0f32.to_bits().cast_signed()];
+        let typed = Tensor::from_slice([1, 2], &bits).unwrap();
+        let typed = [inputs[0].clone(), ("b".to_owned(), typed)];
+        let mut identity = request.identity.clone();
+        identity.plugins[0].config = Digest::of(b"x");
+        let other = Digest::of(b"other");
+        let changed = [
+            ("tenant", InferenceParts { tenant: "u", ..parts }),
+            ("route", InferenceParts { route: "/x", ..parts }),
+            ("identity", InferenceParts { identity: &identity, ..parts }),
+            ("model", InferenceParts { model: &other, ..parts }),
+            ("device", InferenceParts { device: "gpu", ..parts }),
+            ("names", InferenceParts { inputs: &swapped, ..parts }),
+            ("shape", InferenceParts { inputs: &shaped, ..parts }),
+            ("type", InferenceParts { inputs: &typed, ..parts }),
+            ("fewer", InferenceParts { inputs: &inputs[..1], ..parts }),
+        ];
+        for (part, changed) in changed {
+            assert_ne!(changed.key(), key, "{part}");
+        }
     }
 
     #[test]

@@ -154,7 +154,8 @@ async fn a_panic_fails_those_who_wait_and_nobody_after_them() {
     let bench = Bench::new();
     let deadline = Instant::now() + Duration::from_mins(1);
     let make = || async { panic!("the origin broke") };
-    let failed = bench.cache.answer(key("a"), TTL, RequestControl::default(), deadline, make);
+    let failed =
+        bench.cache.answer::<Answer, _>(key("a"), TTL, RequestControl::default(), deadline, make);
     assert!(matches!(*failed.await.unwrap_err(), HandleError::Panicked { .. }));
     assert!(!is_hit(&bench.get("a").await));
 }

@@ -1,4 +1,5 @@
-//! One line per request, always the last thing that happens to it.
+//! One line per request, always the last thing that happens to it: where an answer is streamed, the
+//! line comes when its body has ended.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +9,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
 use crate::error::{Code, Fault, HandleError, chain};
 use crate::handle::auth::Principal;
@@ -28,6 +32,13 @@ pub(crate) struct Access {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) cache: &'static str,
     pub(crate) code: Option<Code>,
+    /// Bytes of the answer's body that were handed over to be sent.
+    pub(crate) bytes: u64,
+    /// Who ended an answer before its end.
+    pub(crate) cut: Option<Cut>,
+    /// What the request takes of the node's limits until its end.
+    held: Vec<OwnedSemaphorePermit>,
+    released: Option<Released>,
     method: Method,
     path: String,
     status: u16,
@@ -45,6 +56,10 @@ impl Access {
             tenant: None,
             cache: "",
             code: None,
+            bytes: 0,
+            cut: None,
+            held: Vec::new(),
+            released: None,
             method: request.method().clone(),
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),
             status: CLIENT_CLOSED,
@@ -74,9 +89,67 @@ impl Access {
         }
     }
 
-    /// The answer is whole and on its way.
-    pub(crate) fn end(mut self, status: StatusCode) {
+    /// Keeps a part of a limit until the request's end.
+    pub(crate) fn hold(&mut self, part: Option<OwnedSemaphorePermit>) {
+        self.held.extend(part);
+    }
+
+    /// The answer is on its way, and nobody works for it after `deadline`: from then on a client
+    /// that does not read it keeps nobody else out.
+    pub(crate) fn hold_until(&mut self, deadline: Instant) {
+        let held = std::mem::take(&mut self.held);
+        let released = tokio::spawn(async move {
+            tokio::time::sleep_until(deadline.into()).await;
+            drop(held);
+        });
+        self.released = Some(Released(released));
+    }
+
+    /// The head of the answer is on its way.
+    pub(crate) fn begun(&mut self, status: StatusCode) {
         self.status = status.as_u16();
+    }
+
+    /// All of the answer was handed over.
+    pub(crate) fn whole(&mut self) {
+        self.cut = None;
+    }
+
+    /// The answer is whole and on its way.
+    pub(crate) fn end(mut self, status: StatusCode, bytes: u64) {
+        self.begun(status);
+        self.bytes = bytes;
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+}
+
+/// A task that holds parts of limits; they are free when it or the request ends.
+struct Released(JoinHandle<()>);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Who ended an answer before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The client went away.
+    Client,
+    /// The plugin that wrote it failed.
+    Plugin,
+}
+
+impl Cut {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Plugin => "plugin",
+        }
     }
 }
 
@@ -91,6 +164,8 @@ impl Drop for Access {
             method = %self.method,
             path = self.path,
             status = self.status,
+            bytes = self.bytes,
+            cut = self.cut.map(Cut::text),
             ms = took.as_secs_f64() * 1e3,
             app = self.app,
             route = self.route,
@@ -127,6 +202,7 @@ pub(crate) async fn log(State(log): State<Arc<Log>>, request: Request, next: Nex
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    access.end(response.status());
+    let bytes = response.body().size_hint().exact().unwrap_or_default();
+    access.end(response.status(), bytes);
     response
 }

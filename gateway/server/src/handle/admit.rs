@@ -1,5 +1,7 @@
 //! How much may be in the node at once: requests, and the bytes of their bodies.
 
+mod arriving;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use self::arriving::Arriving;
 use crate::ServerConfig;
 use crate::error::HandleError;
 
@@ -24,11 +27,11 @@ pub(crate) struct Admission {
     body_timeout: Duration,
 }
 
-/// A body in memory; it counts until this is dropped.
+/// A body in memory; it counts until `counted` is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) body: Bytes,
-    _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) counted: Option<OwnedSemaphorePermit>,
 }
 
 impl Admission {
@@ -62,6 +65,28 @@ impl Admission {
         timeout(self.body_timeout, self.collect(&mut body)).await.unwrap_or(Err(late))
     }
 
+    /// Passes a body on as it arrives, within the limits; then what is wrong with it comes out of
+    /// the receiver, until the body is dropped. It is not held in memory, so it does not count.
+    pub(crate) fn stream<B>(
+        &self,
+        body: B,
+    ) -> Result<(gw_host::Body, oneshot::Receiver<HandleError>), HandleError>
+    where
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Display,
+    {
+        let limit = self.body_bytes_max;
+        if body.size_hint().lower() > limit {
+            return Err(HandleError::BodyTooLarge { limit });
+        }
+        let (flaw, flawed) = oneshot::channel();
+        if body.is_end_stream() {
+            return Ok((gw_host::Body::default(), flawed));
+        }
+        let arriving = Arriving::new(body, limit, self.body_timeout, flaw);
+        Ok((gw_host::Body::stream(arriving), flawed))
+    }
+
     async fn collect<B>(&self, body: &mut B) -> Result<Admitted, HandleError>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -92,7 +117,7 @@ impl Admission {
             }
         }
         let body = if rest.is_empty() { first } else { rest.freeze() };
-        Ok(Admitted { body, _permit: permit })
+        Ok(Admitted { body, counted: permit })
     }
 
     /// Raises the permit to `bytes`.
@@ -180,6 +205,41 @@ mod tests {
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let error = admission.read(body).await.unwrap_err();
         assert!(matches!(error, HandleError::BodyTimeout { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_that_grows_too_large_is_told_to_both_ends() {
+        let admission = admission(|_| {});
+        let (body, flawed) = admission.stream(pieces(&[3000, 1000])).unwrap();
+        assert_eq!(body.collect(usize::MAX).await.unwrap().len(), 4000);
+        assert!(flawed.await.is_err(), "there was no flaw");
+        let (body, flawed) = admission.stream(pieces(&[3000, 1001])).unwrap();
+        assert!(body.collect(usize::MAX).await.is_err());
+        assert!(matches!(flawed.await, Ok(HandleError::BodyTooLarge { limit: 4000 })));
+        let declared = http_body_util::Full::new(Bytes::from(vec![0; 4001]));
+        let refused = admission.stream(declared).map(drop).unwrap_err();
+        assert!(matches!(refused, HandleError::BodyTooLarge { limit: 4000 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_that_a_client_keeps_its_reader_waiting_counts() {
+        let admission = admission(|config| config.body_timeout = Duration::from_secs(10));
+        let second = |size| async move {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; size])))
+        };
+        let body =
+            |frames: Vec<usize>| StreamBody::new(Box::pin(stream::iter(frames).then(second)));
+        let (mut patient, flawed) = admission.stream(body(vec![1, 1])).unwrap();
+        assert!(patient.frame().await.unwrap().is_ok());
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(patient.frame().await.unwrap().is_ok());
+        assert!(patient.frame().await.is_none());
+        drop(patient);
+        assert!(flawed.await.is_err(), "the reader was slow, not the client");
+        let (slow, flawed) = admission.stream(body(vec![1; 9])).unwrap();
+        assert!(slow.collect(usize::MAX).await.is_err());
+        assert!(matches!(flawed.await, Ok(HandleError::BodyTimeout { .. })));
     }
 
     #[tokio::test]

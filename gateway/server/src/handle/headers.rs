@@ -4,38 +4,78 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use gw_host::Timings;
-use http::header::AGE;
+use gw_inference::Inference;
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::cache::Served;
+use crate::handle::request_id::REQUEST_ID;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+/// Headers that belong to one connection, or that only this node sets.
+const DROPPED: [HeaderName; 8] = [
+    AGE,
+    CACHE_STATUS,
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    REQUEST_ID,
+];
+/// Those that tell how a body comes that is on its way.
+const FRAMING: [HeaderName; 2] = [CONTENT_LENGTH, TRAILER];
+
+/// Drops what a plugin may not say of this node's answer; `whole` is whether its body is.
+pub(crate) fn drop_ours(headers: &mut HeaderMap, whole: bool) {
+    for name in DROPPED.iter().chain(FRAMING.iter().filter(|_| whole)) {
+        headers.remove(name);
+    }
+}
+
+/// `Cache-Status` of an answer whose hooks asked a model through the cache. The response itself is
+/// new, so it has no `Age`.
+pub(crate) fn add_inference_status(
+    headers: &mut HeaderMap,
+    served: &Served<Inference>,
+) -> &'static str {
+    let (value, word) = status(served);
+    let value = HeaderValue::from_str(&format!("{value}; detail=inference"));
+    headers.insert(CACHE_STATUS, value.expect("words and numbers are header text"));
+    word
+}
+
 /// `Cache-Status` (RFC 9211) of an answer from or through the cache, and its `Age`.
 pub(crate) fn add_cache_status(headers: &mut HeaderMap, served: &Served) -> &'static str {
-    let (value, word) = match served {
-        Served::Hit { age, lifetime, .. } => {
-            headers.insert(AGE, HeaderValue::from(age.as_secs()));
-            let ttl = lifetime.saturating_sub(*age).as_secs();
-            let value = HeaderValue::from_str(&format!("gw; hit; ttl={ttl}"));
-            (value.expect("a number is header text"), "hit")
-        }
-        Served::Made { stored, collapsed, forced, .. } => {
-            // `request`: the request's own directives kept it from the cache.
-            let (value, word) = match (forced, collapsed, stored) {
-                (true, _, true) => ("gw; fwd=request; stored", "forced"),
-                (true, _, false) => ("gw; fwd=request", "forced"),
-                (false, true, true) => ("gw; fwd=miss; stored; collapsed", "collapsed"),
-                (false, true, false) => ("gw; fwd=miss; collapsed", "collapsed"),
-                (false, false, true) => ("gw; fwd=miss; stored", "miss"),
-                (false, false, false) => ("gw; fwd=miss", "miss"),
-            };
-            (HeaderValue::from_static(value), word)
-        }
-    };
+    let (value, word) = status(served);
+    if let Served::Hit { age, .. } = served {
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    }
+    let value = HeaderValue::from_str(&value).expect("words and numbers are header text");
     headers.insert(CACHE_STATUS, value);
     word
+}
+
+/// The value of `Cache-Status`, and the word of the access log.
+fn status<V>(served: &Served<V>) -> (String, &'static str) {
+    let (value, word) = match served {
+        Served::Hit { age, lifetime, .. } => {
+            let ttl = lifetime.saturating_sub(*age).as_secs();
+            return (format!("gw; hit; ttl={ttl}"), "hit");
+        }
+        // `request`: the request's own directives kept it from the cache.
+        Served::Made { stored, collapsed, forced, .. } => match (forced, collapsed, stored) {
+            (true, _, true) => ("gw; fwd=request; stored", "forced"),
+            (true, _, false) => ("gw; fwd=request", "forced"),
+            (false, true, true) => ("gw; fwd=miss; stored; collapsed", "collapsed"),
+            (false, true, false) => ("gw; fwd=miss; collapsed", "collapsed"),
+            (false, false, true) => ("gw; fwd=miss; stored", "miss"),
+            (false, false, false) => ("gw; fwd=miss", "miss"),
+        },
+    };
+    (value.to_owned(), word)
 }
 
 /// `Cache-Status` of an answer that the cache was never asked for.
@@ -60,6 +100,14 @@ pub(crate) fn add_timing(headers: &mut HeaderMap, cache: Duration, plugin: Optio
     }
     let value = HeaderValue::from_str(&text).expect("only printable characters are left");
     headers.append(SERVER_TIMING, value);
+}
+
+/// Says in `Server-Timing` which plugins were left out.
+pub(crate) fn add_skipped(headers: &mut HeaderMap, skipped: &[String]) {
+    for plugin in skipped {
+        let value = HeaderValue::from_str(&format!("skipped;desc=\"{}\"", quotable(plugin)));
+        headers.append(SERVER_TIMING, value.expect("only printable characters are left"));
+    }
 }
 
 fn millis(took: Duration) -> f64 {

@@ -46,10 +46,12 @@ pub(super) fn lend(request: Request<Incoming>) -> (Request<Lent>, Unread) {
 }
 
 impl Unread {
-    /// Reads the rest before `response` is sent, or marks it as the connection's last.
+    /// Reads the rest before `response` is sent, or marks it as the connection's last. A body that
+    /// is still being read, while its answer is on its way already, is left to its reader.
     pub(super) async fn settle(self, mut response: Response) -> Response {
-        let rest = lock(&self.slot).take().filter(|rest| !rest.is_end_stream());
-        let Some(rest) = rest else { return response };
+        let slot = Arc::into_inner(self.slot);
+        let rest = slot.and_then(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let Some(rest) = rest.filter(|rest| !rest.is_end_stream()) else { return response };
         // A client that waits for `100 Continue` has sent nothing, and reading would invite it;
         // one that was too slow had its time.
         let wanted = !self.expects && response.status() != StatusCode::REQUEST_TIMEOUT;

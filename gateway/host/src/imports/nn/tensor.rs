@@ -23,8 +23,18 @@ pub struct GuestTensor {
 }
 
 impl GuestTensor {
+    /// A tensor of which nothing is known but what a guest says.
+    pub(crate) fn claimed(dimensions: Vec<u32>, ty: TensorType, data: Bytes) -> Self {
+        Self { dimensions, ty, data: Some(data) }
+    }
+
+    /// The dimensions, the type and the bytes.
+    pub(crate) fn into_parts(self) -> (Vec<u32>, TensorType, Bytes) {
+        (self.dimensions, self.ty, self.data.unwrap_or_default())
+    }
+
     /// The tensor that the guest claims it is.
-    pub(super) fn check(self) -> Result<Tensor, NnError> {
+    pub(crate) fn check(self) -> Result<Tensor, NnError> {
         let invalid = |reason: String| NnError::new(ErrorCode::InvalidArgument, reason);
         let Some(data) = self.data else {
             return Err(too_large());
@@ -40,7 +50,7 @@ impl GuestTensor {
 
     /// A model's answer, as the types of wasi-nn can say it: `bool` is read as U8, and integers
     /// that wasi-nn lacks are widened.
-    pub(super) fn output(tensor: &Tensor) -> Result<Self, NnError> {
+    pub(crate) fn output(tensor: &Tensor) -> Result<Self, NnError> {
         let unsupported = |reason: String| NnError::new(ErrorCode::UnsupportedOperation, reason);
         let (ty, data) = match tensor.dtype() {
             DType::F16 => (TensorType::Fp16, tensor.bytes().clone()),

@@ -1,0 +1,404 @@
+//! The plugins of a route, in order, and one request on its way through them.
+//!
+//! Each plugin has its own instance with its own limits and grants. What a plugin does not answer
+//! goes on to the next: hooks say so, and a handler sends a request to the authority `next`.
+
+pub mod body;
+pub mod question;
+mod trail;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use gw_artifact::manifest::Failure;
+use gw_inference::Spent;
+use http::HeaderValue;
+use http::header::HOST;
+
+use self::question::{Inferences, Question};
+use self::trail::Trail;
+pub use self::trail::{Report, Skipped};
+use crate::imports::next::Next;
+use crate::plugin::hooks::{self, Outcome, WitAnswer};
+use crate::plugin::{Kind, Place, exchange};
+use crate::{Body, BodyError, Call, GuestError, HostError, Plugin};
+
+/// The plugins that answer one route.
+#[derive(Clone)]
+pub struct Chain(Arc<[Link]>);
+
+/// One plugin of a chain.
+#[derive(Clone)]
+pub struct Link {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// What its failure means for the request.
+    pub failure: Failure,
+}
+
+impl Chain {
+    /// A chain of one plugin or more.
+    ///
+    /// # Errors
+    /// [`HostError::ChainTooLong`] where a request would need more instances at once than there
+    /// are.
+    ///
+    /// # Panics
+    /// Without any plugin.
+    pub fn new(links: Vec<Link>) -> Result<Self, HostError> {
+        let first = &links.first().expect("a chain has a plugin").plugin;
+        let (instances, chain) = (first.gate.instances, Self(links.into()));
+        let needed = chain.depth(0);
+        if needed as usize > instances {
+            let plugins = chain.0.iter().map(|link| link.plugin.name.to_string()).collect();
+            return Err(HostError::ChainTooLong { plugins, needed, instances });
+        }
+        Ok(chain)
+    }
+
+    /// A plugin by itself.
+    pub fn of(plugin: Arc<Plugin>) -> Self {
+        Self(Arc::new([Link { plugin, failure: Failure::Closed }]))
+    }
+
+    /// The plugins, in order.
+    pub fn links(&self) -> &[Link] {
+        &self.0
+    }
+
+    /// Whether any of them is hooks, so that inferences are what can be cached.
+    pub fn has_hooks(&self) -> bool {
+        self.0.iter().any(|link| matches!(link.plugin.kind, Kind::Hooks(_)))
+    }
+
+    /// Whether the first plugin needs a request whole: hooks get it so, and what a failing plugin
+    /// leaves to the next must not be half read.
+    pub fn wants_whole(&self) -> bool {
+        self.0.first().is_some_and(|link| !link.streams())
+    }
+
+    /// Answers one request. Dropping the future, or the body of the answer, ends all guests that
+    /// work for it, and their inferences with them.
+    ///
+    /// `inferences` answers the questions of hooks; without it their models do.
+    ///
+    /// # Errors
+    /// How a guest failed; nothing that it does reaches another request.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with its timer enabled.
+    pub async fn answer(
+        &self,
+        request: http::Request<Body>,
+        call: Call,
+        inferences: Option<Arc<dyn Inferences>>,
+    ) -> Result<Answer, GuestError> {
+        let authority = request.uri().authority().map(|name| HeaderValue::from_str(name.as_str()));
+        let host = authority.and_then(Result::ok).or(request.headers().get(HOST).cloned());
+        let trail = Trail::default();
+        let trip = Arc::new(Trip { chain: self.clone(), call, host, inferences, trail });
+        let response = Arc::clone(&trip).go(0, request, None).await?;
+        Ok(Answer { response, progress: Progress(trip) })
+    }
+
+    /// How many instances live at once for a request that is at the plugin `at`: a handler lives
+    /// until what is behind it has answered, hooks do not.
+    fn depth(&self, at: usize) -> u32 {
+        let Some(link) = self.0.get(at) else { return 0 };
+        match link.plugin.kind {
+            Kind::Handler(_) => 1 + self.depth(at + 1),
+            Kind::Hooks(_) => self.depth(at + 1).max(1),
+        }
+    }
+}
+
+impl Link {
+    /// Whether a request's body may be given to it as it comes.
+    fn streams(&self) -> bool {
+        matches!(self.plugin.kind, Kind::Handler(_)) && self.failure == Failure::Closed
+    }
+}
+
+/// An answer of a chain, as soon as its head is there.
+#[derive(Debug)]
+pub struct Answer {
+    /// What was answered.
+    pub response: http::Response<Body>,
+    /// What the request meets, for as long as the body is on its way.
+    pub progress: Progress,
+}
+
+/// A request that may still be on its way through a chain; cheap to clone.
+#[derive(Clone)]
+pub struct Progress(Arc<Trip>);
+
+impl Progress {
+    /// What the request has met until now.
+    pub fn report(&self) -> Report {
+        self.0.trail.report()
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.report().fmt(f)
+    }
+}
+
+/// One request on its way through a chain; shared by all that works for it.
+pub(crate) struct Trip {
+    chain: Chain,
+    pub(crate) call: Call,
+    /// Whom the client asked.
+    host: Option<HeaderValue>,
+    inferences: Option<Arc<dyn Inferences>>,
+    pub(crate) trail: Trail,
+}
+
+type Response = http::Response<Body>;
+
+impl Trip {
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// Gives the request to the plugin `at`. `place` is where the instances may live, if whoever
+    /// gives it has one.
+    pub(crate) fn go(
+        self: Arc<Self>,
+        at: usize,
+        request: http::Request<Body>,
+        place: Option<Place>,
+    ) -> BoxFuture<'static, Result<Response, GuestError>> {
+        Box::pin(async move {
+            let link = self.chain.0[at].clone();
+            let (head, body) = request.into_parts();
+            let limit = link.plugin.config.request_bytes_max;
+            let too_large = |given| {
+                let plugin = link.plugin.name.clone();
+                GuestError::RequestTooLarge { plugin, given, limit }
+            };
+            if let Some(whole) = body.as_whole().filter(|whole| whole.len() > limit) {
+                let error = too_large(whole.len());
+                link.plugin.metrics.handled(&link.plugin.name, Some(&error));
+                return Err(error);
+            }
+            if link.streams() {
+                let request = http::Request::from_parts(head, body);
+                return self.handler(at, &link.plugin, request, place).await;
+            }
+            let body = body.collect(limit).await.map_err(|error| match error {
+                BodyError::Guest(error) => *error,
+                BodyError::TooLarge { .. } => too_large(limit + 1),
+                BodyError::Broken(source) => {
+                    GuestError::RequestBroken { plugin: link.plugin.name.clone(), source }
+                }
+            })?;
+            let request = http::Request::from_parts(head, body);
+            match &link.plugin.kind {
+                Kind::Hooks(_) => self.hooks(at, &link, request, place).await,
+                Kind::Handler(_) => {
+                    let spare = request.clone();
+                    let plugin = &link.plugin;
+                    let whole = request.map(Body::whole);
+                    match Arc::clone(&self).handler(at, plugin, whole, place.clone()).await {
+                        Err(error) => self.without(at, &link, error, spare, place).await,
+                        answered => answered,
+                    }
+                }
+            }
+        })
+    }
+
+    async fn handler(
+        self: Arc<Self>,
+        at: usize,
+        plugin: &Arc<Plugin>,
+        request: http::Request<Body>,
+        place: Option<Place>,
+    ) -> Result<Response, GuestError> {
+        let Kind::Handler(handler) = &plugin.kind else {
+            unreachable!("the caller has looked at its kind")
+        };
+        let place = self.place(plugin, self.chain.depth(at), place).await?;
+        let next = (at + 1 < self.chain.0.len()).then(|| Next {
+            trip: Arc::clone(&self),
+            at: at + 1,
+            place: place.clone(),
+        });
+        Box::pin(exchange::run(&self, plugin, handler, request, place, next)).await
+    }
+
+    async fn hooks(
+        self: Arc<Self>,
+        at: usize,
+        link: &Link,
+        request: http::Request<Bytes>,
+        place: Option<Place>,
+    ) -> Result<Response, GuestError> {
+        let plugin = &link.plugin;
+        let before = self.pre(plugin, &request, place.clone()).await;
+        let outcome = match before {
+            Ok(outcome) => outcome,
+            Err(error) => return self.without(at, link, error, request, place).await,
+        };
+        let behind = at + 1 < self.chain.0.len();
+        let (changed, watched) = match outcome {
+            Outcome::Respond(response) => return Ok(response.map(Body::whole)),
+            Outcome::Infer { question, state } => {
+                let outputs = self.infer(plugin, question).await?;
+                return match self
+                    .post(plugin, state, WitAnswer::Outputs(outputs), place.clone())
+                    .await
+                {
+                    Ok(response) => Ok(response.map(Body::whole)),
+                    Err(error) => self.without(at, link, error, request, place).await,
+                };
+            }
+            Outcome::Pass(_) | Outcome::Watch { .. } if !behind => {
+                let reason = "it passed the request on, and no plugin comes after it".to_owned();
+                return Err(plugin.bad_response(reason));
+            }
+            Outcome::Pass(changed) => (changed, None),
+            Outcome::Watch { request, state } => (request, Some(state)),
+        };
+        let request = changed.unwrap_or(request).map(Body::whole);
+        let answered = Arc::clone(&self).go(at + 1, request, place.clone()).await;
+        let Some(state) = watched else { return answered };
+        // What is behind it failed, and not the plugin.
+        let answered = answered.inspect_err(|_| plugin.metrics.handled(&plugin.name, None))?;
+        let limit = plugin.config.response_bytes_max;
+        let (head, body) = answered.into_parts();
+        let body = body.collect(limit).await.map_err(|error| match error {
+            BodyError::Guest(error) => *error,
+            other => plugin.bad_response(format!("of what it watches {other}")),
+        })?;
+        let answer = http::Response::from_parts(head, body);
+        match self.post(plugin, state, WitAnswer::response(&answer), place).await {
+            Ok(response) => Ok(response.map(Body::whole)),
+            Err(error) if link.failure == Failure::Open && error.is_the_plugins() => {
+                self.skipped(plugin, error);
+                Ok(answer.map(Body::whole))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on without a plugin that failed, where its policy and the place in the chain allow.
+    async fn without(
+        self: Arc<Self>,
+        at: usize,
+        link: &Link,
+        error: GuestError,
+        request: http::Request<Bytes>,
+        place: Option<Place>,
+    ) -> Result<Response, GuestError> {
+        let open = link.failure == Failure::Open && error.is_the_plugins();
+        if !open || at + 1 == self.chain.0.len() {
+            return Err(error);
+        }
+        self.skipped(&link.plugin, error);
+        self.go(at + 1, request.map(Body::whole), place).await
+    }
+
+    /// Notes that the request goes on without a plugin.
+    fn skipped(&self, plugin: &Plugin, error: GuestError) {
+        let (id, plugin_name) = (&self.call.request_id, &*plugin.name);
+        tracing::warn!(id, plugin = plugin_name, reason = %error, "failed plugin left out");
+        plugin.metrics.skipped(&plugin.name);
+        self.trail.skipped(error);
+    }
+
+    /// Notes why the rest of the chain gave no answer, or no whole one, to a handler, which may
+    /// make an answer of its own of it.
+    pub(crate) fn failed(&self, error: GuestError) {
+        let (id, cause) = (&self.call.request_id, std::error::Error::source(&error));
+        let cause = cause.map(ToString::to_string);
+        tracing::warn!(id, reason = %error, cause, "rest of a chain failed");
+        self.trail.failed(error);
+    }
+
+    async fn pre(
+        &self,
+        plugin: &Arc<Plugin>,
+        request: &http::Request<Bytes>,
+        place: Option<Place>,
+    ) -> Result<Outcome, GuestError> {
+        let place = self.place(plugin, 1, place).await?;
+        let result = hooks::pre(plugin, request, self.host(), &self.call, place).await;
+        let done = matches!(result, Ok((Outcome::Respond(_) | Outcome::Pass(_), _)));
+        if done || result.is_err() {
+            plugin.metrics.handled(&plugin.name, result.as_ref().err());
+        }
+        let (outcome, left) = result?;
+        self.trail.passed(&left);
+        Ok(outcome)
+    }
+
+    async fn post(
+        &self,
+        plugin: &Arc<Plugin>,
+        state: Vec<u8>,
+        answer: WitAnswer,
+        place: Option<Place>,
+    ) -> Result<http::Response<Bytes>, GuestError> {
+        let place = self.place(plugin, 1, place).await?;
+        let result = hooks::post(plugin, state, answer, &self.call, place).await;
+        plugin.metrics.handled(&plugin.name, result.as_ref().err());
+        let (response, left) = result?;
+        self.trail.passed(&left);
+        Ok(response)
+    }
+
+    /// What the model answers to hooks. No instance of theirs is alive meanwhile.
+    async fn infer(
+        &self,
+        plugin: &Plugin,
+        question: Question,
+    ) -> Result<hooks::WitTensors, GuestError> {
+        let refused = |source| {
+            let (name, timings) = (plugin.name.clone(), self.trail.report().timings);
+            let error = GuestError::Inference { plugin: name, source, timings };
+            plugin.metrics.handled(&plugin.name, Some(&error));
+            error
+        };
+        let answered = match &self.inferences {
+            Some(inferences) => {
+                let answered = inferences.answer(question).await.map_err(refused)?;
+                if answered.fresh {
+                    let inference = &answered.inference;
+                    self.trail.inferred(inference.queue, inference.compute, &inference.device);
+                }
+                answered.inference
+            }
+            None => {
+                let (spent, device) = (Arc::<Spent>::default(), question.model.device().into());
+                let answered = question.ask_watched(Arc::clone(&spent)).await;
+                self.trail.inferred(spent.queue(), spent.compute(), &device);
+                Arc::new(answered.map_err(|error| refused(Arc::new(error)))?)
+            }
+        };
+        hooks::outputs(&answered, plugin.config.tensor_bytes_max)
+            .map_err(|reason| plugin.bad_response(reason))
+    }
+
+    /// A place for `depth` instances: the given one, which has room for all behind it, or a new.
+    async fn place(
+        &self,
+        plugin: &Plugin,
+        depth: u32,
+        given: Option<Place>,
+    ) -> Result<Place, GuestError> {
+        if let Some(place) = given {
+            return Ok(place);
+        }
+        let entered = plugin.gate.enter(depth, self.call.deadline).await;
+        entered.ok_or_else(|| {
+            let (plugin_name, instances) = (plugin.name.clone(), plugin.gate.instances);
+            let error = GuestError::Saturated { plugin: plugin_name, instances };
+            plugin.metrics.handled(&plugin.name, Some(&error));
+            error
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! One instance: what it does for one request, within its limits, and how that ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use gw_inference::InferenceError;
+use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::meter::Meter;
+use crate::instance::{self, State};
+use crate::{Call, GuestError, Plugin, Timings};
+
+/// An instance that is about to be made.
+pub(crate) struct Visit {
+    plugin: Arc<Plugin>,
+    pub(crate) store: Store<State>,
+    pub(crate) meter: Meter,
+    started: Instant,
+    deadline: Instant,
+}
+
+/// What an instance leaves behind.
+pub(crate) struct Left {
+    pub(crate) timings: Timings,
+    /// The last error that a `compute` gave the guest.
+    pub(crate) inference_error: Option<InferenceError>,
+}
+
+impl Visit {
+    pub(crate) fn new(plugin: &Arc<Plugin>, call: &Call) -> wasmtime::Result<Self> {
+        let (started, deadline, meter) = (Instant::now(), call.deadline, Meter::default());
+        let store = instance::store(plugin, deadline, meter.clone(), &call.request_id)?;
+        Ok(Self { plugin: Arc::clone(plugin), store, meter, started, deadline })
+    }
+
+    /// Runs `work`, which makes the instance and notes how long that took, and then ends the
+    /// instance, whatever it has left open.
+    pub(crate) async fn run<T>(
+        mut self,
+        work: impl for<'s> FnOnce(
+            &'s mut Store<State>,
+            &'s mut Duration,
+        ) -> BoxFuture<'s, wasmtime::Result<T>>,
+    ) -> Result<(T, Left), GuestError> {
+        let mut timings = Timings::default();
+        let prepared = self.started.elapsed();
+        let ended = {
+            let guest = self.meter.measure(work(&mut self.store, &mut timings.instantiate));
+            tokio::time::timeout_at(self.deadline.into(), guest).await
+        };
+        timings.instantiate += prepared;
+        timings.plugin = prepared + self.meter.time();
+        let State { growth, nn, .. } = self.store.into_data();
+        let (memory_refused, inference_error) = (growth.memory_refused(), nn.error());
+        nn.report(&mut timings);
+        let plugin = &self.plugin;
+        plugin.metrics.instantiated(&plugin.name, timings.instantiate);
+
+        match ended {
+            Ok(Ok(done)) => Ok((done, Left { timings, inference_error })),
+            Err(_) => Err(late(plugin, self.started, timings)),
+            Ok(Err(error)) if error.downcast_ref() == Some(&Trap::Interrupt) => {
+                if self.meter.time() < plugin.time {
+                    return Err(late(plugin, self.started, timings));
+                }
+                let (plugin, limit) = (plugin.name.clone(), plugin.time);
+                Err(GuestError::Timeout { plugin, limit, timings })
+            }
+            Ok(Err(_)) if memory_refused => {
+                let (plugin, limit) = (plugin.name.clone(), plugin.memory_bytes);
+                Err(GuestError::OutOfMemory { plugin, limit, timings })
+            }
+            Ok(Err(error)) => Err(trapped(plugin, &error, timings)),
+        }
+    }
+}
+
+fn late(plugin: &Plugin, started: Instant, timings: Timings) -> GuestError {
+    let (plugin, after) = (plugin.name.clone(), started.elapsed());
+    GuestError::DeadlinePassed { plugin, after, timings }
+}
+
+pub(crate) fn trapped(plugin: &Plugin, error: &wasmtime::Error, timings: Timings) -> GuestError {
+    let message = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("the guest exited with status {}", exit.0),
+        None => error.root_cause().to_string(),
+    };
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let (plugin, backtrace) = (plugin.name.clone(), backtrace.unwrap_or_default());
+    GuestError::Trap { plugin, message, backtrace, timings }
+}
