@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{
 use crate::Plugin;
 use crate::config::{CORE_INSTANCES, HEADER_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::imports::log::Output;
-use crate::imports::next::Outbound;
+use crate::imports::next::Onward;
 use crate::imports::nn::{Nn, NnView};
 use crate::plugin::Meter;
 
@@ -22,7 +22,7 @@ use crate::plugin::Meter;
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(crate) outbound: Outbound<NoOutbound>,
+    pub(crate) outbound: Onward<NoOutbound>,
     table: ResourceTable,
     pub(crate) growth: Growth,
     pub(crate) nn: Nn,
@@ -46,7 +46,7 @@ impl State {
         Ok(Self {
             wasi: wasi.build(),
             http,
-            outbound: Outbound::new(NoOutbound),
+            outbound: Onward::new(NoOutbound),
             table,
             growth: Growth::new(plugin.memory_bytes),
             nn: Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max),
@@ -58,7 +58,7 @@ impl State {
         Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(NoOutbound),
+            outbound: Onward::new(NoOutbound),
             table: ResourceTable::new(),
             growth: Growth::new(memory_bytes_max),
             nn: Nn::new(Arc::default(), deadline, 0),

@@ -23,7 +23,7 @@ type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpEr
 type Sending = Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send>;
 
 /// What a guest's requests reach: the rest of its chain, and what else it is granted.
-pub(crate) struct Outbound<G> {
+pub(crate) struct Onward<G> {
     pub(crate) next: Option<Next>,
     granted: G,
 }
@@ -37,13 +37,13 @@ pub(crate) struct Next {
     pub(crate) place: Place,
 }
 
-impl<G> Outbound<G> {
+impl<G> Onward<G> {
     pub(crate) fn new(granted: G) -> Self {
         Self { next: None, granted }
     }
 }
 
-impl<G: WasiHttpHooks> WasiHttpHooks for Outbound<G> {
+impl<G: WasiHttpHooks> WasiHttpHooks for Onward<G> {
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
