@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use gw_inference::{
-    DeviceChoice, Dim, InferenceConfig, InferenceError, Signature, TensorSpec,
-};
+use gw_inference::{DeviceChoice, Dim, InferenceConfig, InferenceError, Signature, TensorSpec};
 use gw_tensor::Tensor;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -45,12 +45,18 @@ pub(crate) async fn run(
 ) -> Result<http::Response<Body>, GuestError> {
     let begun = begin(trip, plugin, handler, request, place, next).await;
     match &begun {
-        // A response on its way is counted when it ends.
-        Ok(response) if response.body().as_whole().is_none() => {}
-        Ok(_) => plugin.metrics.handled(&plugin.name, None),
+        Ok((_, Stage::Ended)) => plugin.metrics.handled(&plugin.name, None),
+        // It is counted when it ends.
+        Ok((_, Stage::AtWork)) => {}
         Err(error) => plugin.metrics.handled(&plugin.name, Some(error)),
     }
-    begun
+    begun.map(|(response, _)| response)
+}
+
+/// Where the guest of a response is that has begun.
+enum Stage {
+    Ended,
+    AtWork,
 }
 
 async fn begin(
@@ -60,7 +66,7 @@ async fn begin(
     request: http::Request<Body>,
     place: Place,
     next: Option<Next>,
-) -> Result<http::Response<Body>, GuestError> {
+) -> Result<(http::Response<Body>, Stage), GuestError> {
     let unstarted = |error| trapped(plugin, &error, Timings::default());
     let mut visit = Visit::new(plugin, &trip.call).map_err(unstarted)?;
     visit.store.data_mut().outbound.next = next;
@@ -97,12 +103,12 @@ async fn begin(
     };
     let live = Live::new(trip, plugin, &parts.headers, frames, timings.clone());
     let live = live.map_err(|error| *error)?;
-    let (body, left) = match ended {
-        Some(left) => (live.gather().await?, left),
-        None => (live.attended(guest), Left { timings, inference_error: None }),
+    let (body, left, stage) = match ended {
+        Some(left) => (live.gather().await?, left, Stage::Ended),
+        None => (live.attended(guest), Left { timings, inference_error: None }, Stage::AtWork),
     };
     trip.trail.passed(&left);
-    Ok(http::Response::from_parts(parts, body))
+    Ok((http::Response::from_parts(parts, body), stage))
 }
 
 /// What the guest's handler is called with, and where its response arrives.
