@@ -96,6 +96,7 @@ impl Changes {
                 created: release.at,
                 signer: release.signer.clone(),
                 live: live == Some(release.revision),
+                quarantined: releases.quarantine(&release.revision).map(str::to_owned),
             });
             AppStatus {
                 app: app.clone(),

@@ -16,6 +16,7 @@ use crate::changes::{Changes, Home};
 use crate::content::ContentStore;
 use crate::loader::{Source, content_digest};
 use crate::log::Record;
+use crate::quarantine::{self, Watch};
 use crate::state::{AppLedger, Ledger, Release, StateDir};
 use crate::{AppStatus, DeployError, Fallback, Loader, Revision, RouteTable};
 
@@ -26,11 +27,14 @@ pub struct DeployConfig {
     /// How many revisions of each app can be rolled back to, the live one included. The bundles of
     /// older ones are removed. Default 10.
     pub revisions_kept: usize,
+    /// How often a plugin may fail in a row before its revision is quarantined: the last revision
+    /// that is not becomes live, until somebody pushes or rolls back. 0 is never. Default 20.
+    pub quarantine_failures: u32,
 }
 
 impl Default for DeployConfig {
     fn default() -> Self {
-        Self { revisions_kept: 10 }
+        Self { revisions_kept: 10, quarantine_failures: 20 }
     }
 }
 
@@ -43,6 +47,7 @@ pub struct Deployments {
     trusted: Vec<PublicKey>,
     config: DeployConfig,
     content: ContentStore,
+    watch: Watch,
     live: ArcSwap<RouteTable>,
     status: ArcSwap<Vec<AppStatus>>,
     /// Held for the whole of a change, staging included.
@@ -65,10 +70,13 @@ impl Deployments {
         blocking(move || {
             let (state, ledger) = StateDir::open(&state_dir)?;
             let content = open_content(&state_dir)?;
+            let (watch, failing) = Watch::new(config.quarantine_failures);
+            let home = Home::State(state);
             let deployments =
-                Self::new(loader, trusted, config, content, ledger, Home::State(state));
+                Arc::new(Self::new(loader, trusted, config, content, watch, ledger, home));
+            quarantine::start(&deployments, failing)?;
             deployments.restore();
-            Ok(Arc::new(deployments))
+            Ok(deployments)
         })
         .await
     }
@@ -82,9 +90,11 @@ impl Deployments {
         let home =
             home.map_err(DeployError::state("making a directory below", &std::env::temp_dir()))?;
         let content = open_content(home.path())?;
-        let (config, ledger) = (DeployConfig { revisions_kept: 1 }, Ledger::default());
-        let home = Home::Temporary(home);
-        Ok(Arc::new(Self::new(loader, Vec::new(), config, content, ledger, home)))
+        // Nothing is kept that could be fallen back to, and who works on a plugin wants to see it.
+        let config = DeployConfig { revisions_kept: 1, quarantine_failures: 0 };
+        let (ledger, home) = (Ledger::default(), Home::Temporary(home));
+        let (watch, _) = Watch::new(config.quarantine_failures);
+        Ok(Arc::new(Self::new(loader, Vec::new(), config, content, watch, ledger, home)))
     }
 
     fn new(
@@ -92,12 +102,13 @@ impl Deployments {
         trusted: Vec<PublicKey>,
         config: DeployConfig,
         content: ContentStore,
+        watch: Watch,
         ledger: Ledger,
         home: Home,
     ) -> Self {
         let changes = Mutex::new(Changes::new(ledger, home));
         let (live, status) = (ArcSwap::default(), ArcSwap::default());
-        Self { loader, trusted, config, content, live, status, changes }
+        Self { loader, trusted, config, content, watch, live, status, changes }
     }
 
     /// What answers now. A request takes it once and ends on what it took.
@@ -170,7 +181,7 @@ impl Deployments {
             return Ok(live);
         }
         let signer = source.signer.as_ref().map(ToString::to_string).unwrap_or_default();
-        let revision = Arc::new(self.loader.load(source, &self.content)?);
+        let revision = Arc::new(self.loader.load(source, &self.content, &self.watch)?);
         let table = changes.table_with(&revision)?;
         let version = revision.version.clone();
         let bundle = match (&changes.home, bundle) {
@@ -211,6 +222,10 @@ impl Deployments {
     fn restore_app(&self, changes: &mut Changes, app: &str, releases: &AppLedger) {
         let wanted = releases.wanted;
         let mut fallback = None;
+        if let Some(reason) = releases.quarantine(&wanted) {
+            let reason = format!("{wanted} is in quarantine: {reason}");
+            fallback = Some(Fallback { wanted, reason });
+        }
         for candidate in releases.candidates() {
             let staged = self.stage(&changes.home, candidate).and_then(|revision| {
                 let revision = Arc::new(revision);
@@ -218,6 +233,7 @@ impl Deployments {
             });
             match staged {
                 Ok((table, revision)) => {
+                    fallback = fallback.filter(|_| revision.digest != wanted);
                     self.swap(changes, &revision, table);
                     break;
                 }
@@ -239,16 +255,16 @@ impl Deployments {
     }
 
     /// Loads a stored bundle, whose signature is checked again: a key may not be trusted any more.
-    fn stage(&self, home: &Home, release: &Release) -> Result<Revision, DeployError> {
+    pub(crate) fn stage(&self, home: &Home, release: &Release) -> Result<Revision, DeployError> {
         let Home::State(state) = home else {
             let reason = "nothing is stored in `gw dev`".to_owned();
             return Err(DeployError::StoredBundle { revision: release.revision, reason });
         };
         let verified = bundle::verify(&state.bundle(release)?, &self.trusted)?;
-        self.loader.load(source(verified), &self.content)
+        self.loader.load(source(verified), &self.content, &self.watch)
     }
 
-    fn swap(&self, changes: &mut Changes, revision: &Arc<Revision>, table: RouteTable) {
+    pub(crate) fn swap(&self, changes: &mut Changes, revision: &Arc<Revision>, table: RouteTable) {
         let app = &revision.app;
         changes.fallbacks.remove(app);
         changes.live.insert(app.clone(), Arc::clone(revision));
@@ -257,7 +273,7 @@ impl Deployments {
         tracing::info!(app, revision = %revision.digest, version = revision.version, "live");
     }
 
-    fn publish_status(&self, changes: &Changes) {
+    pub(crate) fn publish_status(&self, changes: &Changes) {
         self.status.store(Arc::new(changes.status()));
     }
 
@@ -279,7 +295,7 @@ impl Deployments {
         self.publish_status(changes);
     }
 
-    fn changes(&self) -> MutexGuard<'_, Changes> {
+    pub(crate) fn changes(&self) -> MutexGuard<'_, Changes> {
         // Whatever can panic runs before the first write, so a poisoned lock is still good.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,7 +320,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -316,6 +332,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

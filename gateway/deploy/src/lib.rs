@@ -10,6 +10,7 @@
 //! - [`revision`]: [`Revision`] and its [`Route`]s, immutable once built.
 //! - `content`: the files a revision's plugins and models read, one directory per revision.
 //! - [`routes`]: [`RouteTable`], what all live revisions of the node answer.
+//! - `quarantine`: revisions that keep failing, and the way back.
 //! - `changes`: what a push or a rollback reads and writes.
 //! - `state`: the directory that survives restarts; `log`: the crash-safe record of releases.
 //! - [`error`]: why a deployment was refused, and whose fault that is.
@@ -25,6 +26,7 @@ pub mod deployments;
 pub mod error;
 pub mod loader;
 mod log;
+mod quarantine;
 pub mod revision;
 pub mod routes;
 mod state;

@@ -11,11 +11,12 @@ use gw_artifact::manifest::{
     DevicePreference, Failure, Manifest, ModelEntry, PluginEntry, RouteEntry,
 };
 use gw_artifact::{Digest, Fetcher, Hasher, Progress};
-use gw_host::{Chain, Host, Link, Plugin, PluginSpec};
+use gw_host::{Chain, Health, Host, Link, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
+use crate::quarantine::Watch;
 use crate::revision::{Identity, ModelIdentity, PluginIdentity};
 use crate::{DeployError, Revision, Route};
 
@@ -52,6 +53,7 @@ impl Loader {
         &self,
         source: Source,
         store: &ContentStore,
+        watch: &Watch,
     ) -> Result<Revision, DeployError> {
         let Source { manifest, content, digest, signer, base } = source;
         check(&manifest, &content)?;
@@ -65,7 +67,8 @@ impl Loader {
         }
         let mut plugins = HashMap::new();
         for entry in &manifest.plugins {
-            let plugin = self.load_plugin(&manifest, &content, entry, &models, &files)?;
+            let health = watch.over(&manifest.app.name, digest, &entry.name);
+            let plugin = self.load_plugin(&manifest, &content, entry, &models, &files, health)?;
             plugins.insert(entry.name.clone(), plugin);
         }
         let assets = assets_digest(&content);
@@ -123,6 +126,7 @@ impl Loader {
         entry: &PluginEntry,
         models: &HashMap<String, Arc<Model>>,
         files: &Content,
+        health: Health,
     ) -> Result<Arc<Plugin>, DeployError> {
         let component = content.plugins.iter().find(|(name, _)| *name == entry.name);
         let wasm: Bytes = match component {
@@ -137,6 +141,7 @@ impl Loader {
             time: entry.limits.time,
             models: granted.map(|(name, model)| (name.clone(), Arc::clone(model))).collect(),
             assets: Some(files.assets()),
+            health,
         };
         let plugin = entry.name.clone();
         self.host

@@ -31,6 +31,8 @@ pub(crate) enum Record {
     },
     /// An earlier revision became the wanted one again.
     RolledBack { app: String, revision: Digest, at: u64 },
+    /// A revision kept failing; it is wanted no more until somebody says so again.
+    Quarantined { app: String, revision: Digest, reason: String, at: u64 },
     /// An old revision was forgotten; its bundle may be gone.
     Dropped { app: String, revision: Digest },
 }

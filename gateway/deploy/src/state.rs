@@ -107,6 +107,8 @@ pub(crate) struct AppLedger {
     pub(crate) releases: Vec<Release>,
     /// What was pushed or rolled back to last.
     pub(crate) wanted: Digest,
+    /// The revisions that kept failing, and how.
+    pub(crate) quarantined: Vec<(Digest, String)>,
 }
 
 /// One release.
@@ -123,10 +125,8 @@ impl Ledger {
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Released { app, revision, bundle, version, signer, at } => {
-                let app = self
-                    .apps
-                    .entry(app.clone())
-                    .or_insert_with(|| AppLedger { releases: Vec::new(), wanted: *revision });
+                let app = self.apps.entry(app.clone()).or_insert_with(|| AppLedger::new(*revision));
+                app.acquit(revision);
                 app.releases.retain(|release| release.revision != *revision);
                 app.releases.push(Release {
                     revision: *revision,
@@ -142,10 +142,20 @@ impl Ledger {
                     && app.position(revision).is_some()
                 {
                     app.wanted = *revision;
+                    app.acquit(revision);
+                }
+            }
+            Record::Quarantined { app, revision, reason, at: _ } => {
+                if let Some(app) = self.apps.get_mut(app)
+                    && app.position(revision).is_some()
+                {
+                    app.acquit(revision);
+                    app.quarantined.push((*revision, reason.clone()));
                 }
             }
             Record::Dropped { app, revision } => {
                 if let Some(app) = self.apps.get_mut(app) {
+                    app.acquit(revision);
                     app.releases.retain(|release| release.revision != *revision);
                 }
             }
@@ -164,8 +174,12 @@ impl Ledger {
                 signer: release.signer.clone(),
                 at: release.at,
             }));
-            let (app, revision) = (name.clone(), app.wanted);
-            records.push(Record::RolledBack { app, revision, at: 0 });
+            let revision = app.wanted;
+            records.push(Record::RolledBack { app: name.clone(), revision, at: 0 });
+            records.extend(app.quarantined.iter().map(|(revision, reason)| {
+                let (app, reason) = (name.clone(), reason.clone());
+                Record::Quarantined { app, revision: *revision, reason, at: 0 }
+            }));
         }
         records
     }
@@ -178,16 +192,32 @@ impl Ledger {
 }
 
 impl AppLedger {
+    fn new(wanted: Digest) -> Self {
+        Self { releases: Vec::new(), wanted, quarantined: Vec::new() }
+    }
+
+    /// Why a revision is in quarantine, if it is.
+    pub(crate) fn quarantine(&self, revision: &Digest) -> Option<&str> {
+        let found = self.quarantined.iter().find(|(quarantined, _)| quarantined == revision)?;
+        Some(&found.1)
+    }
+
+    fn acquit(&mut self, revision: &Digest) {
+        self.quarantined.retain(|(quarantined, _)| quarantined != revision);
+    }
+
     pub(crate) fn position(&self, revision: &Digest) -> Option<usize> {
         self.releases.iter().position(|release| release.revision == *revision)
     }
 
     /// What to try at a start: what is wanted, then what was released before it, then the rest,
-    /// the newest first.
+    /// the newest first. Whatever is in quarantine comes last: it is better than nothing.
     pub(crate) fn candidates(&self) -> Vec<&Release> {
         let wanted = self.position(&self.wanted).map_or(self.releases.len(), |at| at + 1);
         let (older, newer) = self.releases.split_at(wanted);
-        older.iter().rev().chain(newer.iter().rev()).collect()
+        let mut candidates: Vec<_> = older.iter().rev().chain(newer.iter().rev()).collect();
+        candidates.sort_by_key(|release| self.quarantine(&release.revision).is_some());
+        candidates
     }
 
     /// The oldest releases beyond `kept`, never one of `needed`.
@@ -229,6 +259,11 @@ mod tests {
         }
     }
 
+    fn quarantined(n: u8) -> Record {
+        let reason = "it traps".to_owned();
+        Record::Quarantined { app: "demo".into(), revision: digest(n), reason, at: 9 }
+    }
+
     fn rolled_back(n: u8) -> Record {
         Record::RolledBack { app: "demo".into(), revision: digest(n), at: 9 }
     }
@@ -247,6 +282,21 @@ mod tests {
         let candidates = ledger.apps["demo"].candidates();
         let candidates: Vec<_> = candidates.iter().map(|release| release.revision).collect();
         assert_eq!(candidates, [3, 2, 1, 4].map(digest));
+    }
+
+    #[test]
+    fn a_quarantine_lasts_until_the_revision_is_asked_for_again() {
+        let failing = [released(1), released(2), released(3), quarantined(3), quarantined(1)];
+        let app = ledger(&failing).apps["demo"].clone();
+        let candidates: Vec<_> = app.candidates().iter().map(|release| release.revision).collect();
+        assert_eq!(candidates, [2, 3, 1].map(digest));
+        assert_eq!(app.quarantine(&digest(3)), Some("it traps"));
+        assert_eq!(ledger(&ledger(&failing).records()), ledger(&failing), "also when rewritten");
+        for again in [released(3), rolled_back(3)] {
+            let app = ledger(&[&failing[..], &[again]].concat()).apps["demo"].clone();
+            assert_eq!(app.quarantine(&digest(3)), None);
+            assert_eq!(app.candidates()[0].revision, digest(3));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct AppStatus {
     pub revisions: Vec<RevisionStatus>,
 }
 
-/// A revision that should be live but did not load.
+/// A revision that should be live but does not load, or kept failing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallback {
     /// The revision that was pushed or rolled back to last.
@@ -39,4 +39,7 @@ pub struct RevisionStatus {
     pub signer: String,
     /// Whether it answers now.
     pub live: bool,
+    /// How it kept failing, where it is in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<String>,
 }

@@ -14,7 +14,7 @@ use gw_artifact::keys::{PublicKey, SigningKey};
 use gw_artifact::manifest::Manifest;
 use gw_artifact::{Digest, FetchConfig, Fetcher, NoProgress};
 use gw_deploy::{AppStatus, DeployConfig, DeployError, Deployments, Loader, Lookup};
-use gw_host::{Call, Host, HostConfig};
+use gw_host::{Call, GuestError, Host, HostConfig};
 use gw_inference::{DeviceChoice, InferenceConfig, Models};
 use http::{Method, Request};
 use prometheus_client::registry::Registry;
@@ -97,15 +97,20 @@ fn content(manifest: &str, wasm: &Bytes) -> BundleContent {
 
 /// What `POST path` answers to `body`.
 async fn say(deployments: &Deployments, path: &str, body: &str) -> String {
+    ask(deployments, path, body).await.unwrap()
+}
+
+/// The same, where the plugin may fail.
+async fn ask(deployments: &Deployments, path: &str, body: &str) -> Result<String, GuestError> {
     let table = deployments.live();
     let Lookup::Found(found) = table.find(&Method::POST, path) else {
-        return "no route".to_owned();
+        return Ok("no route".to_owned());
     };
     let request = Request::post(path).body(Bytes::copy_from_slice(body.as_bytes())).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     let call = Call { deadline, request_id: "test".to_owned() };
-    let handled = found.route.chain.links()[0].plugin.handle(request, call).await.unwrap();
-    String::from_utf8(handled.response.into_body().to_vec()).unwrap()
+    let handled = found.route.chain.links()[0].plugin.handle(request, call).await?;
+    Ok(String::from_utf8(handled.response.into_body().to_vec()).unwrap())
 }
 
 fn live(deployments: &Deployments) -> Option<Digest> {
@@ -241,7 +246,7 @@ async fn a_rollback_goes_one_back_or_to_the_one_named_and_survives_a_restart() {
 #[tokio::test]
 async fn only_so_many_revisions_and_their_bundles_are_kept() {
     let site = Site::new();
-    let config = DeployConfig { revisions_kept: 2 };
+    let config = DeployConfig { revisions_kept: 2, ..DeployConfig::default() };
     let node = site.open_with(config, vec![site.key.public()]).await;
     for version in ["0.1.0", "0.2.0", "0.3.0"] {
         node.push(site.bundle("a", version)).await.unwrap();
@@ -296,6 +301,49 @@ async fn a_newest_bundle_that_is_damaged_gives_way_to_the_one_before_it_and_says
         drop(node);
         assert_eq!(live(&*site.open().await), Some(second), "the push repaired the store");
     }
+}
+
+#[tokio::test]
+async fn a_revision_that_keeps_failing_gives_way_to_the_last_good_one_until_it_is_pushed_again() {
+    let site = Site::new();
+    let config = DeployConfig { quarantine_failures: 3, ..DeployConfig::default() };
+    let open = || site.open_with(config.clone(), vec![site.key.public()]);
+    let deployments = open().await;
+    let good = deployments.push(site.bundle("demo", "1.0.0")).await.unwrap().digest;
+    let bad = deployments.push(site.bundle("demo", "2.0.0")).await.unwrap().digest;
+    for body in ["panic", "panic", "well", "panic", "panic"] {
+        let _ = ask(&deployments, "/say", body).await;
+    }
+    assert_eq!(live(&deployments), Some(bad), "an answer between failures is no habit");
+    ask(&deployments, "/say", "panic").await.unwrap_err();
+    // The thread that fell back holds the deployments until it is done.
+    while live(&deployments) != Some(good) || Arc::strong_count(&deployments) > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let fallback = deployments.status()[0].fallback.clone().unwrap();
+    assert_eq!(fallback.wanted, bad);
+    assert!(fallback.reason.contains("plugin moody: 3 failures in a row"), "{}", fallback.reason);
+    assert_eq!(say(&deployments, "/say", "hello").await, "hello");
+
+    drop(deployments);
+    let deployments = open().await;
+    assert_eq!(live(&deployments), Some(good), "a restart does not forget it");
+    assert_eq!(deployments.status()[0].fallback, Some(fallback));
+    deployments.push(site.bundle("demo", "2.0.0")).await.unwrap();
+    let status = &deployments.status()[0];
+    assert_eq!((status.live, &status.fallback), (Some(bad), &None));
+}
+
+#[tokio::test]
+async fn a_failing_revision_with_nothing_before_it_stays() {
+    let site = Site::new();
+    let config = DeployConfig { quarantine_failures: 1, ..DeployConfig::default() };
+    let deployments = site.open_with(config, vec![site.key.public()]).await;
+    let only = deployments.push(site.bundle("demo", "1.0.0")).await.unwrap().digest;
+    ask(&deployments, "/say", "panic").await.unwrap_err();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(live(&deployments), Some(only));
+    assert_eq!(deployments.status()[0].fallback, None);
 }
 
 #[tokio::test]

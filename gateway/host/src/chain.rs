@@ -181,7 +181,7 @@ impl Trip {
             };
             if let Some(whole) = body.as_whole().filter(|whole| whole.len() > limit) {
                 let error = too_large(whole.len());
-                link.plugin.metrics.handled(&link.plugin.name, Some(&error));
+                link.plugin.ended(Some(&error));
                 return Err(error);
             }
             if link.streams() {
@@ -267,7 +267,7 @@ impl Trip {
         let answered = Arc::clone(&self).go(at + 1, request, place.clone()).await;
         let Some(state) = watched else { return answered };
         // What is behind it failed, and not the plugin.
-        let answered = answered.inspect_err(|_| plugin.metrics.handled(&plugin.name, None))?;
+        let answered = answered.inspect_err(|_| plugin.ended(None))?;
         let limit = plugin.config.response_bytes_max;
         let (head, body) = answered.into_parts();
         let body = body.collect(limit).await.map_err(|error| match error {
@@ -329,7 +329,7 @@ impl Trip {
         let result = hooks::pre(plugin, request, self.host(), &self.call, place).await;
         let done = matches!(result, Ok((Outcome::Respond(_) | Outcome::Pass(_), _)));
         if done || result.is_err() {
-            plugin.metrics.handled(&plugin.name, result.as_ref().err());
+            plugin.ended(result.as_ref().err());
         }
         let (outcome, left) = result?;
         self.trail.passed(&left);
@@ -345,7 +345,7 @@ impl Trip {
     ) -> Result<http::Response<Bytes>, GuestError> {
         let place = self.place(plugin, 1, place).await?;
         let result = hooks::post(plugin, state, answer, &self.call, place).await;
-        plugin.metrics.handled(&plugin.name, result.as_ref().err());
+        plugin.ended(result.as_ref().err());
         let (response, left) = result?;
         self.trail.passed(&left);
         Ok(response)
@@ -360,7 +360,7 @@ impl Trip {
         let refused = |source| {
             let (name, timings) = (plugin.name.clone(), self.trail.report().timings);
             let error = GuestError::Inference { plugin: name, source, timings };
-            plugin.metrics.handled(&plugin.name, Some(&error));
+            plugin.ended(Some(&error));
             error
         };
         let answered = match &self.inferences {
@@ -397,7 +397,7 @@ impl Trip {
         entered.ok_or_else(|| {
             let (plugin_name, instances) = (plugin.name.clone(), plugin.gate.instances);
             let error = GuestError::Saturated { plugin: plugin_name, instances };
-            plugin.metrics.handled(&plugin.name, Some(&error));
+            plugin.ended(Some(&error));
             error
         })
     }

@@ -74,6 +74,7 @@ impl Host {
             gate: Arc::clone(&self.gate),
             config: Arc::clone(&self.config),
             metrics: self.metrics.clone(),
+            health: spec.health,
             _ticker: Arc::clone(&self.ticker),
         }))
     }

@@ -12,6 +12,7 @@
 //!   `imports/next` the way to the rest of its chain.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
+//! - [`health`]: whether a plugin keeps failing.
 //! - [`preinit`]: runs a plugin's `init` once, at build time, and keeps the result.
 //! - [`config`], [`error`], [`metrics`]: the limits, what can go wrong, and what is counted.
 //!
@@ -23,6 +24,7 @@ mod compiled;
 pub mod config;
 mod engine;
 pub mod error;
+pub mod health;
 pub mod host;
 mod imports;
 mod instance;
@@ -35,6 +37,7 @@ pub use chain::question::{Answered, Inferences, Question, Refusal};
 pub use chain::{Answer, Chain, Link, Progress, Report, Skipped};
 pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
+pub use health::{Alarm, Health};
 pub use host::Host;
 pub use metrics::HostMetrics;
 pub use plugin::{Call, Plugin, PluginSpec};

@@ -23,7 +23,7 @@ use crate::chain::{Chain, Report};
 use crate::engine::Ticker;
 use crate::instance::State;
 use crate::metrics::HostMetrics;
-use crate::{Body, BodyError, GuestError, Handled, HostConfig, Timings};
+use crate::{Body, BodyError, GuestError, Handled, Health, HostConfig, Timings};
 
 /// What to load, and what it may do.
 #[derive(Clone)]
@@ -41,6 +41,8 @@ pub struct PluginSpec {
     pub models: HashMap<String, Arc<gw_inference::Model>>,
     /// The directory that it sees, read-only, as `/assets`.
     pub assets: Option<PathBuf>,
+    /// Who is told when it keeps failing.
+    pub health: Health,
 }
 
 /// What a call brings beside the request itself.
@@ -64,6 +66,7 @@ pub struct Plugin {
     pub(crate) gate: Arc<Gate>,
     pub(crate) config: Arc<HostConfig>,
     pub(crate) metrics: HostMetrics,
+    pub(crate) health: Health,
     /// Busy guests are interrupted for as long as any plugin lives.
     pub(crate) _ticker: Arc<Ticker>,
 }
@@ -118,6 +121,12 @@ impl Plugin {
         let Report { timings, inference_error, .. } = answer.progress.report();
         let response = http::Response::from_parts(head, body);
         Ok(Handled { response, timings, inference_error })
+    }
+
+    /// One of its guests has done what it was asked for, or failed.
+    pub(crate) fn ended(&self, error: Option<&GuestError>) {
+        self.metrics.handled(&self.name, error);
+        self.health.note(error);
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -8,6 +8,7 @@
 //! | `gw_http_connections` | gauge | |
 //! | `gw_cache_lookups_total` | counter | `result` |
 //! | `gw_cache_bytes` | gauge | |
+//! | `gw_fallbacks` | gauge | |
 //!
 //! A route is the pattern of a manifest, or `none`; a method is one of the known ones, or `other`.
 //! So the number of series does not depend on what clients send.
@@ -31,6 +32,7 @@ pub(crate) struct HttpMetrics {
     pub(crate) connections: Gauge,
     lookups: Family<LookupLabels, Counter>,
     pub(crate) cache_bytes: Gauge,
+    pub(crate) fallbacks: Gauge,
 }
 
 /// The route label of requests that no route answers.
@@ -79,6 +81,7 @@ impl Default for HttpMetrics {
             connections: Gauge::default(),
             lookups: Family::default(),
             cache_bytes: Gauge::default(),
+            fallbacks: Gauge::default(),
         }
     }
 }
@@ -94,6 +97,11 @@ impl HttpMetrics {
         registry.register("gw_http_connections", "Open connections", m.connections);
         registry.register("gw_cache_lookups", "Requests at the cache, by outcome", m.lookups);
         registry.register("gw_cache_bytes", "Memory of cached answers", m.cache_bytes);
+        registry.register(
+            "gw_fallbacks",
+            "Apps that another revision answers than the one that is wanted",
+            m.fallbacks,
+        );
         metrics
     }
 

@@ -64,6 +64,8 @@ async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let bytes = i64::try_from(node.cache.bytes().await).unwrap_or(i64::MAX);
     node.http.cache_bytes.set(bytes);
+    let fallbacks = node.deployments.status().iter().filter(|app| app.fallback.is_some()).count();
+    node.http.fallbacks.set(i64::try_from(fallbacks).unwrap_or(i64::MAX));
     let mut text = String::new();
     let encoded = encode(&mut text, &node.registry);
     let status = encoded.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::OK);

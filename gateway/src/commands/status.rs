@@ -23,14 +23,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     args.output.print(&status, text)
 }
 
-/// One line per revision, the newest first; `*` marks the live one.
+/// One line per revision, the newest first; `*` marks the live one, `x` one in quarantine.
 fn text(status: &Value) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = String::new();
     for app in status["apps"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "{}", plain(&app["app"]));
         for revision in app["revisions"].as_array().into_iter().flatten().rev() {
-            let mark = if revision["live"] == true { '*' } else { ' ' };
+            let mark = match (&revision["live"], &revision["quarantined"]) {
+                (Value::Bool(true), _) => '*',
+                (_, Value::Null) => ' ',
+                _ => 'x',
+            };
             let _ = writeln!(
                 text,
                 "{mark} {}  {}  {}  {}",
@@ -42,7 +46,7 @@ fn text(status: &Value) -> String {
         }
         if let Some(reason) = app["fallback"]["reason"].as_str() {
             let wanted = plain(&app["fallback"]["wanted"]);
-            let _ = writeln!(text, "! {wanted} should be live, but did not load: {reason}");
+            let _ = writeln!(text, "! {wanted} should be live, and is not: {reason}");
         }
     }
     if text.is_empty() { "nothing is deployed yet".to_owned() } else { text }
@@ -75,11 +79,12 @@ mod tests {
         let status = json!({"apps": [{"app": "search", "live": "sha256:a", "revisions": [
             {"digest": "sha256:a", "version": "1", "signer": "k", "live": true},
             {"digest": "sha256:b", "version": "2", "live": false},
+            {"digest": "sha256:c", "version": "3", "live": false, "quarantined": "traps"},
         ], "fallback": {"wanted": "sha256:b", "reason": "no model"}}]});
         assert_eq!(
             text(&status),
-            "search\n  sha256:b  2  -  -\n* sha256:a  1  -  k\n! sha256:b should be live, but did \
-             not load: no model\n"
+            "search\nx sha256:c  3  -  -\n  sha256:b  2  -  -\n* sha256:a  1  -  k\n! sha256:b should be live, and is \
+             not: no model\n"
         );
         assert_eq!(text(&json!({"apps": []})), "nothing is deployed yet");
     }

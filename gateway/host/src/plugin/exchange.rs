@@ -45,10 +45,10 @@ pub(crate) async fn run(
 ) -> Result<http::Response<Body>, GuestError> {
     let begun = begin(trip, plugin, handler, request, place, next).await;
     match &begun {
-        Ok((_, Stage::Ended)) => plugin.metrics.handled(&plugin.name, None),
+        Ok((_, Stage::Ended)) => plugin.ended(None),
         // It is counted when it ends.
         Ok((_, Stage::AtWork)) => {}
-        Err(error) => plugin.metrics.handled(&plugin.name, Some(error)),
+        Err(error) => plugin.ended(Some(error)),
     }
     begun.map(|(response, _)| response)
 }

@@ -42,6 +42,7 @@ impl Node {
             memory_bytes: 16 << 20,
             time: Duration::from_millis(250),
             models: HashMap::from([("double".to_owned(), Arc::clone(&self.model))]),
+            health: gw_host::Health::default(),
             assets: None,
         }
     }

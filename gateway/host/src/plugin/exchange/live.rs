@@ -173,7 +173,7 @@ impl Live {
     fn settle(&mut self, error: Option<&GuestError>) {
         self.last = Last::Over;
         if self.task.take().is_some() {
-            self.plugin.metrics.handled(&self.plugin.name, error);
+            self.plugin.ended(error);
         }
     }
 }
