@@ -1,5 +1,6 @@
 //! The app manifest, `gw.toml`: what an app is made of, and what each part may use.
 
+mod limits;
 mod mistake;
 mod reader;
 mod sections;
@@ -9,9 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use limits::Limits;
 pub use mistake::{ManifestError, Mistake};
 
-use crate::{ByteSize, Digest, Source};
+use crate::{Digest, Source};
 
 /// The file's name in an app's folder.
 pub const FILE_NAME: &str = "gw.toml";
@@ -101,21 +103,6 @@ pub enum Failure {
     Closed,
     /// The chain goes on as if the plugin were not in it, and the answer says so.
     Open,
-}
-
-/// What one request may cost in one plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory. Default: 128MiB.
-    pub memory: ByteSize,
-    /// How long the plugin's own code may run. Waiting for a model is not in it. Default: 10s.
-    pub time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory: ByteSize(128 << 20), time: Duration::from_secs(10) }
-    }
 }
 
 /// A path, and the plugins that handle it.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::keys::PublicKey;
 use gw_artifact::manifest::{
-    DevicePreference, Failure, Manifest, ModelEntry, PluginEntry, RouteEntry,
+    DevicePreference, Failure, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
 };
-use gw_artifact::{Digest, Fetcher, Hasher, Progress};
+use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
@@ -137,8 +137,7 @@ impl Loader {
         let spec = PluginSpec {
             name: entry.name.clone(),
             wasm,
-            memory_bytes: entry.limits.memory.0,
-            time: entry.limits.time,
+            limits: entry.limits,
             models: granted.map(|(name, model)| (name.clone(), Arc::clone(model))).collect(),
             assets: Some(files.assets()),
             health,
@@ -280,10 +279,41 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     field(&models.len().to_le_bytes());
     models.iter().chain(http).for_each(|text| field(text.as_bytes()));
     field(&[u8::from(*failure == Failure::Open)]);
-    field(&limits.memory.0.to_le_bytes());
-    field(&limits.time.as_nanos().to_le_bytes());
+    for word in limit_words(limits) {
+        field(&word.to_le_bytes());
+    }
     field(assets.as_bytes());
     hasher.finish()
+}
+
+/// As [`config_digest`]. What is not said differs from every number.
+fn limit_words(limits: &Limits) -> [u128; 10] {
+    let Limits {
+        memory,
+        time,
+        request,
+        response,
+        tensors,
+        hostcall,
+        device_time,
+        table_elements,
+        core_instances,
+        resources,
+    } = limits;
+    let count = |count: &Option<u64>| count.map_or(u128::MAX, u128::from);
+    let bytes = |size: &Option<ByteSize>| count(&size.map(|size| size.0));
+    [
+        memory.0.into(),
+        time.as_nanos(),
+        bytes(request),
+        bytes(response),
+        bytes(tensors),
+        bytes(hostcall),
+        device_time.map_or(u128::MAX, |time| time.as_nanos()),
+        count(table_elements),
+        count(core_instances),
+        count(resources),
+    ]
 }
 
 fn assets_digest(content: &BundleContent) -> Digest {

@@ -23,6 +23,12 @@ pub struct HostConfig {
     /// The largest response body that is taken from a guest, in bytes. Default 32 MiB.
     #[serde(with = "gw_artifact::size")]
     pub response_bytes_max: usize,
+    /// How long a guest may run for one request, at most; waiting is not in it. Default 1 min.
+    #[serde(with = "gw_artifact::duration")]
+    pub time_max: Duration,
+    /// How long models may run for one request. A run that has begun is finished. Default 1 min.
+    #[serde(with = "gw_artifact::duration")]
+    pub device_time_max: Duration,
     /// Tensors that one request may hold at once, in bytes. Default 64 MiB.
     #[serde(with = "gw_artifact::size")]
     pub tensor_bytes_max: usize,
@@ -31,6 +37,11 @@ pub struct HostConfig {
     pub hostcall_bytes_max: usize,
     /// Resources (tensors, streams, headers) that one request may hold at once. Default 1024.
     pub resources_max: usize,
+    /// Elements that a table of a guest may have; componentised interpreters have more than
+    /// 20,000. Default 100,000.
+    pub table_elements_max: usize,
+    /// Core instances of a component; a componentised Python program has some thirty. Default 48.
+    pub core_instances_max: u32,
     /// What one request may print to standard output and error together, in bytes; the rest is
     /// dropped. Default 16 KiB.
     #[serde(with = "gw_artifact::size")]
@@ -50,9 +61,13 @@ impl Default for HostConfig {
             memory_bytes_max: 512 << 20,
             request_bytes_max: 8 << 20,
             response_bytes_max: 32 << 20,
+            time_max: Duration::from_mins(1),
+            device_time_max: Duration::from_mins(1),
             tensor_bytes_max: 64 << 20,
             hostcall_bytes_max: 64 << 20,
             resources_max: 1024,
+            table_elements_max: 100_000,
+            core_instances_max: 48,
             log_bytes_max: 16 << 10,
             compiled_dir: None,
             seal_key: None,
@@ -63,14 +78,10 @@ impl Default for HostConfig {
 /// How often a busy guest is interrupted to let others run and to look at its deadline. Ten
 /// milliseconds cost a guest nothing measurable and bound how long it can hold a thread.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
-/// Core instances per component; a componentised Python program has some thirty.
-pub(crate) const CORE_INSTANCES: u32 = 48;
 /// Memories per component: one per composed part.
 pub(crate) const MEMORIES: u32 = 4;
 /// Tables per component.
 pub(crate) const TABLES: u32 = 16;
-/// Elements per table; componentised interpreters exceed the default of 20,000.
-pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 /// Metadata of one component with its core instances, in bytes; interpreters exceed 1 MiB.
 pub(crate) const INSTANCE_BYTES: usize = 10 << 20;
 /// The in-memory size of one set of HTTP headers, in bytes.

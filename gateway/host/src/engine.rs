@@ -6,9 +6,7 @@ use std::thread::JoinHandle;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::HostError;
-use crate::config::{
-    CORE_INSTANCES, HostConfig, INSTANCE_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES, TICK,
-};
+use crate::config::{HostConfig, INSTANCE_BYTES, MEMORIES, TABLES, TICK};
 
 /// Makes the engine. Instances come from a pool of reserved address space; where the machine
 /// does not give that much (small address spaces, `ulimit -v`), they are allocated one by one.
@@ -47,14 +45,14 @@ fn pool(config: &HostConfig) -> PoolingAllocationConfig {
     pool.total_component_instances(instances)
         .total_stacks(instances)
         // With every component within its share, the pool cannot run out before the permits do.
-        .max_core_instances_per_component(CORE_INSTANCES)
-        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .max_core_instances_per_component(config.core_instances_max)
+        .total_core_instances(instances.saturating_mul(config.core_instances_max))
         .max_memories_per_component(MEMORIES)
         .total_memories(instances.saturating_mul(MEMORIES))
         .max_tables_per_component(TABLES)
         .total_tables(instances.saturating_mul(TABLES))
         .max_memory_size(usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX))
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(config.table_elements_max)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
         // Keeping pages of the last instance (`linear_memory_keep_resident`) only moves the time:

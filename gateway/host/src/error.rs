@@ -87,16 +87,33 @@ pub enum HostError {
         /// The instances of this node.
         instances: usize,
     },
-    /// The plugin asks for more than the node allows, or starts larger than its own limit.
-    #[error("plugin {plugin} needs {needed} bytes of {what}; the limit is {limit}")]
+    /// The plugin asks for more than the node allows.
+    #[error(
+        "plugin {plugin}: its limit `{key}` is {asked}, and this node allows {allowed}; lower it, \
+         or raise `{node_key}` in the node's [plugins]"
+    )]
     OverLimit {
         /// The plugin.
         plugin: String,
-        /// What is limited.
-        what: &'static str,
-        /// What the plugin needs or asks for.
-        needed: u64,
+        /// The key in the manifest's `limits`.
+        key: &'static str,
+        /// What it asks for, with its unit.
+        asked: String,
         /// What it may have.
+        allowed: String,
+        /// The key in the node's configuration.
+        node_key: &'static str,
+    },
+    /// The plugin starts larger than its own limit.
+    #[error(
+        "plugin {plugin} starts with {needed} bytes of memory, and its limit `memory` is {limit}"
+    )]
+    InitialMemory {
+        /// The plugin.
+        plugin: String,
+        /// Bytes of its memories before it runs.
+        needed: u64,
+        /// Bytes that it may have.
         limit: u64,
     },
     /// The directory of the plugin's assets is not there.

@@ -13,7 +13,7 @@ use crate::engine::Ticker;
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
 use crate::plugin::{Gate, Grants, Kind};
-use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
+use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports, limits};
 
 /// The unit in which memories are declared.
 const WASM_PAGE_BYTES: u64 = 1 << 16;
@@ -60,19 +60,20 @@ impl Host {
             let path = assets.display().to_string();
             return Err(HostError::Assets { plugin: spec.name, path });
         }
+        let config = limits::within(&self.config, &spec.name, &spec.limits)?;
         let digest = Digest::of(&spec.wasm);
         let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
-        self.check_memory(&spec, &component)?;
+        check_memory(&spec, &component)?;
         let kind = self.link(&spec.name, &component)?;
         Ok(Arc::new(Plugin {
             name: spec.name.into(),
             digest,
             kind,
-            memory_bytes: spec.memory_bytes,
-            time: spec.time,
+            memory_bytes: spec.limits.memory.0,
+            time: spec.limits.time,
             grants: Arc::new(Grants { models: spec.models, assets: spec.assets }),
             gate: Arc::clone(&self.gate),
-            config: Arc::clone(&self.config),
+            config: Arc::new(config),
             metrics: self.metrics.clone(),
             health: spec.health,
             _ticker: Arc::clone(&self.ticker),
@@ -99,21 +100,17 @@ impl Host {
             }
         }
     }
+}
 
-    fn check_memory(&self, spec: &PluginSpec, component: &Component) -> Result<(), HostError> {
-        let over = |what, needed, limit| {
-            Err(HostError::OverLimit { plugin: spec.name.clone(), what, needed, limit })
-        };
-        if spec.memory_bytes > self.config.memory_bytes_max {
-            return over("memory", spec.memory_bytes, self.config.memory_bytes_max);
-        }
-        let initial = component
-            .resources_required()
-            .and_then(|required| required.max_initial_memory_size)
-            .map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
-        if initial > spec.memory_bytes {
-            return over("initial memory", initial, spec.memory_bytes);
-        }
-        Ok(())
+fn check_memory(spec: &PluginSpec, component: &Component) -> Result<(), HostError> {
+    let initial = component
+        .resources_required()
+        .and_then(|required| required.max_initial_memory_size)
+        .map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
+    let limit = spec.limits.memory.0;
+    if initial > limit {
+        let plugin = spec.name.clone();
+        return Err(HostError::InitialMemory { plugin, needed: initial, limit });
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::Plugin;
-use crate::config::{CORE_INSTANCES, HEADER_BYTES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::config::{HEADER_BYTES, HostConfig, MEMORIES, TABLES};
 use crate::imports::log::Output;
 use crate::imports::next::Onward;
 use crate::imports::nn::{Nn, NnView};
@@ -48,7 +48,7 @@ impl State {
             http,
             outbound: Onward::new(NoOutbound),
             table,
-            growth: Growth::new(plugin.memory_bytes),
+            growth: Growth::new(config),
             nn: Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max),
         })
     }
@@ -60,7 +60,7 @@ impl State {
             http: WasiHttpCtx::new(),
             outbound: Onward::new(NoOutbound),
             table: ResourceTable::new(),
-            growth: Growth::new(memory_bytes_max),
+            growth: Growth::new(&HostConfig { memory_bytes_max, ..HostConfig::default() }),
             nn: Nn::new(Arc::default(), deadline, 0),
         }
     }
@@ -128,12 +128,19 @@ pub(crate) struct Growth {
     bytes: usize,
     bytes_max: usize,
     refused: bool,
+    table_elements_max: usize,
+    core_instances_max: usize,
 }
 
 impl Growth {
-    fn new(bytes_max: u64) -> Self {
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Self { bytes: 0, bytes_max, refused: false }
+    fn new(config: &HostConfig) -> Self {
+        Self {
+            bytes: 0,
+            bytes_max: usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX),
+            refused: false,
+            table_elements_max: config.table_elements_max,
+            core_instances_max: config.core_instances_max as usize,
+        }
     }
 
     /// Whether the guest was ever refused memory.
@@ -170,11 +177,11 @@ impl ResourceLimiter for Growth {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        Ok(desired <= self.table_elements_max)
     }
 
     fn instances(&self) -> usize {
-        CORE_INSTANCES as usize
+        self.core_instances_max
     }
 
     fn tables(&self) -> usize {
@@ -192,7 +199,8 @@ mod tests {
 
     #[test]
     fn several_memories_share_one_limit() {
-        let mut growth = Growth::new(100);
+        let mut growth =
+            Growth::new(&HostConfig { memory_bytes_max: 100, ..HostConfig::default() });
         assert!(growth.memory_growing(0, 60, None).unwrap());
         assert!(growth.memory_growing(0, 40, None).unwrap());
         assert!(!growth.memory_refused());

@@ -14,7 +14,8 @@
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`health`]: whether a plugin keeps failing.
 //! - [`preinit`]: runs a plugin's `init` once, at build time, and keeps the result.
-//! - [`config`], [`error`], [`metrics`]: the limits, what can go wrong, and what is counted.
+//! - `limits`: a plugin's own limits, within the node's.
+//! - [`config`], [`error`], [`metrics`]: the node's limits, what can go wrong, and what is counted.
 //!
 //! Whatever a guest does costs its own request and nothing else: every store has a memory limit,
 //! a deadline, a bound on its resources, and no authority beyond what its plugin was granted.
@@ -28,6 +29,7 @@ pub mod health;
 pub mod host;
 mod imports;
 mod instance;
+mod limits;
 pub mod metrics;
 pub mod plugin;
 pub mod preinit;

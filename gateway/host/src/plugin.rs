@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gw_artifact::Digest;
+use gw_artifact::manifest::Limits;
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
@@ -32,11 +33,9 @@ pub struct PluginSpec {
     pub name: String,
     /// The component.
     pub wasm: Bytes,
-    /// Its memory limit, in bytes, over all its memories.
-    pub memory_bytes: u64,
-    /// How long a guest may run for one request. Waiting, for a model above all, is not in it: the
-    /// deadline of a [`Call`] bounds that.
-    pub time: Duration,
+    /// What a request may cost in it. Its memory is over all its memories; waiting, for a model
+    /// above all, is not in its time: the deadline of a [`Call`] bounds that.
+    pub limits: Limits,
     /// The models that it may load by name. There are no others for it.
     pub models: HashMap<String, Arc<gw_inference::Model>>,
     /// The directory that it sees, read-only, as `/assets`.
@@ -64,6 +63,7 @@ pub struct Plugin {
     pub(crate) time: Duration,
     pub(crate) grants: Arc<Grants>,
     pub(crate) gate: Arc<Gate>,
+    /// The node's, narrowed to the plugin's own limits.
     pub(crate) config: Arc<HostConfig>,
     pub(crate) metrics: HostMetrics,
     pub(crate) health: Health,

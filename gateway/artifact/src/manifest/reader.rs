@@ -123,6 +123,19 @@ impl<'r, 't, 'd> Section<'r, 't, 'd> {
         parse(&text).map_err(|error| self.reader.mistake(at, format!("`{key}`: {error}"))).ok()
     }
 
+    /// An optional key that is a whole number.
+    pub(super) fn count(&mut self, key: &str) -> Option<u64> {
+        let value = self.value(key)?;
+        let number = value.get_ref().as_integer();
+        let count =
+            number.and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+        if count.is_none() {
+            let message = format!("`{key}` is a whole number from 0 on, without quotes");
+            self.reader.mistake(value.span().start, message);
+        }
+        count
+    }
+
     /// A list of texts; empty where the key is missing.
     pub(super) fn texts(&mut self, key: &str) -> Vec<Placed> {
         let Some(value) = self.value(key) else { return Vec::new() };

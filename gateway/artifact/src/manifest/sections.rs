@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::reader::{Placed, Reader, Section};
 use super::{
-    App, AssetEntry, CachePolicy, DevicePreference, Failure, Limits, Manifest, Mistake, ModelEntry,
-    PluginEntry, RouteEntry, is_asset_name, is_name,
+    App, AssetEntry, CachePolicy, DevicePreference, Failure, Manifest, Mistake, ModelEntry,
+    PluginEntry, RouteEntry, is_asset_name, is_name, limits,
 };
 use crate::{Source, duration};
 
@@ -180,7 +180,7 @@ fn plugin<'d>(
         "open" => Ok(Failure::Open),
         _ => Err(format!("`{text}` is no policy: use closed or open")),
     });
-    let limits = section.value("limits").map(|table| limits(section.reader, table));
+    let limits = section.value("limits").map(|table| limits::read(section.reader, table));
     references.models.extend(models.iter().cloned());
     let name = name?;
     let entry = PluginEntry {
@@ -192,24 +192,6 @@ fn plugin<'d>(
         limits: limits.unwrap_or_default(),
     };
     Some((name, entry))
-}
-
-fn limits<'d>(reader: &mut Reader<'_>, table: &'d Spanned<DeValue<'d>>) -> Limits {
-    let default = Limits::default();
-    let Some(mut section) = Section::open(reader, table, "`limits`", &["memory", "time"]) else {
-        return default;
-    };
-    let memory = section.parsed("memory").unwrap_or(default.memory);
-    let time = section.parsed_by("time", duration::parse).unwrap_or(default.time);
-    if memory.0 == 0 {
-        section
-            .reader
-            .mistake(section.place("memory"), "`memory` is 0: no plugin starts with that");
-    }
-    if time.is_zero() {
-        section.reader.mistake(section.place("time"), "`time` is 0: no request could be answered");
-    }
-    Limits { memory, time }
 }
 
 fn route<'d>(

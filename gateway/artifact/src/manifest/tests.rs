@@ -1,4 +1,5 @@
 use super::*;
+use crate::ByteSize;
 
 const GOOD: &str = r#"[app]
 name = "semantic-search"
@@ -38,7 +39,8 @@ fn a_manifest_reads_as_it_is_written() {
     assert_eq!(manifest.models[0].sha256.unwrap().hex()[..4], *"8199");
     assert_eq!(manifest.assets[0].source, Source::File { path: "tokenizer.json".into() });
     assert_eq!(manifest.plugins[0].failure, Failure::Open);
-    let limits = Limits { memory: ByteSize(64 << 20), time: Duration::from_secs(2) };
+    let (memory, time) = (ByteSize(64 << 20), Duration::from_secs(2));
+    let limits = Limits { memory, time, ..Limits::default() };
     assert_eq!(manifest.plugins[0].limits, limits);
     assert_eq!(manifest.routes[0].timeout, Duration::from_secs(20));
     assert_eq!(manifest.routes[0].cache, Some(CachePolicy { ttl: Duration::from_mins(10) }));
@@ -128,4 +130,41 @@ fn a_missing_manifest_says_what_is_expected() {
     let folder = tempfile::tempdir().unwrap();
     let error = Manifest::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("gw.toml: there is no such file; name the folder of an app"), "{error}");
+}
+
+#[test]
+fn limits_are_read_with_their_units() {
+    let limits = "limits = { memory = \"1GiB\", request = \"1MiB\", response = \"2MiB\", \
+                  tensors = \"3MiB\", hostcall = \"4MiB\", device_time = \"5ms\", \
+                  table_elements = 6, core_instances = 7, resources = 8 }";
+    let text = format!(
+        "[app]\nname = \"a\"\nversion = \"1\"\n[[plugin]]\nname = \"p\"\npath = \"p\"\n{limits}\n"
+    );
+    let manifest = Manifest::parse(&text, "gw.toml").unwrap();
+    let mib = |count: u64| Some(ByteSize(count << 20));
+    assert_eq!(
+        manifest.plugins[0].limits,
+        Limits {
+            memory: ByteSize(1 << 30),
+            request: mib(1),
+            response: mib(2),
+            tensors: mib(3),
+            hostcall: mib(4),
+            device_time: Some(Duration::from_millis(5)),
+            table_elements: Some(6),
+            core_instances: Some(7),
+            resources: Some(8),
+            ..Limits::default()
+        }
+    );
+    let faulty = text
+        .replace("table_elements = 6", "table_elements = \"6\"")
+        .replace("core_instances = 7", "core_instances = 0")
+        .replace("tensors", "tensor");
+    let error = Manifest::parse(&faulty, "gw.toml").unwrap_err().to_string();
+    for part in
+        ["`table_elements` is a whole number", "`core_instances` is 0", "did you mean `tensors`"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }

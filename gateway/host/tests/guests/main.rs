@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::poll;
 use gw_host::{Call, GuestError, HostConfig, HostError, Plugin, PluginSpec};
-use support::{Node, ask, ask_within, guest, text};
+use support::{Node, ask, ask_within, growing, guest, lasting, text};
 
 /// Runs a future on two threads, as a small node would.
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -75,7 +75,10 @@ fn a_misbehaving_guest_costs_its_own_requests_and_no_others() {
                 "sleeper" => (quarter, Duration::from_secs(1)),
                 _ => (minute, minute),
             };
-            let bad = node.host.load(PluginSpec { time, ..node.spec(guest) }).expect("it loads");
+            let bad = node
+                .host
+                .load(PluginSpec { limits: lasting(time), ..node.spec(guest) })
+                .expect("it loads");
             let failing = join_all((0..8).map(|_| ask_within(&bad, "", timeout)));
             let (failed, ()) = tokio::join!(failing, ask_good(Arc::clone(&good), 64));
             for result in failed {
@@ -143,7 +146,8 @@ fn errors_and_broken_headers_of_a_plugin_are_answers() {
 #[test]
 fn lies_about_tensors_are_refused_with_their_code() {
     let node = Node::with(HostConfig { tensor_bytes_max: 8 << 20, ..HostConfig::default() });
-    let liar = node.host.load(PluginSpec { memory_bytes: 64 << 20, ..node.spec("lying-tensors") });
+    let liar =
+        node.host.load(PluginSpec { limits: growing(64 << 20), ..node.spec("lying-tensors") });
     let answer = run(async { text(&liar.expect("it loads"), "").await });
     let lies: Vec<_> = answer.lines().collect();
     assert_eq!(lies.len(), 11, "{answer}");
@@ -179,7 +183,11 @@ fn a_guest_reaches_its_assets_and_nothing_else() {
     #[cfg(unix)]
     std::os::unix::fs::symlink("../secret.txt", assets.join("link.txt")).expect("a link");
     let time = Duration::from_secs(10);
-    let spec = PluginSpec { assets: Some(assets.clone()), time, ..node.spec("outside-assets") };
+    let spec = PluginSpec {
+        assets: Some(assets.clone()),
+        limits: lasting(time),
+        ..node.spec("outside-assets")
+    };
     let plugin = node.host.load(spec).expect("it loads");
     assert_eq!(run(async { text(&plugin, "").await }), "asset");
     assert_eq!(std::fs::read_to_string(assets.join("table.txt")).expect("there"), "table");
@@ -200,7 +208,7 @@ fn an_answer_says_what_it_took_and_where_it_ran() {
 fn the_clients_deadline_ends_a_guest_before_its_own_limit() {
     let node = Node::start();
     let time = Duration::from_hours(1);
-    let spec = PluginSpec { time, ..node.spec("endless-loop") };
+    let spec = PluginSpec { limits: lasting(time), ..node.spec("endless-loop") };
     let plugin = node.host.load(spec).expect("it loads");
     run(async {
         let deadline = Instant::now() + Duration::from_millis(30);
@@ -218,7 +226,7 @@ fn a_full_node_refuses_and_a_client_that_leaves_makes_room() {
     let config = HostConfig { instances_max: 1, waiting_max: 0, ..HostConfig::default() };
     let node = Node::with(config);
     let time = Duration::from_hours(1);
-    let spec = PluginSpec { time, ..node.spec("sleeper") };
+    let spec = PluginSpec { limits: lasting(time), ..node.spec("sleeper") };
     let sleeper = node.host.load(spec).expect("it loads");
     let good = node.good();
     run(async {
@@ -270,10 +278,10 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
     // Text is for tests; a node takes binaries.
     assert!(matches!(refused(bytes(b"(component)")), HostError::Compile { .. }));
 
-    let small = refused(PluginSpec { memory_bytes: 1 << 16, ..node.spec("good") });
-    assert!(matches!(small, HostError::OverLimit { limit: 0x10000, .. }), "{small}");
-    let large = refused(PluginSpec { memory_bytes: 1 << 40, ..node.spec("good") });
-    assert!(matches!(large, HostError::OverLimit { what: "memory", .. }), "{large}");
+    let small = refused(PluginSpec { limits: growing(1 << 16), ..node.spec("good") });
+    assert!(matches!(small, HostError::InitialMemory { limit: 0x10000, .. }), "{small}");
+    let large = refused(PluginSpec { limits: growing(1 << 40), ..node.spec("good") });
+    assert!(matches!(large, HostError::OverLimit { key: "memory", .. }), "{large}");
     let nowhere = Some(node.folder.path().join("nowhere"));
     let assets = refused(PluginSpec { assets: nowhere, ..node.spec("good") });
     assert!(matches!(assets, HostError::Assets { .. }), "{assets}");

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 
 use crate::run;
-use crate::support::{Node, ask as ask_plugin, text, within};
+use crate::support::{Node, ask as ask_plugin, lasting, text, within};
 
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
@@ -52,7 +52,7 @@ fn guest_error(error: BodyError) -> GuestError {
 #[test]
 fn pieces_come_back_before_the_next_are_sent_and_trailers_pass() {
     let node = Node::start();
-    let spec = |name| PluginSpec { time: Duration::from_mins(1), ..node.spec(name) };
+    let spec = |name| PluginSpec { limits: lasting(Duration::from_mins(1)), ..node.spec(name) };
     let streamer = node.host.load(spec("streamer")).expect("it loads");
     let relay = node.host.load(spec("relay")).expect("it loads");
     let link = |plugin: &Arc<_>| gw_host::Link {
@@ -104,7 +104,7 @@ fn pieces_come_back_before_the_next_are_sent_and_trailers_pass() {
 fn a_body_without_end_ends_at_the_limit_and_at_the_deadline() {
     let config = HostConfig { response_bytes_max: 1 << 20, ..HostConfig::default() };
     let node = Node::with(config);
-    let spec = PluginSpec { time: Duration::from_mins(1), ..node.spec("streamer") };
+    let spec = PluginSpec { limits: lasting(Duration::from_mins(1)), ..node.spec("streamer") };
     let chain = Chain::of(node.host.load(spec).expect("it loads"));
     run(async {
         let answer = ask(&chain, "endless", Body::default()).await.expect("its head");
@@ -162,7 +162,7 @@ fn a_guest_that_fails_in_the_middle_gives_no_whole_body() {
 fn a_reader_that_leaves_ends_the_guest_and_frees_its_place() {
     let config = HostConfig { instances_max: 1, waiting_max: 8, ..HostConfig::default() };
     let node = Node::with(config);
-    let spec = PluginSpec { time: Duration::from_hours(1), ..node.spec("streamer") };
+    let spec = PluginSpec { limits: lasting(Duration::from_hours(1)), ..node.spec("streamer") };
     let (chain, good) = (Chain::of(node.host.load(spec).expect("it loads")), node.good());
     run(async {
         for wish in ["wait", "endless"] {

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gw_artifact::Digest;
+use gw_artifact::manifest::Limits;
+use gw_artifact::{ByteSize, Digest};
 use gw_host::{Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
 use prometheus_client::registry::Registry;
@@ -30,6 +31,8 @@ impl Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut metrics = Registry::default();
         let model = double(folder.path(), &mut metrics);
+        // Some guests here have hours, so that another limit ends them.
+        let config = HostConfig { time_max: Duration::from_hours(2), ..config };
         let host = Host::new(config, &mut metrics).expect("a host");
         Self { host, folder, model, metrics }
     }
@@ -39,8 +42,7 @@ impl Node {
         PluginSpec {
             name: name.to_owned(),
             wasm: guest(name),
-            memory_bytes: 16 << 20,
-            time: Duration::from_millis(250),
+            limits: lasting(Duration::from_millis(250)),
             models: HashMap::from([("double".to_owned(), Arc::clone(&self.model))]),
             health: gw_host::Health::default(),
             assets: None,
@@ -54,7 +56,9 @@ impl Node {
     /// The neighbour whose answers must all be right; it may wait for its turn.
     pub(crate) fn good(&self) -> Arc<Plugin> {
         let time = Duration::from_mins(1);
-        self.host.load(PluginSpec { time, ..self.spec("good") }).expect("the guest loads")
+        self.host
+            .load(PluginSpec { limits: lasting(time), ..self.spec("good") })
+            .expect("the guest loads")
     }
 
     /// The metrics as Prometheus reads them.
@@ -132,4 +136,14 @@ fn double(folder: &Path, metrics: &mut Registry) -> Arc<Model> {
     let (name, digest) = ("double".to_owned(), Digest::of(&onnx));
     let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu };
     models.load(&spec).expect("the model loads")
+}
+
+/// The limits of most guests here, with so much time.
+pub(crate) fn lasting(time: Duration) -> Limits {
+    Limits { memory: ByteSize(16 << 20), time, ..Limits::default() }
+}
+
+/// The limits of most guests here, with so many bytes of memory.
+pub(crate) fn growing(memory: u64) -> Limits {
+    Limits { memory: ByteSize(memory), ..lasting(Duration::from_millis(250)) }
 }
