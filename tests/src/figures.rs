@@ -7,6 +7,7 @@ mod dispatches;
 mod embed;
 mod engine;
 mod host;
+mod plugins;
 mod speed;
 
 /// Of the output's range; see `models-worst-error`.
@@ -149,6 +150,26 @@ pub const FIGURES: &[Figure] = &[
         key: "warm-start-ms",
         about: "MiniLM's first answer on llvmpipe from the start of a process, with warm caches",
         measure: host::warm_start_ms,
+    },
+    Figure {
+        key: "handler-rps",
+        about: "a hello handler's requests per second, against wasmtime serve (builds it)",
+        measure: plugins::handler_rps,
+    },
+    Figure {
+        key: "hooks-rps",
+        about: "hello hooks' requests per second, against the same handler on wasmtime serve",
+        measure: plugins::hooks_rps,
+    },
+    Figure {
+        key: "instantiate-us",
+        about: "making an instance of a small guest, p50; memory over 200,000 requests",
+        measure: plugins::instantiate_us,
+    },
+    Figure {
+        key: "preinit",
+        about: "the embed plugin's first request, beyond its hundredth",
+        measure: plugins::preinit,
     },
 ];
 
