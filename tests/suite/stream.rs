@@ -1,6 +1,7 @@
 //! Answers that are streamed, and chains of plugins, through a whole gateway. The client writes and
 //! reads bytes: a library would hide how an answer ends.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,8 +18,9 @@ fn serve(folder: &tempfile::TempDir, plugins: &[(&str, &str, &str)], routes: &st
                         name = \"double\"\nsource = \"double.onnx\"\n"
         .to_owned();
     for (name, guest, more) in plugins {
-        let path = guests::component(guest);
-        manifest += &format!("\n[[plugin]]\nname = \"{name}\"\npath = {path:?}\n{more}\n");
+        let path = guests::component(guest).display().to_string();
+        writeln!(manifest, "\n[[plugin]]\nname = \"{name}\"\npath = \"{path}\"\n{more}")
+            .expect("a string takes any text");
     }
     fs::write(folder.path().join("gw.toml"), manifest + routes).expect("written");
     fs::write(folder.path().join("double.onnx"), double_model(b"")).expect("written");
