@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::poll;
-use gw_host::{Call, GuestError, HostConfig, HostError, Plugin, PluginSpec};
-use support::{Node, ask, ask_within, growing, guest, lasting, text};
+use gw_artifact::ByteSize;
+use gw_artifact::manifest::Limits;
+use gw_host::{Call, GuestError, Handled, HostConfig, HostError, Plugin, PluginSpec};
+use support::{Node, ask, growing, guest, lasting, text, within};
 
 /// Runs a future on two threads, as a small node would.
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -37,11 +39,31 @@ async fn ask_good(good: Arc<Plugin>, times: usize) {
     }
 }
 
-/// A guest that fails, and how its requests must end.
-struct Case {
-    guest: &'static str,
-    ends: fn(&GuestError) -> bool,
-}
+/// A guest, what it is told (the header `x-do`, and the body), and how it must end.
+struct Case(&'static str, [&'static str; 2], fn(&GuestError) -> bool);
+
+/// The guests that fail, what they are told to do, and how their requests must end.
+const CASES: [Case; 14] = {
+    use GuestError::{BadResponse, DeadlinePassed, NoResponse, OutOfMemory, Timeout, Trap};
+    [
+        Case("trap", ["", ""], |e| matches!(e, Trap { .. })),
+        Case("endless-loop", ["", ""], |e| matches!(e, Timeout { .. })),
+        Case("sleeper", ["", ""], |e| matches!(e, DeadlinePassed { .. })),
+        Case("memory-bomb", ["", ""], |e| matches!(e, OutOfMemory { limit: 0x100_0000, .. })),
+        Case("stack-overflow", ["", ""], |e| matches!(e, Trap { .. })),
+        Case("table-bomb", ["", ""], |e| matches!(e, Trap { .. })),
+        Case("no-response", ["", ""], |e| matches!(e, NoResponse { .. })),
+        Case("big-response", ["", ""], |e| matches!(e, BadResponse { .. })),
+        Case("handle-flood", ["", ""], |e| matches!(e, Trap { .. })),
+        Case("hostcall-flood", ["", ""], |e| matches!(e, Timeout { .. })),
+        Case("giant-tensors", ["", ""], |e| matches!(e, Trap { .. })),
+        Case("streamer", ["endless", ""], |e| matches!(e, BadResponse { .. })),
+        Case("streamer", ["dawdle", "a request that is read very slowly"], |e| {
+            matches!(e, DeadlinePassed { .. })
+        }),
+        Case("hooked", ["", "post-panic 1 2"], |e| matches!(e, Trap { .. })),
+    ]
+};
 
 #[test]
 fn a_misbehaving_guest_costs_its_own_requests_and_no_others() {
@@ -49,37 +71,22 @@ fn a_misbehaving_guest_costs_its_own_requests_and_no_others() {
         GuestError::Trap { message, .. } => message.contains(with),
         _ => false,
     };
-    let cases = [
-        Case { guest: "trap", ends: |e| matches!(e, GuestError::Trap { .. }) },
-        Case { guest: "endless-loop", ends: |e| matches!(e, GuestError::Timeout { .. }) },
-        Case { guest: "sleeper", ends: |e| matches!(e, GuestError::DeadlinePassed { .. }) },
-        Case {
-            guest: "memory-bomb",
-            ends: |e| matches!(e, GuestError::OutOfMemory { limit: 0x100_0000, .. }),
-        },
-        Case { guest: "stack-overflow", ends: |e| matches!(e, GuestError::Trap { .. }) },
-        Case { guest: "table-bomb", ends: |e| matches!(e, GuestError::Trap { .. }) },
-        Case { guest: "no-response", ends: |e| matches!(e, GuestError::NoResponse { .. }) },
-        Case { guest: "big-response", ends: |e| matches!(e, GuestError::BadResponse { .. }) },
-        Case { guest: "handle-flood", ends: |e| matches!(e, GuestError::Trap { .. }) },
-    ];
     let node = Node::with(HostConfig { response_bytes_max: 1 << 20, ..HostConfig::default() });
     let good = node.good();
     run(async {
-        for Case { guest, ends } in cases {
+        for Case(guest, told, ends) in CASES {
             // A flood that ends only at a limit of time proves nothing about its own bound.
             let (quarter, minute) = (Duration::from_millis(250), Duration::from_mins(1));
             let (time, timeout) = match guest {
-                "endless-loop" => (quarter, minute),
+                "endless-loop" | "hostcall-flood" => (quarter, minute),
                 // What it waits for is no time of its own.
                 "sleeper" => (quarter, Duration::from_secs(1)),
+                _ if told[0] == "dawdle" => (minute, Duration::from_secs(1)),
                 _ => (minute, minute),
             };
-            let bad = node
-                .host
-                .load(PluginSpec { limits: lasting(time), ..node.spec(guest) })
-                .expect("it loads");
-            let failing = join_all((0..8).map(|_| ask_within(&bad, "", timeout)));
+            let limits = Limits { tensors: Some(ByteSize(1 << 20)), ..lasting(time) };
+            let bad = node.host.load(PluginSpec { limits, ..node.spec(guest) }).expect("it loads");
+            let failing = join_all((0..8).map(|_| tell(&bad, told, timeout)));
             let (failed, ()) = tokio::join!(failing, ask_good(Arc::clone(&good), 64));
             for result in failed {
                 let error = result.expect_err(guest);
@@ -91,6 +98,48 @@ fn a_misbehaving_guest_costs_its_own_requests_and_no_others() {
         let error = ask(&stack, "").await.expect_err("it overflows");
         assert!(trapped(&error, "stack"), "{error}");
     });
+}
+
+/// A request whose guest is told what to do.
+async fn tell(
+    plugin: &Arc<Plugin>,
+    [wish, body]: [&'static str; 2],
+    timeout: Duration,
+) -> Result<Handled, GuestError> {
+    let request = http::Request::post("http://localhost/guest").header("x-do", wish);
+    let request = request.body(Bytes::from(body)).expect("a request");
+    plugin.handle(request, within(timeout)).await
+}
+
+#[test]
+fn a_plugins_own_limits_hold() {
+    let node = Node::start();
+    let one = |limits: Limits, guest: &str| {
+        node.host.load(PluginSpec { limits, ..node.spec(guest) }).expect("it loads")
+    };
+    let limits = lasting(Duration::from_mins(1));
+    let response = one(Limits { response: Some(ByteSize(1 << 10)), ..limits }, "big-response");
+    let resources = one(Limits { resources: Some(8), ..limits }, "handle-flood");
+    let request = one(Limits { request: Some(ByteSize(4)), ..limits }, "moody");
+    let tensors = one(Limits { tensors: Some(ByteSize(64)), ..limits }, "good");
+    run(async {
+        let error = ask(&response, "").await.expect_err("too long");
+        assert!(error.to_string().contains("more than 1024 bytes"), "{error}");
+        let error = ask(&resources, "").await.expect_err("too many");
+        assert!(matches!(error, GuestError::Trap { .. }), "{error}");
+        let error = ask(&request, "12345").await.expect_err("too long");
+        assert!(matches!(error, GuestError::RequestTooLarge { limit: 4, .. }), "{error}");
+        assert_eq!(text(&request, "1234").await, "1234");
+        let many = ask(&tensors, &"1 ".repeat(40)).await.expect("an answer").response;
+        assert_eq!(many.status(), 500, "{many:?}");
+        assert_eq!(text(&tensors, "1 2").await, "2 4");
+    });
+    let instances = node.host.load(PluginSpec {
+        limits: Limits { core_instances: Some(1), ..limits },
+        ..node.spec("good")
+    });
+    let error = run(async { ask(&instances.expect("it loads"), "1").await.expect_err("two") });
+    assert!(matches!(error, GuestError::Trap { .. }), "{error}");
 }
 
 #[test]

@@ -34,6 +34,15 @@ impl Handler for Streamer {
                 while write(&stream, &[b'x'; 4096]) {}
                 None
             }
+            // Reads its request a byte at a time, and none too soon.
+            b"dawdle" => {
+                let incoming = request.consume().expect("it was not taken");
+                let from = incoming.stream().expect("it was not taken");
+                while from.blocking_read(1).is_ok() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                None
+            }
             b"trap" => {
                 write(&stream, b"half");
                 // Long enough for the half to be on its way before the trap.
