@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use gw_artifact::source::ShownUrl;
 use gw_artifact::{FetchConfig, Fetcher, Source};
 use gw_engine::graph::Dim;
-use gw_inference::{DeviceChoice, InferenceConfig, LoadedModel, Signature, TensorSpec};
+use gw_inference::{
+    DeviceChoice, InferenceConfig, LoadedModel, ModelSource, Signature, TensorSpec,
+};
 use gw_tensor::Shape;
 
 use crate::progress::Shown;
@@ -70,7 +72,7 @@ pub(crate) fn open(
         return Ok(gw_inference::open_model(path, device, config)?);
     }
     let name = ShownUrl::from(model).to_string();
-    Ok(gw_inference::open_backend(device, config)?.load(&name, path)?)
+    Ok(gw_inference::open_backend(device, config)?.load(&name, ModelSource::File(path))?)
 }
 
 /// What the ONNX file at `path` takes and gives; its operators need not be known.

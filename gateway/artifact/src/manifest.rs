@@ -87,6 +87,8 @@ pub struct PluginEntry {
     pub path: PathBuf,
     /// The models that it may load.
     pub models: Vec<String>,
+    /// The largest model that it may load from bytes. Default: it may load none.
+    pub load: Option<ByteSize>,
     /// The hosts that it may call.
     pub http: Vec<String>,
     /// What its failure means for a request, where another plugin comes after it.
@@ -159,12 +161,20 @@ fn unreadable(path: &Path, error: &io::Error) -> ManifestError {
     ManifestError::new(&path.display().to_string(), vec![mistake])
 }
 
-/// Whether `text` may name an app, a model or a plugin: such names are parts of paths and labels.
+/// Whether `text` may name an app or a plugin: such names are parts of paths and labels.
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=64).contains(&text.len())
         && text.bytes().all(plain)
         && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+/// Whether `text` may name a model. A plugin that was built elsewhere asks for what it was told,
+/// such as `org/model:tag`; the name is a label, never a path.
+fn is_model_name(text: &str) -> bool {
+    (1..=200).contains(&text.len())
+        && text.starts_with(char::is_alphanumeric)
+        && !text.contains(char::is_control)
 }
 
 /// Whether `text` is a relative path that stays below its folder on every system.

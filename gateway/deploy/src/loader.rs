@@ -11,7 +11,7 @@ use gw_artifact::manifest::{
     DevicePreference, Failure, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
-use gw_host::{Chain, Health, Host, Link, Plugin, PluginSpec};
+use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
 
@@ -139,6 +139,11 @@ impl Loader {
             wasm,
             limits: entry.limits,
             models: granted.map(|(name, model)| (name.clone(), Arc::clone(model))).collect(),
+            load: entry.load.map(|ByteSize(bytes_max)| LoadGrant {
+                bytes_max,
+                models: Arc::clone(&self.models),
+                device: self.device.clone(),
+            }),
             assets: Some(files.assets()),
             health,
         };
@@ -269,7 +274,7 @@ fn identity(
 
 /// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
 fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
-    let PluginEntry { name, path: _, models, http, failure, limits } = settings;
+    let PluginEntry { name, path: _, models, load, http, failure, limits } = settings;
     let mut hasher = Hasher::new();
     let mut field = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -278,6 +283,7 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     field(name.as_bytes());
     field(&models.len().to_le_bytes());
     models.iter().chain(http).for_each(|text| field(text.as_bytes()));
+    field(&load.map_or(0, |load| load.0).to_le_bytes());
     field(&[u8::from(*failure == Failure::Open)]);
     for word in limit_words(limits) {
         field(&word.to_le_bytes());

@@ -138,6 +138,25 @@ async fn a_push_answers_and_a_restart_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_plugin_loads_models_from_bytes_where_its_manifest_says_so() {
+    let site = Site::new();
+    let wasm = guests::component("nn-script");
+    let node = site.open().await;
+    let plain = manifest("a", "0.1.0", "/say");
+    let granted = plain.replace("path = \"moody.wasm\"", "path = \"moody.wasm\"\nload = \"8B\"");
+    assert_ne!(plain, granted);
+    // Eight bytes that are no model: what is refused, and why.
+    let load = "load\tonnx\tcpu\tzeros*8\nload\tonnx\tcpu\tzeros*9";
+    for (manifest, answer) in [
+        (plain, "ErrorCode::Security\nErrorCode::Security\n"),
+        (granted, "ErrorCode::InvalidEncoding\nErrorCode::TooLarge\n"),
+    ] {
+        node.push(pack(&content(&manifest, &wasm), &site.key).unwrap()).await.unwrap();
+        assert_eq!(say(&node, "/say", load).await, answer);
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_on_one_state_directory_is_refused() {
     let site = Site::new();
     let _node = site.open().await;

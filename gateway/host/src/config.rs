@@ -32,7 +32,8 @@ pub struct HostConfig {
     /// Tensors that one request may hold at once, in bytes. Default 64 MiB.
     #[serde(with = "gw_artifact::size")]
     pub tensor_bytes_max: usize,
-    /// What a guest may pass in one host call, in bytes. Default 64 MiB.
+    /// What a guest may pass in one host call, in bytes, beside a model that it may load. Default
+    /// 64 MiB.
     #[serde(with = "gw_artifact::size")]
     pub hostcall_bytes_max: usize,
     /// Resources (tensors, streams, headers) that one request may hold at once. Default 1024.
@@ -42,6 +43,14 @@ pub struct HostConfig {
     pub table_elements_max: usize,
     /// Core instances of a component; a componentised Python program has some thirty. Default 48.
     pub core_instances_max: u32,
+    /// Models that guests have loaded from bytes and that are kept at once, used or not; one that
+    /// is unused for longest goes first. Default 8: each has a thread and its weights.
+    pub loaded_models_max: usize,
+    /// What these models may have together, in bytes as they were given; also the largest one that
+    /// a plugin may be granted. 0 takes none. Default 256 MiB: in memory it is two to three times
+    /// as much.
+    #[serde(with = "gw_artifact::size")]
+    pub loaded_model_bytes_max: usize,
     /// What one request may print to standard output and error together, in bytes; the rest is
     /// dropped. Default 16 KiB.
     #[serde(with = "gw_artifact::size")]
@@ -68,6 +77,8 @@ impl Default for HostConfig {
             resources_max: 1024,
             table_elements_max: 100_000,
             core_instances_max: 48,
+            loaded_models_max: 8,
+            loaded_model_bytes_max: 256 << 20,
             log_bytes_max: 16 << 10,
             compiled_dir: None,
             seal_key: None,

@@ -10,6 +10,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::compiled::Compiler;
 use crate::engine::Ticker;
+use crate::imports::nn::loaded::{LoadedModels, Loading};
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
 use crate::plugin::{Gate, Grants, Kind};
@@ -25,6 +26,7 @@ pub struct Host {
     linker: Linker<State>,
     compiler: Compiler,
     gate: Arc<Gate>,
+    loaded: Arc<LoadedModels>,
     metrics: HostMetrics,
     ticker: Arc<Ticker>,
 }
@@ -45,8 +47,9 @@ impl Host {
             .map_err(|error| HostError::Engine { reason: format!("{error:#}") })?;
         let compiler = Compiler::new(&engine, &config, metrics.clone())?;
         let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
+        let loaded = LoadedModels::new(&config);
         let config = Arc::new(config);
-        Ok(Arc::new(Self { config, engine, linker, compiler, gate, metrics, ticker }))
+        Ok(Arc::new(Self { config, engine, linker, compiler, gate, loaded, metrics, ticker }))
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
@@ -61,17 +64,21 @@ impl Host {
             return Err(HostError::Assets { plugin: spec.name, path });
         }
         let config = limits::within(&self.config, &spec.name, &spec.limits)?;
+        if let Some(grant) = &spec.load {
+            limits::load_within(&self.config, &spec.name, grant.bytes_max)?;
+        }
         let digest = Digest::of(&spec.wasm);
         let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
         check_memory(&spec, &component)?;
         let kind = self.link(&spec.name, &component)?;
+        let load = spec.load.map(|grant| Loading { grant, loaded: Arc::clone(&self.loaded) });
         Ok(Arc::new(Plugin {
             name: spec.name.into(),
             digest,
             kind,
             memory_bytes: spec.limits.memory.0,
             time: spec.limits.time,
-            grants: Arc::new(Grants { models: spec.models, assets: spec.assets }),
+            grants: Arc::new(Grants { models: spec.models, load, assets: spec.assets }),
             gate: Arc::clone(&self.gate),
             config: Arc::new(config),
             metrics: self.metrics.clone(),

@@ -10,6 +10,7 @@ pub(crate) mod nn;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+use self::nn::component::SNAPSHOTS;
 use crate::instance::State;
 
 /// What the linker below fills, as prefixes of import names.
@@ -24,14 +25,11 @@ const OFFERED: [&str; 8] = [
     "wasi:sockets/",
 ];
 
-/// The version of `wasi:nn`; a pre-release matches itself only.
-const NN_VERSION: &str = "@0.2.0-rc-2024-10-28";
-
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    nn::add_to_linker(&mut linker)?;
+    nn::component::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -43,20 +41,22 @@ pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
 
 /// What may be imported, for people.
 pub(crate) fn offered() -> String {
-    format!("wasi 0.2 (cli, clocks, filesystem, http, io, random, sockets) and wasi:nn{NN_VERSION}")
+    let nn: Vec<_> = SNAPSHOTS.iter().map(|snapshot| snapshot.version).collect();
+    let nn = nn.join(" or ");
+    format!("wasi 0.2 (cli, clocks, filesystem, http, io, random, sockets) and wasi:nn@{nn}")
 }
 
 fn fills(import: &str) -> bool {
-    if import.starts_with("wasi:nn/") {
-        return import.ends_with(NN_VERSION);
+    let Some((name, version)) = import.rsplit_once('@') else { return false };
+    if name.starts_with("wasi:nn/") {
+        // A pre-release matches itself only.
+        return SNAPSHOTS.iter().any(|snapshot| snapshot.version == version);
     }
-    if import.starts_with("gw:plugin/types@") {
+    if name == "gw:plugin/types" {
         // Types alone: there is nothing to fill.
-        return import.ends_with("@0.1.0");
+        return version == "0.1.0";
     }
-    let version_two =
-        import.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."));
-    version_two && OFFERED.iter().any(|prefix| import.starts_with(prefix))
+    version.starts_with("0.2.") && OFFERED.iter().any(|prefix| import.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -69,7 +69,9 @@ mod tests {
             ("wasi:cli/environment@0.2.6", true),
             ("wasi:http/types@0.2.12", true),
             ("wasi:nn/graph@0.2.0-rc-2024-10-28", true),
-            ("wasi:nn/graph@0.2.0-rc-2024-08-19", false),
+            ("wasi:nn/graph@0.2.0-rc-2024-08-19", true),
+            ("wasi:nn/graph@0.2.0-rc-2024-06-25", true),
+            ("wasi:nn/graph@0.2.0-rc-2024-07-01", false),
             ("wasi:http/types@0.3.0", false),
             ("gw:plugin/types@0.1.0", true),
             ("gw:plugin/types@0.2.0", false),

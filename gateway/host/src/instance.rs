@@ -15,7 +15,8 @@ use crate::Plugin;
 use crate::config::{HEADER_BYTES, HostConfig, MEMORIES, TABLES};
 use crate::imports::log::Output;
 use crate::imports::next::Onward;
-use crate::imports::nn::{Nn, NnView};
+use crate::imports::nn::Nn;
+use crate::imports::nn::component::NnView;
 use crate::plugin::Meter;
 
 /// Everything behind one instance. It lives for one request.
@@ -80,7 +81,10 @@ pub(crate) fn store(
     let state = State::new(plugin, deadline, request_id)?;
     let mut store = Store::new(plugin.engine(), state);
     store.limiter(|state| &mut state.growth);
-    store.set_hostcall_fuel(plugin.config.hostcall_bytes_max);
+    // A model is passed in one call, and one that is too large should be told so.
+    let model = plugin.grants.load.as_ref().map_or(0, |loading| loading.grant.bytes_max);
+    let model = usize::try_from(model).unwrap_or(usize::MAX);
+    store.set_hostcall_fuel(plugin.config.hostcall_bytes_max.saturating_add(model));
     store.set_max_component_handles(plugin.config.resources_max);
     store.set_epoch_deadline(1);
     let time = plugin.time;

@@ -42,4 +42,4 @@ pub use error::{GuestError, Handled, HostError, Timings};
 pub use health::{Alarm, Health};
 pub use host::Host;
 pub use metrics::HostMetrics;
-pub use plugin::{Call, Plugin, PluginSpec};
+pub use plugin::{Call, LoadGrant, Plugin, PluginSpec};

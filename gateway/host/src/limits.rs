@@ -59,6 +59,12 @@ pub(crate) fn within(
     Ok(own)
 }
 
+/// Checks the largest model that the plugin may load from bytes.
+pub(crate) fn load_within(node: &HostConfig, plugin: &str, bytes: u64) -> Result<(), HostError> {
+    let (asked, allowed) = (Some(ByteSize(bytes)), node.loaded_model_bytes_max);
+    Asking { plugin }.bytes("load", "loaded_model_bytes_max", asked, allowed).map(drop)
+}
+
 /// Who asks for limits.
 struct Asking<'p> {
     plugin: &'p str,

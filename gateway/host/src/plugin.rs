@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gw_artifact::Digest;
 use gw_artifact::manifest::Limits;
+use gw_inference::{DeviceChoice, Models};
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
@@ -22,6 +23,7 @@ use self::hooks::HooksPre;
 pub(crate) use self::meter::Meter;
 use crate::chain::{Chain, Report};
 use crate::engine::Ticker;
+use crate::imports::nn::loaded::Loading;
 use crate::instance::State;
 use crate::metrics::HostMetrics;
 use crate::{Body, BodyError, GuestError, Handled, Health, HostConfig, Timings};
@@ -38,10 +40,25 @@ pub struct PluginSpec {
     pub limits: Limits,
     /// The models that it may load by name. There are no others for it.
     pub models: HashMap<String, Arc<gw_inference::Model>>,
+    /// Whether it may load models from bytes.
+    pub load: Option<LoadGrant>,
     /// The directory that it sees, read-only, as `/assets`.
     pub assets: Option<PathBuf>,
     /// Who is told when it keeps failing.
     pub health: Health,
+}
+
+/// Leave to load models from bytes. Such a model runs beside all others, for as long as it runs:
+/// it is for plugins that are trusted with the time of the node's devices.
+#[derive(Clone)]
+pub struct LoadGrant {
+    /// The largest model, in bytes.
+    pub bytes_max: u64,
+    /// What loads it.
+    pub models: Arc<Models>,
+    /// Where it runs. [`DeviceChoice::Auto`] leaves it to the guest, anything else is the
+    /// operator's word and wins over the guest's.
+    pub device: DeviceChoice,
 }
 
 /// What a call brings beside the request itself.
@@ -83,6 +100,7 @@ pub(crate) enum Kind {
 #[derive(Default)]
 pub(crate) struct Grants {
     pub(crate) models: HashMap<String, Arc<gw_inference::Model>>,
+    pub(crate) load: Option<Loading>,
     pub(crate) assets: Option<PathBuf>,
 }
 

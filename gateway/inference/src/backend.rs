@@ -10,6 +10,7 @@ mod nominal;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gw_engine::{AdapterSelect, Device, Profile};
 use gw_tensor::{Shape, Tensor};
 
@@ -25,6 +26,15 @@ pub enum BackendKind {
     Gpu,
 }
 
+/// Where the bytes of an ONNX model are.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelSource<'a> {
+    /// In a file, which may have files of weights beside it.
+    File(&'a Path),
+    /// In memory. Nothing else is read: a model whose weights lie in other files is refused.
+    Bytes(&'a Bytes),
+}
+
 /// One device that can load models.
 pub trait Backend: Send + Sync {
     /// Which kind it is.
@@ -33,12 +43,16 @@ pub trait Backend: Send + Sync {
     /// The device's name: `cpu`, or the adapter's.
     fn device(&self) -> &str;
 
-    /// Loads the ONNX file at `path`. `name` is what errors call the model.
+    /// Loads a model. `name` is what errors call it.
     ///
     /// # Errors
     /// [`InferenceError::Load`] for a bad file, [`InferenceError::Unsupported`] for an operator
     /// that the device lacks.
-    fn load(&self, name: &str, path: &Path) -> Result<Box<dyn LoadedModel>, InferenceError>;
+    fn load(
+        &self,
+        name: &str,
+        source: ModelSource<'_>,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError>;
 }
 
 /// A model on a device, ready to run. It never panics, whatever the file and the inputs hold.
@@ -187,5 +201,5 @@ pub fn open_model(
             return gpu.load_model(&name, model);
         }
     }
-    open_backend(choice, config)?.load(&name, path)
+    open_backend(choice, config)?.load(&name, ModelSource::File(path))
 }

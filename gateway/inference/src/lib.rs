@@ -47,7 +47,7 @@ pub mod signature;
 mod worker;
 
 pub use backend::{
-    Backend, BackendKind, Footprint, LoadedModel, open_backend, open_model, open_noop,
+    Backend, BackendKind, Footprint, LoadedModel, ModelSource, open_backend, open_model, open_noop,
 };
 pub use config::InferenceConfig;
 pub use device::DeviceChoice;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
+use bytes::Bytes;
 use gw_artifact::Digest;
 use prometheus_client::registry::Registry;
 
-use crate::backend::{Backend, BackendKind, open_backend};
+use crate::backend::{Backend, BackendKind, ModelSource, open_backend};
 use crate::worker::{Core, Limits, Turn};
 use crate::{DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model};
 
@@ -44,8 +45,26 @@ pub struct Models {
     config: InferenceConfig,
     metrics: InferenceMetrics,
     lanes: Mutex<HashMap<DeviceChoice, Lane>>,
-    flights: Mutex<HashMap<(Digest, String), Arc<Flight>>>,
+    flights: Mutex<HashMap<Key, Arc<Flight>>>,
     names: Mutex<HashMap<String, Weak<Model>>>,
+}
+
+/// One load: what to call the model, what it is, and where its bytes are.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    name: &'a str,
+    digest: Digest,
+    source: ModelSource<'a>,
+}
+
+/// What is loaded once.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    digest: Digest,
+    /// A file may have weights in files beside it, which its digest does not cover: whoever only
+    /// brings the same bytes must not get those.
+    in_memory: bool,
+    device: String,
 }
 
 /// A device with its queue discipline.
@@ -58,6 +77,17 @@ struct Lane {
 /// One load of one file on one device, shared by all who ask meanwhile and after.
 #[derive(Default)]
 struct Flight(OnceLock<Result<Weak<Core>, InferenceError>>);
+
+impl Flight {
+    /// Whether nothing is loaded by it any more.
+    fn is_over(&self) -> bool {
+        match self.0.get() {
+            None => false,
+            Some(Ok(core)) => core.strong_count() == 0,
+            Some(Err(_)) => true,
+        }
+    }
+}
 
 impl Models {
     /// No models yet; devices are opened when the first model needs them.
@@ -80,21 +110,28 @@ impl Models {
     /// # Errors
     /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
-        let core = match self.load_on(&spec.device, spec) {
-            Err(error @ InferenceError::Unsupported { .. })
-                if spec.device == DeviceChoice::Auto
-                    && self.lane(&spec.device)?.backend.kind() == BackendKind::Gpu =>
-            {
-                tracing::warn!(%error, "using the cpu for this model");
-                self.load_on(&DeviceChoice::Cpu, spec)?
-            }
-            result => result?,
-        };
-        let model = Arc::new(Model::new(&spec.name, core, &self.metrics));
+        let ModelSpec { name, path, digest, device } = spec;
+        let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path) };
+        let model = self.open(device, &wanted)?;
         let mut names = locked(&self.names);
         names.retain(|_, model| model.strong_count() > 0);
-        names.insert(spec.name.clone(), Arc::downgrade(&model));
+        names.insert(name.clone(), Arc::downgrade(&model));
         Ok(model)
+    }
+
+    /// As [`Self::load`], of bytes in memory: nothing else is read for it, [`Self::find`] does not
+    /// find it, and it shares what was loaded from the same bytes in memory, not from a file.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_bytes(
+        &self,
+        name: &str,
+        bytes: &Bytes,
+        digest: Digest,
+        device: &DeviceChoice,
+    ) -> Result<Arc<Model>, InferenceError> {
+        self.open(device, &Wanted { name, digest, source: ModelSource::Bytes(bytes) })
     }
 
     /// The model that was last loaded under this name and is still in use.
@@ -124,7 +161,7 @@ impl Models {
     /// [`Model`] is dropped.
     pub async fn unload(&self, digest: &Digest) {
         let cores = self.cores(|loaded| loaded == digest);
-        locked(&self.flights).retain(|(loaded, _), _| loaded != digest);
+        locked(&self.flights).retain(|key, _| key.digest != *digest);
         finish(&cores).await;
     }
 
@@ -135,23 +172,45 @@ impl Models {
 
     fn cores(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Arc<Core>> {
         let flights = locked(&self.flights);
-        let loaded = flights.iter().filter(|((digest, _), _)| wanted(digest));
+        let loaded = flights.iter().filter(|(key, _)| wanted(&key.digest));
         loaded.filter_map(|(_, flight)| flight.0.get()?.as_ref().ok()?.upgrade()).collect()
+    }
+
+    fn open(
+        &self,
+        device: &DeviceChoice,
+        wanted: &Wanted<'_>,
+    ) -> Result<Arc<Model>, InferenceError> {
+        let core = match self.load_on(device, wanted) {
+            Err(error @ InferenceError::Unsupported { .. })
+                if *device == DeviceChoice::Auto
+                    && self.lane(device)?.backend.kind() == BackendKind::Gpu =>
+            {
+                tracing::warn!(%error, "using the cpu for this model");
+                self.load_on(&DeviceChoice::Cpu, wanted)?
+            }
+            result => result?,
+        };
+        Ok(Arc::new(Model::new(wanted.name, core, &self.metrics)))
     }
 
     fn load_on(
         &self,
         device: &DeviceChoice,
-        spec: &ModelSpec,
+        wanted: &Wanted<'_>,
     ) -> Result<Arc<Core>, InferenceError> {
         let lane = self.lane(device)?;
-        let key = (spec.digest, lane.backend.device().to_owned());
+        let key = Key {
+            digest: wanted.digest,
+            in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
+            device: lane.backend.device().to_owned(),
+        };
         loop {
-            let flight = Arc::clone(locked(&self.flights).entry(key.clone()).or_default());
+            let flight = self.flight(&key);
             // Whoever loads keeps the model alive until it is handed out.
             let mut loaded = None;
             let result = flight.0.get_or_init(|| {
-                let core = Arc::new(self.load_now(&lane, spec)?);
+                let core = Arc::new(self.load_now(&lane, wanted)?);
                 loaded = Some(Arc::clone(&core));
                 Ok(Arc::downgrade(&core))
             });
@@ -172,22 +231,30 @@ impl Models {
         }
     }
 
-    fn load_now(&self, lane: &Lane, spec: &ModelSpec) -> Result<Core, InferenceError> {
+    /// The flight of this key. Those that are over are forgotten: guests may load ever new models.
+    fn flight(&self, key: &Key) -> Arc<Flight> {
+        let mut flights = locked(&self.flights);
+        flights.retain(|other, flight| other == key || !flight.is_over());
+        Arc::clone(flights.entry(key.clone()).or_default())
+    }
+
+    fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
+        let Wanted { name, digest, source } = *wanted;
         let started = Instant::now();
-        let model = lane.backend.load(&spec.name, &spec.path)?;
+        let model = lane.backend.load(name, source)?;
         model.warm_up()?;
         let InferenceConfig { queue_max, batch_max, run_time, .. } = self.config;
         let limits = Limits { queue_max, batch_max, run_time };
         let took = started.elapsed();
-        let metrics = self.metrics.model(&spec.name, lane.backend.device());
+        let metrics = self.metrics.model(name, lane.backend.device());
         metrics.loaded(took);
-        let core = Core::start(&spec.name, spec.digest, model, lane.turn.clone(), limits, metrics)?;
-        tracing::info!(model = %spec.name, device = %core.device, ?took, "model loaded");
+        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics)?;
+        tracing::info!(model = %name, device = %core.device, ?took, "model loaded");
         Ok(core)
     }
 
     /// Forgets a flight that is over, unless another took its place.
-    fn land(&self, key: &(Digest, String), flight: &Arc<Flight>) {
+    fn land(&self, key: &Key, flight: &Arc<Flight>) {
         let mut flights = locked(&self.flights);
         if flights.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             flights.remove(key);

@@ -160,7 +160,8 @@ fn open(
 ) -> anyhow::Result<Box<dyn LoadedModel>> {
     match &args.device {
         DeviceChoice::Named(name) if name == "noop" => {
-            Ok(gw_inference::open_noop(config).load(&args.model, path)?)
+            let source = gw_inference::ModelSource::File(path);
+            Ok(gw_inference::open_noop(config).load(&args.model, source)?)
         }
         device => models::open(&args.model, path, device, config),
     }

@@ -166,6 +166,7 @@ pub(super) fn instantiate_us() -> Result<Row> {
         wasm: std::fs::read(guests::component("hello"))?.into(),
         limits: Limits::default(),
         models: std::collections::HashMap::new(),
+        load: None,
         assets: None,
         health: Health::default(),
     })?;

@@ -9,9 +9,9 @@ use toml::de::{DeTable, DeValue};
 use super::reader::{Placed, Reader, Section};
 use super::{
     App, AssetEntry, CachePolicy, DevicePreference, Failure, Manifest, Mistake, ModelEntry,
-    PluginEntry, RouteEntry, is_asset_name, is_name, limits,
+    PluginEntry, RouteEntry, is_asset_name, is_model_name, is_name, limits,
 };
-use crate::{Source, duration};
+use crate::{ByteSize, Source, duration};
 
 const TABLES: [&str; 5] = ["app", "model", "asset", "plugin", "route"];
 /// As long as many clients wait by themselves, and as a node drains.
@@ -108,11 +108,18 @@ fn app<'d>(reader: &mut Reader<'_>, table: &'d Spanned<DeValue<'d>>) -> App {
 
 /// The required key `name`, which must be a plain name.
 fn named(section: &mut Section<'_, '_, '_>) -> Option<Placed> {
+    named_by(section, is_name, "use letters, digits, `-`, `_` and `.`, at most 64")
+}
+
+/// The required key `name`, which must be as `rule` says.
+fn named_by(
+    section: &mut Section<'_, '_, '_>,
+    holds: fn(&str) -> bool,
+    rule: &str,
+) -> Option<Placed> {
     let (name, at) = section.required("name")?;
-    if !is_name(&name) {
-        let message =
-            format!("`{name}` is no name: use letters, digits, `-`, `_` and `.`, at most 64");
-        section.reader.mistake(at, message);
+    if !holds(&name) {
+        section.reader.mistake(at, format!("`{name}` is no name: {rule}"));
     }
     Some((name, at))
 }
@@ -128,7 +135,8 @@ fn model<'d>(
 ) -> Option<(Placed, ModelEntry)> {
     let known = ["name", "source", "sha256", "device"];
     let mut section = Section::open(reader, table, "[[model]]", &known)?;
-    let name = named(&mut section);
+    let rule = "begin with a letter or a digit, no control characters, at most 200 bytes";
+    let name = named_by(&mut section, is_model_name, rule);
     let source = source(&mut section);
     let sha256 = section.parsed("sha256");
     let device = section.parsed_by("device", |text| match text {
@@ -169,11 +177,16 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = ["name", "path", "models", "http", "failure", "limits"];
+    let known = ["name", "path", "models", "load", "http", "failure", "limits"];
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
     let models = section.texts("models");
+    let load: Option<ByteSize> = section.parsed("load");
+    if load.is_some_and(|load| load.0 == 0) {
+        let at = section.place("load");
+        section.reader.mistake(at, "`load` is 0: leave it out where no model is loaded from bytes");
+    }
     let http = section.texts("http").into_iter().map(|(host, _)| host).collect();
     let failure = section.parsed_by("failure", |text| match text {
         "closed" => Ok(Failure::Closed),
@@ -187,6 +200,7 @@ fn plugin<'d>(
         name: name.0.clone(),
         path: path.into(),
         models: models.into_iter().map(|(model, _)| model).collect(),
+        load,
         http,
         failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),

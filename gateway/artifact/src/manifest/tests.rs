@@ -64,6 +64,39 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(manifest.routes[0].cache, None);
 }
 
+#[test]
+fn a_model_is_called_what_plugins_ask_for() {
+    let called = |name: &str| {
+        let text = GOOD.replace("\"minilm\"", &toml::Value::from(name).to_string());
+        Manifest::parse(&text, "gw.toml").map(|manifest| manifest.plugins[0].models.clone())
+    };
+    for name in ["org/model:tag", "modèle à moi", "模型", "a\"b"] {
+        assert_eq!(called(name).unwrap(), [name]);
+    }
+    for name in ["", " x", "/x", "(bytes)", "a\u{7}b", &"x".repeat(201)] {
+        let error = called(name).unwrap_err().to_string();
+        assert!(error.contains("is no name: begin with a letter"), "{name:?}: {error}");
+    }
+}
+
+#[test]
+fn models_from_bytes_are_granted_by_their_size() {
+    let with = |load: &str| {
+        let text = GOOD.replace("http = []", &format!("load = {load}\nhttp = []"));
+        Manifest::parse(&text, "gw.toml").map(|manifest| manifest.plugins[0].load)
+    };
+    assert_eq!(Manifest::parse(GOOD, "gw.toml").unwrap().plugins[0].load, None);
+    assert_eq!(with("\"64MiB\"").unwrap(), Some(ByteSize(64 << 20)));
+    for (wrong, expected) in [
+        ("\"0\"", "19: `load` is 0: leave it out where no model is loaded from bytes"),
+        ("\"much\"", "19: `load`: `much` is not a size"),
+        ("true", "19: `load` is text in quotes, not boolean"),
+    ] {
+        let error = with(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("gw.toml:{expected}")), "{wrong}: {error}");
+    }
+}
+
 /// One change to the good manifest, and the one mistake that it is.
 #[test]
 fn each_mistake_is_named_with_its_line_and_a_hint() {

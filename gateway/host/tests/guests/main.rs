@@ -3,6 +3,7 @@
 mod chains;
 mod double;
 mod hooks;
+mod nn;
 mod preinit;
 mod streams;
 mod support;
@@ -219,7 +220,7 @@ fn only_granted_models_are_loaded_and_none_from_bytes() {
     for line in names.lines() {
         assert!(line.ends_with("Err(ErrorCode::NotFound)"), "{line}");
     }
-    assert_eq!(bytes, "bytes: Err(ErrorCode::UnsupportedOperation)");
+    assert_eq!(bytes, "bytes: Err(ErrorCode::Security)");
 }
 
 #[test]

@@ -18,7 +18,8 @@ use tempfile::TempDir;
 pub(crate) struct Node {
     pub(crate) host: Arc<Host>,
     pub(crate) folder: TempDir,
-    model: Arc<Model>,
+    pub(crate) models: Arc<Models>,
+    pub(crate) model: Arc<Model>,
     metrics: Registry,
 }
 
@@ -30,11 +31,17 @@ impl Node {
     pub(crate) fn with(config: HostConfig) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut metrics = Registry::default();
-        let model = double(folder.path(), &mut metrics);
+        let models = Arc::new(Models::new(InferenceConfig::default(), &mut metrics));
+        let model = load(&models, folder.path(), "double", &crate::double::onnx());
         // Some guests here have hours, so that another limit ends them.
         let config = HostConfig { time_max: Duration::from_hours(2), ..config };
         let host = Host::new(config, &mut metrics).expect("a host");
-        Self { host, folder, model, metrics }
+        Self { host, folder, models, model, metrics }
+    }
+
+    /// Loads another model.
+    pub(crate) fn model(&self, name: &str, onnx: &[u8]) -> Arc<Model> {
+        load(&self.models, self.folder.path(), name, onnx)
     }
 
     /// A plugin with the model, 16 MiB and a quarter of a second.
@@ -44,6 +51,7 @@ impl Node {
             wasm: guest(name),
             limits: lasting(Duration::from_millis(250)),
             models: HashMap::from([("double".to_owned(), Arc::clone(&self.model))]),
+            load: None,
             health: gw_host::Health::default(),
             assets: None,
         }
@@ -128,12 +136,10 @@ fn built() -> &'static Path {
     })
 }
 
-fn double(folder: &Path, metrics: &mut Registry) -> Arc<Model> {
-    let onnx = crate::double::onnx();
-    let path = folder.join("double.onnx");
-    std::fs::write(&path, &onnx).expect("written");
-    let models = Models::new(InferenceConfig::default(), metrics);
-    let (name, digest) = ("double".to_owned(), Digest::of(&onnx));
+fn load(models: &Models, folder: &Path, name: &str, onnx: &[u8]) -> Arc<Model> {
+    let (name, digest) = (name.to_owned(), Digest::of(onnx));
+    let path = folder.join(format!("{}.onnx", digest.hex()));
+    std::fs::write(&path, onnx).expect("written");
     let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu };
     models.load(&spec).expect("the model loads")
 }

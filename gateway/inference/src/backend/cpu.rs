@@ -8,20 +8,19 @@ mod compare;
 mod rten;
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::rten::ThreadPool;
-use gw_engine::{Interpreter, Model, PlanOptions};
+use gw_engine::{Interpreter, PlanOptions};
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
 use super::import::{
-    chain, draws_numbers, find_op, import_error, is_too_large, rows_are_independent, run_error,
-    signature,
+    chain, draws_numbers, find_op, import_error, is_too_large, read, read_graph,
+    rows_are_independent, run_error, signature,
 };
 use super::nominal::nominal_inputs;
-use super::{Backend, BackendKind, Footprint, LoadedModel};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource};
 use crate::{InferenceError, Signature};
 use rten::Rten;
 
@@ -55,8 +54,12 @@ impl Backend for Cpu {
         DEVICE
     }
 
-    fn load(&self, name: &str, path: &Path) -> Result<Box<dyn LoadedModel>, InferenceError> {
-        guard(name, DEVICE, || Ok(Box::new(CpuModel::load(name, path, self)?) as _))
+    fn load(
+        &self,
+        name: &str,
+        source: ModelSource<'_>,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError> {
+        guard(name, DEVICE, || Ok(Box::new(CpuModel::load(name, source, self)?) as _))
     }
 }
 
@@ -83,17 +86,17 @@ struct CpuModel {
 }
 
 impl CpuModel {
-    fn load(name: &str, path: &Path, cpu: &Cpu) -> Result<Self, InferenceError> {
+    fn load(name: &str, source: ModelSource<'_>, cpu: &Cpu) -> Result<Self, InferenceError> {
         // The engine reads the file first, for the types and dimensions that rten does not keep
         // and for errors that say what is wrong with a damaged file. An operator that only the
         // engine lacks is no obstacle.
-        let engine = Model::open(path);
+        let engine = read(name, source);
         let imported;
         let graph = match &engine {
             Ok(model) => model.graph(),
             Err(_) => {
-                imported = gw_engine::onnx::open(path)
-                    .map_err(|error| import_error(name, DEVICE, &error))?;
+                imported =
+                    read_graph(name, source).map_err(|error| import_error(name, DEVICE, &error))?;
                 &imported
             }
         };
@@ -108,7 +111,7 @@ impl CpuModel {
             (Err(_), None) => None,
         };
         let rten = match barred {
-            None => Rten::load(name, path, &signature, cpu.threads.clone()).map(Box::new),
+            None => Rten::load(name, source, &signature, cpu.threads.clone()).map(Box::new),
             Some(reason) => Err(InferenceError::Load { model: name.to_owned(), reason }),
         };
         let mut candidates = None;

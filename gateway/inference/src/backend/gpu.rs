@@ -1,7 +1,6 @@
 //! The GPU: `gw-engine` on one adapter.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use gw_engine::{
@@ -11,9 +10,9 @@ use gw_engine::{
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
-use super::import::{import_error, rows_are_independent, run_error, signature};
+use super::import::{import_error, read, rows_are_independent, run_error, signature};
 use super::nominal::nominal_shapes;
-use super::{Backend, BackendKind, Footprint, LoadedModel};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource};
 use crate::{InferenceConfig, InferenceError, Signature};
 
 /// One adapter.
@@ -48,9 +47,13 @@ impl Backend for Gpu {
         &self.name
     }
 
-    fn load(&self, name: &str, path: &Path) -> Result<Box<dyn LoadedModel>, InferenceError> {
+    fn load(
+        &self,
+        name: &str,
+        source: ModelSource<'_>,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError> {
         let model = guard(name, &self.name, || {
-            Model::open(path).map_err(|error| import_error(name, &self.name, &error))
+            read(name, source).map_err(|error| import_error(name, &self.name, &error))
         })?;
         self.load_model(name, model)
     }

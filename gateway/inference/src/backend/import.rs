@@ -3,10 +3,27 @@
 use std::collections::HashSet;
 
 use gw_engine::graph::{Attr, Graph, Node, ValueId};
-use gw_engine::{ModelError, OpError, PlanError, RunError};
+use gw_engine::{Model, ModelError, OpError, PlanError, RunError};
 use gw_tensor::DType;
 
+use super::ModelSource;
 use crate::{InferenceError, Signature, TensorSpec};
+
+/// The engine's reading of a model.
+pub(super) fn read(name: &str, source: ModelSource<'_>) -> Result<Model, ModelError> {
+    match source {
+        ModelSource::File(path) => Model::open(path),
+        ModelSource::Bytes(bytes) => Model::parse(bytes.clone(), name),
+    }
+}
+
+/// The graph of a model, also of one with operators that the engine lacks.
+pub(super) fn read_graph(name: &str, source: ModelSource<'_>) -> Result<Graph, ModelError> {
+    match source {
+        ModelSource::File(path) => gw_engine::onnx::open(path),
+        ModelSource::Bytes(bytes) => gw_engine::onnx::parse(bytes.clone(), name),
+    }
+}
 
 /// The signature of an imported graph.
 pub(super) fn signature(graph: &Graph) -> Signature {

@@ -11,7 +11,7 @@ use super::bindings::gw::plugin::types as wit;
 use super::{WitAnswer, WitTensors};
 use crate::Plugin;
 use crate::config::HEADER_BYTES;
-use crate::imports::nn::{GuestTensor, TensorType};
+use crate::imports::nn::tensor::{self, TensorType};
 
 pub(super) fn request(request: &Request<Bytes>, host: Option<&HeaderValue>) -> wit::Request {
     let mut headers = listed(request.headers());
@@ -90,10 +90,9 @@ pub(super) fn inputs(
     }
     let checked = tensors.into_iter().map(|tensor| {
         let wit::Tensor { name, dimensions, ty, data } = tensor;
-        let claim = GuestTensor::claimed(dimensions, element_type(ty), data.into());
-        match claim.check() {
+        match tensor::claimed(&dimensions, element_type(ty), data.into()) {
             Ok(tensor) => Ok((name, tensor)),
-            Err(error) => Err(format!("its tensor {:?}: {}", shown(&name), error.text())),
+            Err(error) => Err(format!("its tensor {:?}: {}", shown(&name), error.data)),
         }
     });
     checked.collect()
@@ -103,9 +102,9 @@ pub(super) fn inputs(
 pub(crate) fn outputs(inference: &Inference, bytes_max: usize) -> Result<WitTensors, String> {
     let mut bytes = 0;
     let tensors = inference.outputs.iter().map(|(name, tensor)| {
-        let given = GuestTensor::output(tensor);
-        let (dimensions, ty, data) =
-            given.map_err(|error| format!("output {name:?}: {}", error.text()))?.into_parts();
+        let said = tensor::said(tensor);
+        let (dimensions, ty) = said.map_err(|error| format!("output {name:?}: {}", error.data))?;
+        let data = tensor::bytes_in(tensor, ty);
         bytes += data.len();
         if bytes > bytes_max {
             return Err(format!("the outputs have more than {bytes_max} bytes"));

@@ -13,7 +13,7 @@ use rten::{
 
 use super::super::convert::{Elements, crosses, output};
 use super::super::import::chain;
-use super::DEVICE;
+use super::{DEVICE, ModelSource};
 use crate::{InferenceError, Signature};
 
 pub(super) struct Rten {
@@ -28,7 +28,7 @@ pub(super) struct Rten {
 impl Rten {
     pub(super) fn load(
         name: &str,
-        path: &Path,
+        source: ModelSource<'_>,
         signature: &Signature,
         threads: Option<Arc<ThreadPool>>,
     ) -> Result<Self, InferenceError> {
@@ -37,7 +37,7 @@ impl Rten {
             let reason = format!("the cpu device cannot hold {} ({port})", port.dtype);
             return Err(InferenceError::Load { model: name.to_owned(), reason });
         }
-        let model = read(name, path)?;
+        let model = read(name, source)?;
         let node = |port: &crate::TensorSpec| {
             model.find_node(&port.name).ok_or_else(|| InferenceError::Load {
                 model: name.to_owned(),
@@ -98,22 +98,26 @@ impl Rten {
     }
 }
 
-fn read(name: &str, path: &Path) -> Result<rten::Model, InferenceError> {
+fn read(name: &str, source: ModelSource<'_>) -> Result<rten::Model, InferenceError> {
     let mut options = ModelOptions::with_all_ops();
     options.prepack_weights(true);
-    // By path, tensors in files beside the model are found; but rten goes by the file's suffix,
-    // which a content-addressed store does not keep.
-    let has_suffix = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx"));
-    let loaded = if has_suffix {
-        options.load_file(path)
-    } else {
-        let bytes = std::fs::read(path).map_err(|error| InferenceError::Load {
-            model: name.to_owned(),
-            reason: format!("{}: {error}", path.display()),
-        })?;
-        options.load(bytes)
+    let loaded = match source {
+        // By path, tensors in files beside the model are found; but rten goes by the file's
+        // suffix, which a content-addressed store does not keep.
+        ModelSource::File(path) if has_suffix(path) => options.load_file(path),
+        ModelSource::File(path) => {
+            options.load(std::fs::read(path).map_err(|error| InferenceError::Load {
+                model: name.to_owned(),
+                reason: format!("{}: {error}", path.display()),
+            })?)
+        }
+        ModelSource::Bytes(bytes) => options.load(bytes.to_vec()),
     };
     loaded.map_err(|error| load_error(name, &error))
+}
+
+fn has_suffix(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx"))
 }
 
 /// Tells an operator that rten lacks from a file that is wrong. rten has no type for the

@@ -1,0 +1,196 @@
+//! Execution contexts: a graph, and in the older snapshots the tensors that are bound to it.
+
+use std::sync::Arc;
+
+use gw_inference::{InferenceError, InputProblem, Model};
+use gw_tensor::Tensor;
+
+use super::error::{ErrorCode, NnError};
+use super::tensor::NnTensor;
+use super::{Graph, Named, Nn, wanted};
+
+/// What one inference is bound to.
+pub(crate) struct ExecutionContext {
+    model: Arc<Model>,
+    /// Bound by `set-input`; each belongs to an input of the model, so they are few.
+    inputs: Vec<(String, NnTensor)>,
+    /// What the last `compute` gave, for `get-output`.
+    outputs: Option<Named>,
+}
+
+impl ExecutionContext {
+    pub(crate) fn new(graph: &Graph) -> Self {
+        Self { model: Arc::clone(&graph.0), inputs: Vec::new(), outputs: None }
+    }
+
+    pub(crate) fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
+    }
+
+    /// Binds an input until another takes its place.
+    ///
+    /// # Errors
+    /// Where the model has no such input, or the tensor is not what it claims to be.
+    pub(crate) fn bind(&mut self, name: String, tensor: NnTensor) -> Result<(), NnError> {
+        let Some(spec) = wanted(&self.model, &name) else {
+            let inputs = &self.model.signature().inputs;
+            let expected = inputs.iter().map(|spec| spec.name.clone()).collect();
+            let problem = Box::new(InputProblem::Unknown { name, expected });
+            return Err(
+                InferenceError::BadInput { model: self.model.name().into(), problem }.into()
+            );
+        };
+        named(&name, tensor.input(Some(spec.dtype)))?;
+        self.inputs.retain(|(bound, _)| *bound != name);
+        self.inputs.push((name, tensor));
+        Ok(())
+    }
+
+    /// What is bound, to run with. Until the run has ended there are no outputs.
+    pub(crate) fn bound(&mut self) -> (Arc<Model>, Named) {
+        self.outputs = None;
+        (self.model(), self.inputs.clone())
+    }
+
+    /// Keeps the outputs of a run.
+    pub(crate) fn keep(&mut self, outputs: Named) {
+        self.outputs = Some(outputs);
+    }
+
+    /// An output of the last run, as often as it is asked for.
+    ///
+    /// # Errors
+    /// Where the model has no such output, or nothing was computed.
+    pub(crate) fn output(&self, name: &str) -> Result<NnTensor, NnError> {
+        let declared = &self.model.signature().outputs;
+        if !declared.iter().any(|spec| spec.name == name) {
+            let names: Vec<&str> = declared.iter().map(|spec| spec.name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(NnError::new(
+                ErrorCode::InvalidArgument,
+                format!("there is no output {name:?}; the outputs are {names}"),
+            ));
+        }
+        let outputs = self.outputs.as_ref();
+        let output = outputs.and_then(|outputs| outputs.iter().find(|(given, _)| given == name));
+        output.map(|(_, tensor)| tensor.clone()).ok_or_else(|| {
+            let reason =
+                format!("there is no output {name:?} yet: compute first, and without error");
+            NnError::new(ErrorCode::RuntimeError, reason)
+        })
+    }
+}
+
+impl Nn {
+    /// Runs a model. Inputs are given back to the request's allowance before the outputs take of
+    /// it, unless they are bound; neither is copied.
+    ///
+    /// # Errors
+    /// Where an input is not what it claims to be, where the inputs do not fit the model, where the
+    /// outputs exceed the allowance, or as the model fails.
+    pub(crate) async fn compute(
+        &mut self,
+        model: &Arc<Model>,
+        inputs: Named,
+    ) -> Result<Named, NnError> {
+        let inputs = inputs
+            .into_iter()
+            .map(|(name, tensor)| {
+                let spec = wanted(model, &name);
+                let tensor = named(&name, tensor.input(spec.map(|spec| spec.dtype)))?;
+                Ok((name, tensor))
+            })
+            .collect::<Result<Vec<_>, NnError>>()?;
+        let inference = self.ask(model, inputs).await?;
+        let outputs = inference.outputs.into_iter();
+        outputs
+            .map(|(name, tensor)| Ok((name, NnTensor::answer(&self.allowance, tensor)?)))
+            .collect()
+    }
+}
+
+/// Says which input an error is about.
+fn named(name: &str, input: Result<Tensor, NnError>) -> Result<Tensor, NnError> {
+    input.map_err(|error| NnError::new(error.code, format!("input {name:?}: {}", error.data)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use gw_artifact::Digest;
+    use gw_inference::{DeviceChoice, InferenceConfig, Models};
+    use gw_tensor::DType;
+    use prometheus_client::registry::Registry;
+
+    use super::super::tensor::TensorType;
+    use super::*;
+
+    /// An ONNX file: `y = x + x` over two floats.
+    const DOUBLE: &[u8] = b"\x08\x08\x42\x02\x10\x0d\x3a\x35\
+        \x0a\x0e\x0a\x01x\x0a\x01x\x12\x01y\x22\x03Add\x12\x01g\
+        \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02\
+        \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02";
+
+    fn double() -> Graph {
+        let models = Models::new(InferenceConfig::default(), &mut Registry::default());
+        let bytes = Bytes::from_static(DOUBLE);
+        let digest = Digest::of(DOUBLE);
+        Graph(models.load_bytes("double", &bytes, digest, &DeviceChoice::Cpu).unwrap())
+    }
+
+    fn nn() -> Nn {
+        Nn::new(Arc::default(), Instant::now() + Duration::from_mins(1), 1 << 10)
+    }
+
+    fn claim(nn: &Nn, numbers: [f32; 2]) -> NnTensor {
+        let data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        NnTensor::claim(&nn.allowance, TensorType::Fp32, (1, 8), || (vec![2], data))
+    }
+
+    /// Where the bytes are that a model would read.
+    fn place(tensor: &NnTensor) -> *const u8 {
+        tensor.input(Some(DType::F32)).unwrap().bytes().as_ptr()
+    }
+
+    #[tokio::test]
+    async fn what_goes_from_one_model_to_the_next_is_not_copied() {
+        let (mut nn, graph) = (nn(), double());
+        let input = claim(&nn, [1.0, 2.0]);
+        let outputs = nn.compute(&graph.0, vec![("x".to_owned(), input)]).await.unwrap();
+        let (name, output) = &outputs[0];
+        assert_eq!(name, "y");
+        let first = place(output);
+        assert_eq!(output.data().as_ptr(), first, "a guest that reads it has no copy made here");
+        let mut context = ExecutionContext::new(&graph);
+        context.bind("x".to_owned(), output.clone()).unwrap();
+        let (model, bound) = context.bound();
+        assert_eq!(place(&bound[0].1), first);
+        let outputs = nn.compute(&model, bound).await.unwrap();
+        context.keep(outputs);
+        let (once, again) = (context.output("y").unwrap(), context.output("y").unwrap());
+        assert_eq!(place(&once), place(&again));
+        let numbers = once.input(None).unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(numbers, [4.0, 8.0]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_run_leaves_no_old_outputs() {
+        let (mut nn, graph) = (nn(), double());
+        let mut context = ExecutionContext::new(&graph);
+        context.bind("x".to_owned(), claim(&nn, [1.0, 2.0])).unwrap();
+        let (model, bound) = context.bound();
+        context.keep(nn.compute(&model, bound).await.unwrap());
+        assert!(context.output("y").is_ok());
+        let copy = || (vec![1], Bytes::from_static(&[0; 4]));
+        let short = NnTensor::claim(&nn.allowance, TensorType::Fp32, (1, 4), copy);
+        context.bind("x".to_owned(), short).unwrap();
+        let (model, bound) = context.bound();
+        let error = nn.compute(&model, bound).await.err().unwrap();
+        assert_eq!(error.code, ErrorCode::InvalidArgument);
+        assert_eq!(context.output("y").err().unwrap().code, ErrorCode::RuntimeError);
+        drop(context);
+        assert_eq!(nn.allowance.left(), 1 << 10, "all is given back");
+    }
+}
