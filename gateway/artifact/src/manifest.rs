@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use limits::Limits;
 pub use mistake::{ManifestError, Mistake};
 
-use crate::{Digest, Source};
+use crate::{ByteSize, Digest, Source};
 
 /// The file's name in an app's folder.
 pub const FILE_NAME: &str = "gw.toml";

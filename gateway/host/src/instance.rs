@@ -44,13 +44,15 @@ impl State {
         http.set_field_size_limit(HEADER_BYTES);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.resources_max);
+        let mut nn = Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max);
+        nn.device_time_max = config.device_time_max;
         Ok(Self {
             wasi: wasi.build(),
             http,
             outbound: Onward::new(NoOutbound),
             table,
             growth: Growth::new(config),
-            nn: Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max),
+            nn,
         })
     }
 

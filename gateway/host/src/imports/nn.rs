@@ -38,6 +38,8 @@ pub(crate) struct Nn {
     deadline: Instant,
     /// What tensors may still take.
     pub(crate) allowance: Allowance,
+    /// How long models may run for the request, all runs together.
+    pub(crate) device_time_max: Duration,
     queue: Duration,
     infer: Duration,
     device: Option<Arc<str>>,
@@ -58,6 +60,7 @@ impl Nn {
             grants,
             deadline,
             allowance: Allowance::new(bytes_max),
+            device_time_max: Duration::MAX,
             queue: Duration::ZERO,
             infer: Duration::ZERO,
             device: None,
@@ -95,6 +98,17 @@ impl Nn {
             let reason = format!("no model named {name:?} is granted to this plugin");
             NnError::new(ErrorCode::NotFound, reason)
         })
+    }
+
+    /// Whether the request has device time left. A run that has begun is finished, so the last one
+    /// may exceed the limit.
+    fn check_device_time(&self) -> Result<(), NnError> {
+        if self.infer < self.device_time_max {
+            return Ok(());
+        }
+        let (used, limit) = (self.infer, self.device_time_max);
+        let reason = format!("models ran for {used:.1?}; the limit `device_time` is {limit:.1?}");
+        Err(NnError::new(ErrorCode::Timeout, reason))
     }
 
     /// Asks a model, and notes what that took.

@@ -135,6 +135,9 @@ fn a_plugins_own_limits_hold() {
         assert_eq!(many.status(), 500, "{many:?}");
         assert_eq!(text(&tensors, "1 2").await, "2 4");
     });
+    let device = Limits { device_time: Some(Duration::from_nanos(1)), ..limits };
+    let error = run(async { ask(&one(device, "giant-tensors"), "").await.expect_err("twice") });
+    assert!(error.to_string().contains("trap"), "{error}");
     let instances = node.host.load(PluginSpec {
         limits: Limits { core_instances: Some(1), ..limits },
         ..node.spec("good")

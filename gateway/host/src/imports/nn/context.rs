@@ -101,6 +101,7 @@ impl Nn {
                 Ok((name, tensor))
             })
             .collect::<Result<Vec<_>, NnError>>()?;
+        self.check_device_time()?;
         let inference = self.ask(model, inputs).await?;
         let outputs = inference.outputs.into_iter();
         outputs
