@@ -10,6 +10,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::compiled::Compiler;
 use crate::engine::Ticker;
+use crate::imports::grants::Services;
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
 use crate::plugin::{Gate, Grants, Kind};
@@ -25,6 +26,7 @@ pub struct Host {
     linker: Linker<State>,
     compiler: Compiler,
     gate: Arc<Gate>,
+    services: Services,
     metrics: HostMetrics,
     ticker: Arc<Ticker>,
 }
@@ -45,12 +47,14 @@ impl Host {
             .map_err(|error| HostError::Engine { reason: format!("{error:#}") })?;
         let compiler = Compiler::new(&engine, &config, metrics.clone())?;
         let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
+        let services = Services::new(&config, metrics.clone());
         let config = Arc::new(config);
-        Ok(Arc::new(Self { config, engine, linker, compiler, gate, metrics, ticker }))
+        Ok(Arc::new(Self { config, engine, linker, compiler, gate, services, metrics, ticker }))
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
-    /// its imports are offered, it is a handler or hooks, it fits its limits. It blocks for as long as
+    /// its imports are offered, it is a handler or hooks, it fits its limits, and the node has what
+    /// it is granted. It blocks for as long as
     /// compiling takes, which is seconds for large plugins.
     ///
     /// # Errors
@@ -61,6 +65,7 @@ impl Host {
             return Err(HostError::Assets { plugin: spec.name, path });
         }
         let config = limits::within(&self.config, &spec.name, &spec.limits)?;
+        let reach = self.services.grant(&spec.app, &spec.name, spec.grants.clone())?;
         let digest = Digest::of(&spec.wasm);
         let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
         check_memory(&spec, &component)?;
@@ -71,7 +76,7 @@ impl Host {
             kind,
             memory_bytes: spec.limits.memory.0,
             time: spec.limits.time,
-            grants: Arc::new(Grants { models: spec.models, assets: spec.assets }),
+            grants: Arc::new(Grants { models: spec.models, assets: spec.assets, reach }),
             gate: Arc::clone(&self.gate),
             config: Arc::new(config),
             metrics: self.metrics.clone(),

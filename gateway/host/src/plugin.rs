@@ -22,6 +22,7 @@ use self::hooks::HooksPre;
 pub(crate) use self::meter::Meter;
 use crate::chain::{Chain, Report};
 use crate::engine::Ticker;
+use crate::imports::grants::Reach;
 use crate::instance::State;
 use crate::metrics::HostMetrics;
 use crate::{Body, BodyError, GuestError, Handled, Health, HostConfig, Timings};
@@ -42,6 +43,10 @@ pub struct PluginSpec {
     pub assets: Option<PathBuf>,
     /// Who is told when it keeps failing.
     pub health: Health,
+    /// The app that it belongs to, which owns its buckets.
+    pub app: String,
+    /// What else it may reach.
+    pub grants: gw_artifact::manifest::Grants,
 }
 
 /// What a call brings beside the request itself.
@@ -84,6 +89,7 @@ pub(crate) enum Kind {
 pub(crate) struct Grants {
     pub(crate) models: HashMap<String, Arc<gw_inference::Model>>,
     pub(crate) assets: Option<PathBuf>,
+    pub(crate) reach: Reach,
 }
 
 impl Plugin {

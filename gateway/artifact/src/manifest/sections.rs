@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::reader::{Placed, Reader, Section};
 use super::{
     App, AssetEntry, CachePolicy, DevicePreference, Failure, Manifest, Mistake, ModelEntry,
-    PluginEntry, RouteEntry, is_asset_name, is_name, limits,
+    PluginEntry, RouteEntry, grants, is_asset_name, is_name, limits,
 };
 use crate::{Source, duration};
 
@@ -169,12 +169,12 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = ["name", "path", "models", "http", "failure", "limits"];
+    let known = [&["name", "path", "models", "failure", "limits"][..], &grants::KEYS[..]].concat();
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
     let models = section.texts("models");
-    let http = section.texts("http").into_iter().map(|(host, _)| host).collect();
+    let grants = grants::read(&mut section);
     let failure = section.parsed_by("failure", |text| match text {
         "closed" => Ok(Failure::Closed),
         "open" => Ok(Failure::Open),
@@ -187,7 +187,7 @@ fn plugin<'d>(
         name: name.0.clone(),
         path: path.into(),
         models: models.into_iter().map(|(model, _)| model).collect(),
-        http,
+        grants,
         failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
     };
