@@ -108,10 +108,11 @@ fn read(response: &IncomingResponse) -> Result<Response, ErrorCode> {
     let (status, headers) = (response.status(), response.headers().entries());
     let incoming = response.consume().map_err(|()| ErrorCode::InternalError(None))?;
     let body = read_body(&incoming).map_err(|error| match &error {
-        StreamError::LastOperationFailed(error) => http_error_code(error),
-        StreamError::Closed => None,
-    });
-    let body = body.map_err(|code| code.unwrap_or(ErrorCode::HttpResponseIncomplete))?;
+        // Not every host keeps a code for what happens within a body.
+        StreamError::LastOperationFailed(error) => http_error_code(error)
+            .unwrap_or_else(|| ErrorCode::InternalError(Some(error.to_debug_string()))),
+        StreamError::Closed => ErrorCode::HttpResponseIncomplete,
+    })?;
     Ok(Response { status, headers, body })
 }
 

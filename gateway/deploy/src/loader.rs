@@ -277,7 +277,9 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     let http = http.iter().map(ToString::to_string);
     for list in [models.clone(), config, secrets.collect(), keyvalue.collect(), http.collect()] {
         field(&list.len().to_le_bytes());
-        list.iter().for_each(|text| field(text.as_bytes()));
+        for text in &list {
+            field(text.as_bytes());
+        }
     }
     field(&[u8::from(*private_network), u8::from(*failure == Failure::Open)]);
     for word in limit_words(limits) {

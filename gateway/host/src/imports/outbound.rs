@@ -83,7 +83,9 @@ impl Client {
     pub(crate) fn new(config: &OutboundConfig) -> Result<Self, HostError> {
         Ok(Self {
             config: config.clone(),
-            connections: Arc::new(Semaphore::new(config.connections_max)),
+            connections: Arc::new(Semaphore::new(
+                config.connections_max.min(Semaphore::MAX_PERMITS),
+            )),
             tls: Tls::new(config.ca_file.as_deref())?,
         })
     }

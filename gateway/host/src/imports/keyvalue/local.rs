@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use gw_artifact::disk::create_private;
 use redb::{
-    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -69,7 +70,16 @@ impl LocalStore {
         create_private(dir).map_err(|error| refused(format!("{}: {error}", dir.display())))?;
         let path = dir.join(FILE_NAME);
         let opened = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = opened.map_err(|error| refused(format!("{}: {error}", path.display())))?;
+        let database = opened.map_err(|error| {
+            let shown = path.display();
+            refused(match error {
+                DatabaseError::DatabaseAlreadyOpen => format!(
+                    "{shown} is open in another process; stop it, or name another `dir` in \
+                     [plugins.keyvalue]"
+                ),
+                error => format!("{shown}: {error}"),
+            })
+        })?;
         make_tables(&database).map_err(|error| refused(format!("{}: {error}", path.display())))?;
         let database = Arc::new(database);
         let (writes, waiting) = mpsc::channel(WAITING_MAX);
