@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) server: gw_server::ServerConfig,
     /// Revisions: how many are kept.
     pub(crate) deploy: gw_deploy::DeployConfig,
-    /// Plugins: pools and the cache of compiled code.
+    /// Plugins: pools, the cache of compiled code, and what they may be granted.
     pub(crate) plugins: gw_host::HostConfig,
     /// Models: queues, batches and threads.
     pub(crate) inference: gw_inference::InferenceConfig,

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::progress::Shown;
 use crate::report::{self, Advice};
 
-/// Everything that loads revisions. Compiled plugins are kept below `folder`.
+/// Everything that loads revisions. Compiled plugins and buckets are kept below `folder`.
 ///
 /// # Errors
 /// Where the Wasm engine does not start.
@@ -31,6 +31,7 @@ pub(crate) fn loader(
     let mut plugins = config.plugins.clone();
     plugins.compiled_dir.get_or_insert_with(|| folder.join("compiled"));
     plugins.seal_key.get_or_insert_with(|| folder.join("seal.key"));
+    plugins.keyvalue.dir.get_or_insert_with(|| folder.join("keyvalue"));
     let fetch = FetchConfig::from_env()?;
     let mut inference = config.inference.clone();
     inference.plan_cache_dir.get_or_insert_with(|| fetch.cache_dir.join("plans"));

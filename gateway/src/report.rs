@@ -5,7 +5,11 @@ use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Done.
 const DONE: u8 = 0;
@@ -122,10 +126,18 @@ pub(crate) fn start_log() {
         .with_env_filter(built.unwrap_or_else(|_| EnvFilter::new("warn")))
         .with_ansi(colour)
         .with_writer(io::stderr)
+        .finish()
+        .with(filter_fn(|event| !shows_calls(event.target(), *event.level())))
         .init();
     if let Some(mistake) = mistake {
         note(format_args!("note: GW_LOG={filter:?} is not a log filter: {mistake}"));
     }
+}
+
+/// Whether an event holds what guests pass and are given, in full: secrets among it. No filter asks
+/// for that.
+fn shows_calls(target: &str, level: Level) -> bool {
+    level == Level::TRACE && target.starts_with("wasmtime")
 }
 
 /// Whether `NO_COLOR` is set, see <https://no-color.org>.
@@ -179,6 +191,14 @@ mod tests {
     use anyhow::{Context as _, anyhow};
 
     use super::*;
+
+    #[test]
+    fn no_filter_shows_what_guests_pass() {
+        assert!(shows_calls("wasmtime_wasi::p2::bindings::io::streams", Level::TRACE));
+        assert!(shows_calls("wasmtime_wasi_http::p2::bindings::http::types", Level::TRACE));
+        assert!(!shows_calls("wasmtime_wasi_http::p2::error", Level::WARN));
+        assert!(!shows_calls("gw_host::imports::log", Level::TRACE));
+    }
 
     #[test]
     fn an_error_is_printed_with_its_causes_and_its_hint() {

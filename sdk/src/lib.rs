@@ -1,11 +1,14 @@
 //! What a plugin author writes against: a request in, a response out, models by name.
 //!
 //! It runs in the guest and knows nothing of the host but the interfaces in `sdk/wit`. Plugins
-//! are tested natively with `cargo test`; only [`nn`] needs a host.
+//! are tested natively with `cargo test`; only what is behind the host's interfaces needs a host.
 //!
 //! - [`Plugin`] and [`export!`]: what a plugin implements, and how it becomes a component.
 //! - [`http`]: [`Request`], [`Response`], and [`Error`], which is a JSON error answer.
 //! - [`nn`]: models and tensors.
+//! - [`config`], [`keyvalue`], [`outbound`]: what `gw.toml` grants: values and secrets, buckets,
+//!   requests to other hosts.
+//! - [`logging`]: messages with a level, in the node's log.
 //! - `serve`: the bridge between these and `wasi:http`.
 //!
 //! ```
@@ -28,10 +31,30 @@ extern crate self as gw_sdk;
 
 pub mod http;
 pub mod nn;
+pub mod outbound;
 #[doc(hidden)]
 pub mod serve;
 
 pub use crate::http::{Error, Request, Response};
+
+/// The values of `config` in `gw.toml` and the secrets that `secrets` names: [`get`](config::get)
+/// gives both, [`get_all`](config::get_all) gives no secrets.
+pub mod config {
+    pub use crate::bindings::wasi::config::store::{Error, get, get_all};
+}
+
+/// The buckets that `keyvalue` in `gw.toml` names: [`open`](keyvalue::open) one, then read and
+/// write. A value is kept when `set` returns.
+pub mod keyvalue {
+    pub use crate::bindings::wasi::keyvalue::atomics::increment;
+    pub use crate::bindings::wasi::keyvalue::batch::{delete_many, get_many, set_many};
+    pub use crate::bindings::wasi::keyvalue::store::{Bucket, Error, KeyResponse, open};
+}
+
+/// Messages for the node's log, where they stand under the plugin's name.
+pub mod logging {
+    pub use crate::bindings::wasi::logging::logging::{Level, log};
+}
 
 #[doc(hidden)]
 #[allow(

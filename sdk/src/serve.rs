@@ -75,7 +75,7 @@ fn read(request: &IncomingRequest) -> Result<Request, Error> {
     Ok(Request { method, path, headers, body })
 }
 
-fn read_body(incoming: &IncomingBody) -> Result<Vec<u8>, StreamError> {
+pub(crate) fn read_body(incoming: &IncomingBody) -> Result<Vec<u8>, StreamError> {
     let stream = incoming.stream().map_err(|()| StreamError::Closed)?;
     let mut body = Vec::new();
     loop {
@@ -111,7 +111,7 @@ fn write(response: &Response, out: ResponseOutparam) {
 }
 
 /// Writes as much at a time as the host takes; the blocking call of WASI takes only 4 KiB.
-fn write_body(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
+pub(crate) fn write_body(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     while !bytes.is_empty() {
         let room = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
         if room == 0 {

@@ -24,6 +24,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gw", &["clap", "anyhow", "tracing-subscriber", "indicatif", "notify"]),
     ("gw-server", &["axum", "hyper-util", "moka"]),
     ("gw-host", &["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http", "wasmtime-wizer", "wiggle"]),
+    ("gw-host", &["redb", "redis", "rustls", "tokio-rustls"]),
     ("gw-inference", &["rten"]),
     ("gw-engine", &["wgpu", "prost"]),
     ("gw-artifact", &["ring"]),

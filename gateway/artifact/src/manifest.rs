@@ -1,5 +1,7 @@
 //! The app manifest, `gw.toml`: what an app is made of, and what each part may use.
 
+mod grants;
+mod http;
 mod limits;
 mod mistake;
 mod reader;
@@ -10,6 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use grants::Grants;
+pub use http::{HttpGrant, canonical_host};
 pub use limits::Limits;
 pub use mistake::{ManifestError, Mistake};
 
@@ -89,8 +93,8 @@ pub struct PluginEntry {
     pub models: Vec<String>,
     /// The largest model that it may load from bytes. Default: it may load none.
     pub load: Option<ByteSize>,
-    /// The hosts that it may call.
-    pub http: Vec<String>,
+    /// What else it may reach.
+    pub grants: Grants,
     /// What its failure means for a request, where another plugin comes after it.
     pub failure: Failure,
     /// What one request may cost.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::keys::PublicKey;
 use gw_artifact::manifest::{
-    DevicePreference, Failure, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
+    DevicePreference, Failure, Grants, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
@@ -146,6 +146,8 @@ impl Loader {
             }),
             assets: Some(files.assets()),
             health,
+            app: manifest.app.name.clone(),
+            grants: entry.grants.clone(),
         };
         let plugin = entry.name.clone();
         self.host
@@ -159,14 +161,6 @@ fn check(manifest: &Manifest, content: &BundleContent) -> Result<(), DeployError
     for asset in &manifest.assets {
         if !content.assets.iter().any(|(name, _)| *name == asset.name) {
             return Err(missing(manifest, "asset", &asset.name));
-        }
-    }
-    for plugin in &manifest.plugins {
-        if !plugin.http.is_empty() {
-            return Err(DeployError::Unsupported {
-                what: format!("outbound HTTP (`http` of plugin {:?})", plugin.name),
-                fix: "leave `http` empty".to_owned(),
-            });
         }
     }
     Ok(())
@@ -274,17 +268,26 @@ fn identity(
 
 /// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
 fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
-    let PluginEntry { name, path: _, models, load, http, failure, limits } = settings;
+    let PluginEntry { name, path: _, models, load, failure, limits, grants } = settings;
+    let Grants { config, secrets, keyvalue, http, private_network } = grants;
     let mut hasher = Hasher::new();
     let mut field = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
     field(name.as_bytes());
-    field(&models.len().to_le_bytes());
-    models.iter().chain(http).for_each(|text| field(text.as_bytes()));
+    // The values of secrets are the node's, and no part of a name that others may see.
+    let config = config.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
+    let (secrets, keyvalue) = (secrets.iter().cloned(), keyvalue.iter().cloned());
+    let http = http.iter().map(ToString::to_string);
+    for list in [models.clone(), config, secrets.collect(), keyvalue.collect(), http.collect()] {
+        field(&list.len().to_le_bytes());
+        for text in &list {
+            field(text.as_bytes());
+        }
+    }
     field(&load.map_or(0, |load| load.0).to_le_bytes());
-    field(&[u8::from(*failure == Failure::Open)]);
+    field(&[u8::from(*private_network), u8::from(*failure == Failure::Open)]);
     for word in limit_words(limits) {
         field(&word.to_le_bytes());
     }
@@ -359,4 +362,46 @@ pub(crate) fn content_digest(content: &BundleContent) -> Digest {
 
 fn missing(manifest: &Manifest, kind: &'static str, name: &str) -> DeployError {
     DeployError::Missing { app: manifest.app.name.clone(), kind, name: name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digest of a plugin with these lines in its manifest.
+    fn digest(lines: &str) -> Digest {
+        let text = format!(
+            "[app]\nname = \"a\"\nversion = \"1\"\n[[plugin]]\nname = \"p\"\npath = \"p\"\n{lines}\n"
+        );
+        let manifest = Manifest::parse(&text, "gw.toml").expect("no mistakes");
+        config_digest(&manifest.plugins[0], &Digest::of(b""))
+    }
+
+    #[test]
+    fn whatever_is_granted_decides_the_identity() {
+        let grants = [
+            "",
+            "limits = { time = \"1s\" }",
+            "config = { a = \"b\" }",
+            "config = { a = \"c\" }",
+            "config = { ab = \"\" }",
+            "config = { a = \"b\", c = \"d\" }",
+            "secrets = [\"a\"]",
+            "secrets = [\"a\", \"b\"]",
+            "keyvalue = [\"a\"]",
+            "secrets = [\"a\"]\nkeyvalue = [\"b\"]",
+            "http = [\"http://a.com\"]",
+            "http = [\"https://a.com\"]",
+            "http = [\"https://a.com:444\"]",
+            "http = [\"https://*.a.com\"]",
+            "private_network = true",
+        ];
+        for (index, one) in grants.iter().enumerate() {
+            for other in &grants[index + 1..] {
+                assert_ne!(digest(one), digest(other), "{one} and {other}");
+            }
+        }
+        let (one, other) = ("secrets = [\"a\", \"b\"]", "secrets = [\"b\", \"a\"]");
+        assert_eq!(digest(one), digest(other), "the order of a set says nothing");
+    }
 }

@@ -5,6 +5,7 @@
 //! STATE/releases.log   what was pushed and rolled back (see `log`)
 //! STATE/bundles/       every bundle that can be rolled back to, by digest
 //! STATE/content/       files that loaded revisions read; rebuilt from the bundles at will
+//! STATE/keyvalue/      the buckets of plugins, which belong to no release (see `gw-host`)
 //! ```
 
 use std::collections::BTreeMap;

@@ -1,9 +1,12 @@
 //! The limits of plugins on a node.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{KeyvalueConfig, OutboundConfig, SecretSource};
 
 /// Section `[plugins]` of the node's configuration. A plugin's own limits lie within these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +54,8 @@ pub struct HostConfig {
     /// as much.
     #[serde(with = "gw_artifact::size")]
     pub loaded_model_bytes_max: usize,
-    /// What one request may print to standard output and error together, in bytes; the rest is
-    /// dropped. Default 16 KiB.
+    /// What one request may print to standard output and error and log through `wasi:logging`, all
+    /// together, in bytes; the rest is dropped. Default 16 KiB.
     #[serde(with = "gw_artifact::size")]
     pub log_bytes_max: usize,
     /// Where compiled code is kept between starts; nowhere by default. It needs
@@ -60,6 +63,12 @@ pub struct HostConfig {
     pub compiled_dir: Option<PathBuf>,
     /// The node's key that seals compiled code; made on first use.
     pub seal_key: Option<PathBuf>,
+    /// The secrets that plugins may be granted, by name; read when a plugin is loaded.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Where the buckets of plugins are.
+    pub keyvalue: KeyvalueConfig,
+    /// The requests that plugins send.
+    pub outbound: OutboundConfig,
 }
 
 impl Default for HostConfig {
@@ -82,6 +91,9 @@ impl Default for HostConfig {
             log_bytes_max: 16 << 10,
             compiled_dir: None,
             seal_key: None,
+            secrets: BTreeMap::new(),
+            keyvalue: KeyvalueConfig::default(),
+            outbound: OutboundConfig::default(),
         }
     }
 }

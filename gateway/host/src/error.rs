@@ -116,6 +116,28 @@ pub enum HostError {
         /// Bytes that it may have.
         limit: u64,
     },
+    /// The node does not have a secret that the plugin is granted.
+    #[error("plugin {plugin} needs the secret {secret}: {reason}")]
+    Secret {
+        /// The plugin.
+        plugin: String,
+        /// The secret's name.
+        secret: String,
+        /// Why there is no value, which is never quoted.
+        reason: String,
+    },
+    /// The key-value store of this node cannot be opened.
+    #[error("the key-value store cannot be opened: {reason}")]
+    Keyvalue {
+        /// What is in the way.
+        reason: String,
+    },
+    /// The settings for requests that plugins send cannot be used.
+    #[error("plugins cannot send requests: {reason}")]
+    Outbound {
+        /// What is in the way.
+        reason: String,
+    },
     /// The directory of the plugin's assets is not there.
     #[error("the assets of plugin {plugin} are not a directory: {path}")]
     Assets {

@@ -10,6 +10,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::compiled::Compiler;
 use crate::engine::Ticker;
+use crate::imports::grants::Services;
 use crate::imports::nn::loaded::{LoadedModels, Loading};
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
@@ -27,6 +28,7 @@ pub struct Host {
     compiler: Compiler,
     gate: Arc<Gate>,
     loaded: Arc<LoadedModels>,
+    services: Services,
     metrics: HostMetrics,
     ticker: Arc<Ticker>,
 }
@@ -48,12 +50,24 @@ impl Host {
         let compiler = Compiler::new(&engine, &config, metrics.clone())?;
         let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
         let loaded = LoadedModels::new(&config);
+        let services = Services::new(&config, metrics.clone());
         let config = Arc::new(config);
-        Ok(Arc::new(Self { config, engine, linker, compiler, gate, loaded, metrics, ticker }))
+        Ok(Arc::new(Self {
+            config,
+            engine,
+            linker,
+            compiler,
+            gate,
+            loaded,
+            services,
+            metrics,
+            ticker,
+        }))
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
-    /// its imports are offered, it is a handler or hooks, it fits its limits. It blocks for as long as
+    /// its imports are offered, it is a handler or hooks, it fits its limits, and the node has what
+    /// it is granted. It blocks for as long as
     /// compiling takes, which is seconds for large plugins.
     ///
     /// # Errors
@@ -67,6 +81,7 @@ impl Host {
         if let Some(grant) = &spec.load {
             limits::load_within(&self.config, &spec.name, grant.bytes_max)?;
         }
+        let reach = self.services.grant(&spec.app, &spec.name, spec.grants.clone())?;
         let digest = Digest::of(&spec.wasm);
         let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
         check_memory(&spec, &component)?;
@@ -78,7 +93,7 @@ impl Host {
             kind,
             memory_bytes: spec.limits.memory.0,
             time: spec.limits.time,
-            grants: Arc::new(Grants { models: spec.models, load, assets: spec.assets }),
+            grants: Arc::new(Grants { models: spec.models, load, assets: spec.assets, reach }),
             gate: Arc::clone(&self.gate),
             config: Arc::new(config),
             metrics: self.metrics.clone(),

@@ -1,11 +1,19 @@
-//! What a guest may import: WASI 0.2 over an empty context, `wasi:http`, and `wasi:nn`.
+//! What a guest may import: WASI 0.2 over an empty context, `wasi:http`, `wasi:nn`, and what a
+//! manifest grants: `wasi:config`, `wasi:keyvalue`, requests to other hosts.
 //!
 //! The whole command set is linked because every std-based guest imports it; what it reaches is
-//! decided by the context of each instance, and that context is empty.
+//! decided by the context of each instance, and that context is empty. An import that is linked
+//! and not granted answers with an error that says what would grant it.
 
+mod config;
+pub(crate) mod grants;
+pub(crate) mod keyvalue;
 pub(crate) mod log;
+mod logging;
 pub(crate) mod next;
 pub(crate) mod nn;
+pub(crate) mod outbound;
+pub(crate) mod secret;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -25,11 +33,23 @@ const OFFERED: [&str; 8] = [
     "wasi:sockets/",
 ];
 
+/// What else is linked, to the letter: all of it is of pre-releases.
+const EXACT: [&str; 5] = [
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:logging/logging@0.1.0-draft",
+];
+
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     nn::component::add_to_linker(&mut linker)?;
+    config::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -42,11 +62,14 @@ pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
 /// What may be imported, for people.
 pub(crate) fn offered() -> String {
     let nn: Vec<_> = SNAPSHOTS.iter().map(|snapshot| snapshot.version).collect();
-    let nn = nn.join(" or ");
-    format!("wasi 0.2 (cli, clocks, filesystem, http, io, random, sockets) and wasi:nn@{nn}")
+    let (nn, exact) = (nn.join(" or "), EXACT.join(", "));
+    format!("wasi 0.2 (cli, clocks, filesystem, http, io, random, sockets), wasi:nn@{nn}, {exact}")
 }
 
 fn fills(import: &str) -> bool {
+    if EXACT.contains(&import) {
+        return true;
+    }
     let Some((name, version)) = import.rsplit_once('@') else { return false };
     if name.starts_with("wasi:nn/") {
         // A pre-release matches itself only.
@@ -75,7 +98,12 @@ mod tests {
             ("wasi:http/types@0.3.0", false),
             ("gw:plugin/types@0.1.0", true),
             ("gw:plugin/types@0.2.0", false),
-            ("wasi:keyvalue/store@0.2.0-draft", false),
+            ("wasi:keyvalue/store@0.2.0-draft", true),
+            ("wasi:keyvalue/store@0.2.0-draft2", false),
+            ("wasi:keyvalue/watcher@0.2.0-draft", false),
+            ("wasi:config/store@0.2.0-rc.1", true),
+            ("wasi:config/store@0.2.0", false),
+            ("wasi:logging/logging@0.1.0-draft", true),
             ("host-function", false),
         ];
         for (import, offered) in cases {

@@ -6,35 +6,40 @@ use std::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::Plugin;
 use crate::config::{HEADER_BYTES, HostConfig, MEMORIES, TABLES};
-use crate::imports::log::Output;
+use crate::imports::grants::Reach;
+use crate::imports::keyvalue::KeyvalueView;
+use crate::imports::log::Log;
 use crate::imports::next::Onward;
 use crate::imports::nn::Nn;
 use crate::imports::nn::component::NnView;
-use crate::plugin::Meter;
+use crate::imports::outbound::Outbound;
+use crate::plugin::{Grants, Meter};
 
 /// Everything behind one instance. It lives for one request.
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(crate) outbound: Onward<NoOutbound>,
+    pub(crate) outbound: Onward<Outbound>,
     table: ResourceTable,
+    grants: Arc<Grants>,
+    pub(crate) log: Log,
     pub(crate) growth: Growth,
     pub(crate) nn: Nn,
 }
 
 impl State {
     /// The context for a fresh instance: no files but the plugin's assets, no environment, no
-    /// arguments, no network, output to the log.
+    /// arguments, no sockets, output to the log.
     fn new(plugin: &Plugin, deadline: Instant, request_id: &str) -> wasmtime::Result<Self> {
         let config = &plugin.config;
-        let (stdout, stderr) = Output::pair(&plugin.name, request_id, config.log_bytes_max);
+        let grants = Arc::clone(&plugin.grants);
+        let masks = grants.reach.masks.clone();
+        let log = Log::new(&plugin.name, request_id, config.log_bytes_max, masks);
+        let (stdout, stderr) = log.outputs();
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout).stderr(stderr);
         if let Some(assets) = &plugin.grants.assets {
@@ -49,27 +54,42 @@ impl State {
         Ok(Self {
             wasi: wasi.build(),
             http,
-            outbound: Onward::new(NoOutbound),
+            outbound: Onward::new(Outbound::new(Arc::clone(&grants), log.clone())),
             table,
             growth: Growth::new(config),
             nn,
+            grants,
+            log,
         })
     }
 
-    /// The context in which a plugin's `init` runs: no models, no tensors.
+    /// The context in which a plugin's `init` runs: no models, no tensors, no grants.
     pub(crate) fn for_init(wasi: WasiCtx, memory_bytes_max: u64, deadline: Instant) -> Self {
+        let grants = Arc::<Grants>::default();
+        let log = Log::new(&grants.reach.plugin, "init", 0, grants.reach.masks.clone());
         Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outbound: Onward::new(NoOutbound),
+            outbound: Onward::new(Outbound::new(Arc::clone(&grants), log.clone())),
             table: ResourceTable::new(),
             growth: Growth::new(&HostConfig { memory_bytes_max, ..HostConfig::default() }),
-            nn: Nn::new(Arc::default(), deadline, 0),
+            nn: Nn::new(Arc::clone(&grants), deadline, 0),
+            grants,
+            log,
         }
     }
 
     pub(crate) fn nn(&mut self) -> NnView<'_> {
         NnView { nn: &mut self.nn, table: &mut self.table }
+    }
+
+    pub(crate) fn keyvalue(&mut self) -> KeyvalueView<'_> {
+        KeyvalueView { reach: &self.grants.reach, table: &mut self.table }
+    }
+
+    /// What the guest was granted.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.grants.reach
     }
 }
 
@@ -109,22 +129,6 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
-    }
-}
-
-/// Refuses every request that a guest sends: no plugin has been granted a host.
-pub(crate) struct NoOutbound;
-
-type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>);
-
-impl WasiHttpHooks for NoOutbound {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
-        Box::new(async { Err(HttpError::HttpRequestDenied) })
     }
 }
 

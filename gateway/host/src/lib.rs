@@ -8,8 +8,9 @@
 //! - [`plugin`]: a loaded plugin. Below it: `visit`: one instance, timed and judged; `exchange`:
 //!   what a handler does with it; `hooks`: what hooks do; `gate`: how many there are at once.
 //! - `instance`: what one instance owns, and what it may grow to.
-//! - `imports`: what a guest may import; `imports/nn` is wasi-nn, `imports/log` its output,
-//!   `imports/next` the way to the rest of its chain.
+//! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn, `imports/log` its
+//!   output, `imports/next` the way to the rest of its chain, `imports/grants` what a manifest
+//!   grants of the rest.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`health`]: whether a plugin keeps failing.
@@ -41,5 +42,8 @@ pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
 pub use health::{Alarm, Health};
 pub use host::Host;
+pub use imports::keyvalue::KeyvalueConfig;
+pub use imports::outbound::OutboundConfig;
+pub use imports::secret::{Secret, SecretSource};
 pub use metrics::HostMetrics;
 pub use plugin::{Call, LoadGrant, Plugin, PluginSpec};

@@ -6,6 +6,8 @@
 //! | `gw_plugin_instantiate_seconds` | histogram | `plugin` |
 //! | `gw_plugin_loads_total` | counter | `code` |
 //! | `gw_plugin_skipped_total` | counter | `plugin` |
+//! | `gw_plugin_outbound_requests_total` | counter | `plugin`, `outcome` |
+//! | `gw_plugin_keyvalue_operations_total` | counter | `plugin`, `outcome` |
 //!
 //! Labels come from manifests and enums, never from requests.
 
@@ -26,6 +28,8 @@ pub struct HostMetrics {
     instantiate: Family<PluginLabels, Histogram, fn() -> Histogram>,
     loads: Family<LoadLabels, Counter>,
     skipped: Family<PluginLabels, Counter>,
+    outbound: Family<ReachLabels, Counter>,
+    keyvalue: Family<ReachLabels, Counter>,
 }
 
 impl HostMetrics {
@@ -36,6 +40,8 @@ impl HostMetrics {
             instantiate: Family::new_with_constructor(instantiate_seconds),
             loads: Family::default(),
             skipped: Family::default(),
+            outbound: Family::default(),
+            keyvalue: Family::default(),
         };
         let m = metrics.clone();
         registry.register(
@@ -58,6 +64,16 @@ impl HostMetrics {
             "Requests that went on without a plugin that failed",
             m.skipped,
         );
+        registry.register(
+            "gw_plugin_outbound_requests",
+            "Requests that plugins sent, by what became of them",
+            m.outbound,
+        );
+        registry.register(
+            "gw_plugin_keyvalue_operations",
+            "Operations of plugins on buckets, by what became of them",
+            m.keyvalue,
+        );
         metrics
     }
 
@@ -79,6 +95,14 @@ impl HostMetrics {
     /// A request went on without a plugin.
     pub(crate) fn skipped(&self, plugin: &str) {
         self.skipped.get_or_create(&PluginLabels { plugin: plugin.to_owned() }).inc();
+    }
+
+    pub(crate) fn sent(&self, plugin: &str, outcome: Reached) {
+        self.outbound.get_or_create(&ReachLabels { plugin: plugin.to_owned(), outcome }).inc();
+    }
+
+    pub(crate) fn operated(&self, plugin: &str, outcome: Reached) {
+        self.keyvalue.get_or_create(&ReachLabels { plugin: plugin.to_owned(), outcome }).inc();
     }
 
     pub(crate) fn loaded(&self, code: CodeSource) {
@@ -126,6 +150,16 @@ impl Outcome {
     }
 }
 
+/// What became of an attempt to reach something outside the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the variants are label values, which are snake_case")]
+pub(crate) enum Reached {
+    ok,
+    /// Not granted, or beyond a limit.
+    refused,
+    failed,
+}
+
 /// Where a plugin's machine code came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the variants are label values, which are snake_case")]
@@ -143,6 +177,12 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginLabels {
     plugin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReachLabels {
+    plugin: String,
+    outcome: Reached,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

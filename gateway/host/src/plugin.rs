@@ -23,6 +23,7 @@ use self::hooks::HooksPre;
 pub(crate) use self::meter::Meter;
 use crate::chain::{Chain, Report};
 use crate::engine::Ticker;
+use crate::imports::grants::Reach;
 use crate::imports::nn::loaded::Loading;
 use crate::instance::State;
 use crate::metrics::HostMetrics;
@@ -46,6 +47,10 @@ pub struct PluginSpec {
     pub assets: Option<PathBuf>,
     /// Who is told when it keeps failing.
     pub health: Health,
+    /// The app that it belongs to, which owns its buckets.
+    pub app: String,
+    /// What else it may reach.
+    pub grants: gw_artifact::manifest::Grants,
 }
 
 /// Leave to load models from bytes. Such a model runs beside all others, for as long as it runs:
@@ -102,6 +107,7 @@ pub(crate) struct Grants {
     pub(crate) models: HashMap<String, Arc<gw_inference::Model>>,
     pub(crate) load: Option<Loading>,
     pub(crate) assets: Option<PathBuf>,
+    pub(crate) reach: Reach,
 }
 
 impl Plugin {

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Where models run: auto, gpu, cpu, or a part of an adapter's name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// The node's limits and secrets [default: built in]
+    #[arg(long, env = "GW_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Serve what is built now, and do not rebuild it
     #[arg(long, env = "GW_NO_WATCH", value_parser = clap::builder::FalseyValueParser::new())]
     no_watch: bool,
@@ -48,7 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // What can fail at once fails before the build, which takes its time.
     let app = App::open(&args.folder)?;
-    let config = Config::default();
+    let mut config = args.config.as_deref().map(Config::open).transpose()?.unwrap_or_default();
     gw_server::check_keys(args.listen, &config.server)?;
     node::check_device(&args.device, &config)?;
     let listener = node::listen(args.listen, "--listen")?;
@@ -57,6 +60,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let content = app.build()?;
     let mut registry = Registry::default();
     let kept = FetchConfig::from_env()?.cache_dir;
+    // Two apps in two terminals do not wait for each other, and each finds its buckets again.
+    config.plugins.keyvalue.dir.get_or_insert_with(|| kept.join("keyvalue").join(own(&app)));
     let loader = node::loader(&config, &args.device, &kept, &mut registry)?;
     let models = Arc::clone(&loader.models);
     node::block_on(async {
@@ -70,6 +75,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (admin, config) = (None, config.server);
         Node { listener, admin, deployments, models, config, registry }.serve(greeting).await
     })
+}
+
+/// A folder's name for what belongs to the app in this place.
+fn own(app: &App) -> String {
+    let folder = app.folder.canonicalize().unwrap_or_else(|_| app.folder.clone());
+    Digest::of(folder.as_os_str().as_encoded_bytes()).hex()
 }
 
 /// Makes a build live, and returns what it is called.

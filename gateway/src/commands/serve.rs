@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Where models run: auto, gpu, cpu, or a part of an adapter's name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// The node's limits [default: built in]
+    /// The node's limits and secrets [default: built in]
     #[arg(long, env = "GW_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -165,6 +165,8 @@ pub(super) fn instantiate_us() -> Result<Row> {
         name: "hello".to_owned(),
         wasm: std::fs::read(guests::component("hello"))?.into(),
         limits: Limits::default(),
+        app: "hello".to_owned(),
+        grants: gw_artifact::manifest::Grants::default(),
         models: std::collections::HashMap::new(),
         load: None,
         assets: None,

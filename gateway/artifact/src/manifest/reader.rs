@@ -1,5 +1,6 @@
 //! Reads tables key by key and collects what is wrong, instead of stopping at the first mistake.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -157,6 +158,44 @@ impl<'r, 't, 'd> Section<'r, 't, 'd> {
             }
         }
         texts
+    }
+
+    /// A table of texts; empty where the key is missing.
+    pub(super) fn pairs(&mut self, key: &str) -> BTreeMap<String, Placed> {
+        let Some(value) = self.value(key) else { return BTreeMap::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            let found = value.get_ref().type_str();
+            let message = format!("`{key}` is a table such as {{ name = \"text\" }}, not {found}");
+            self.reader.mistake(value.span().start, message);
+            return BTreeMap::new();
+        };
+        let mut pairs = BTreeMap::new();
+        for (name, value) in table {
+            let at = name.span().start;
+            match value.get_ref().as_str() {
+                Some(text) => {
+                    pairs.insert(name.get_ref().clone().into_owned(), (text.to_owned(), at));
+                }
+                None => {
+                    let (name, found) = (name.get_ref(), value.get_ref().type_str());
+                    let message = format!("`{name}` in `{key}` is text in quotes, not {found}");
+                    self.reader.mistake(at, message);
+                }
+            }
+        }
+        pairs
+    }
+
+    /// An optional key that is true or false.
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            let found = value.get_ref().type_str();
+            let message = format!("`{key}` is true or false, not {found}");
+            self.reader.mistake(value.span().start, message);
+        }
+        flag
     }
 }
 

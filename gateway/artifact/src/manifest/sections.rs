@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::reader::{Placed, Reader, Section};
 use super::{
     App, AssetEntry, CachePolicy, DevicePreference, Failure, Manifest, Mistake, ModelEntry,
-    PluginEntry, RouteEntry, is_asset_name, is_model_name, is_name, limits,
+    PluginEntry, RouteEntry, grants, is_asset_name, is_model_name, is_name, limits,
 };
 use crate::{ByteSize, Source, duration};
 
@@ -177,7 +177,8 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = ["name", "path", "models", "load", "http", "failure", "limits"];
+    let known = [&["name", "path", "models", "load", "failure", "limits"][..], &grants::KEYS[..]];
+    let known = known.concat();
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
@@ -187,7 +188,7 @@ fn plugin<'d>(
         let at = section.place("load");
         section.reader.mistake(at, "`load` is 0: leave it out where no model is loaded from bytes");
     }
-    let http = section.texts("http").into_iter().map(|(host, _)| host).collect();
+    let grants = grants::read(&mut section);
     let failure = section.parsed_by("failure", |text| match text {
         "closed" => Ok(Failure::Closed),
         "open" => Ok(Failure::Open),
@@ -201,7 +202,7 @@ fn plugin<'d>(
         path: path.into(),
         models: models.into_iter().map(|(model, _)| model).collect(),
         load,
-        http,
+        grants,
         failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
     };

@@ -201,3 +201,53 @@ fn limits_are_read_with_their_units() {
         assert!(error.contains(part), "{part}: {error}");
     }
 }
+
+/// The good manifest, with these lines in its `[[plugin]]`; they begin on line 19.
+fn granting(lines: &str) -> String {
+    GOOD.replace("http = []\n", lines)
+}
+
+#[test]
+fn grants_read_as_they_are_written() {
+    let text = granting(
+        "config = { mode = \"fast\", \"a.b\" = \"\" }\nsecrets = [\"OPENAI_KEY\"]\n\
+         keyvalue = [\"default\", \"counters\"]\nprivate_network = true\n\
+         http = [\"https://api.example.com\", \"http://127.0.0.1:8080\"]\n",
+    );
+    let grants = &Manifest::parse(&text, "gw.toml").unwrap().plugins[0].grants;
+    let config: Vec<_> = grants.config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(config, [("a.b", ""), ("mode", "fast")]);
+    assert!(grants.secrets.iter().eq(["OPENAI_KEY"]));
+    assert!(grants.keyvalue.iter().eq(["counters", "default"]));
+    let http: Vec<_> = grants.http.iter().map(ToString::to_string).collect();
+    assert_eq!(http, ["https://api.example.com", "http://127.0.0.1:8080"]);
+    assert!(grants.private_network);
+    assert_eq!(Manifest::parse(GOOD, "gw.toml").unwrap().plugins[0].grants, Grants::default());
+}
+
+#[test]
+fn each_mistake_in_a_grant_is_named_with_its_line() {
+    let cases = [
+        ("config = [\"a\"]", "19: `config` is a table such as { name = \"text\" }, not array"),
+        ("config = { a = 1 }", "19: `a` in `config` is text in quotes, not integer"),
+        ("config = { \"\" = \"x\" }", "19: a key of `config` is text that can be printed"),
+        (
+            "config = { KEY = \"x\" }\nsecrets = [\"KEY\"]",
+            "20: `KEY` is both in `config` and in `secrets`: keep it in one",
+        ),
+        ("secrets = [\"no spaces\"]", "19: `no spaces` in `secrets` is no name"),
+        ("keyvalue = [\"../x\"]", "19: `../x` in `keyvalue` is no name"),
+        ("keyvalue = \"default\"", "19: `keyvalue` is a list such as [\"a\", \"b\"], not string"),
+        ("private_network = \"yes\"", "19: `private_network` is true or false, not string"),
+        (
+            "http = [\n  \"https://a.com\",\n  \"a.com\"]",
+            "21: `a.com` in `http` grants nothing: it starts with https:// or http://; write such",
+        ),
+        ("secret = [\"a\"]", "19: unknown key `secret` in [[plugin]]; did you mean `secrets`?"),
+    ];
+    for (wrong, expected) in cases {
+        let error = Manifest::parse(&granting(&format!("{wrong}\n")), "gw.toml").unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.contains(&format!("gw.toml:{expected}")), "{wrong}: {shown}");
+    }
+}

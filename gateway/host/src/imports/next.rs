@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::HOST;
 use http_body_util::BodyExt;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{
     Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -63,6 +64,10 @@ impl<G: WasiHttpHooks> WasiHttpHooks for Onward<G> {
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         self.granted.forbidden_header_filter()
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        self.granted.p2_error_from_hyper(error)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chains;
 mod double;
+mod grants;
 mod hooks;
 mod nn;
 mod preinit;
@@ -320,7 +321,7 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
     let HostError::MissingImport { imports, .. } = refused(node.spec("missing-import")) else {
         panic!("another error");
     };
-    assert_eq!(imports, ["wasi:keyvalue/store@0.2.0-draft"]);
+    assert_eq!(imports, ["wasi:keyvalue/store@0.2.0-draft2"]);
 
     let module = refused(bytes(&wat::parse_str("(module)").expect("a module")));
     assert!(module.to_string().contains("wasm32-wasip2"), "{module}");

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gw_artifact::manifest::Limits;
+use gw_artifact::manifest::{Grants, Limits};
 use gw_artifact::{ByteSize, Digest};
 use gw_host::{Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec};
 use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
@@ -54,6 +54,8 @@ impl Node {
             load: None,
             health: gw_host::Health::default(),
             assets: None,
+            app: "app".to_owned(),
+            grants: Grants::default(),
         }
     }
 

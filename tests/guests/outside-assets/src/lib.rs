@@ -2,9 +2,10 @@
 
 use std::env;
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
-use gw_sdk::{Error, Plugin, Request, Response};
+use gw_sdk::outbound::Outgoing;
+use gw_sdk::{Error, Plugin, Request, Response, config, keyvalue};
 
 struct Outside;
 
@@ -25,6 +26,13 @@ impl Plugin for Outside {
             ("environment", env::vars().next().is_some()),
             ("arguments", env::args().nth(1).is_some()),
             ("network", TcpStream::connect("127.0.0.1:80").is_ok()),
+            ("listening", TcpListener::bind("127.0.0.1:0").is_ok()),
+            ("datagrams", UdpSocket::bind("127.0.0.1:0").is_ok()),
+            ("names", "localhost:80".to_socket_addrs().is_ok()),
+            ("http", Outgoing::new("GET", "http://127.0.0.1/").send().is_ok()),
+            ("bucket", keyvalue::open("default").is_ok()),
+            ("values", config::get("PATH").is_ok()),
+            ("all values", config::get_all().is_ok()),
         ];
         let reached = tries.iter().filter(|(_, reached)| *reached).map(|(name, _)| *name);
         Ok(Response::new(200, "text/plain", reached.collect::<Vec<_>>().join(" ")))
