@@ -146,6 +146,7 @@ impl Loader {
             }),
             assets: Some(files.assets()),
             health,
+            wasi_nn: entry.wasi_nn,
         };
         let plugin = entry.name.clone();
         self.host
@@ -274,7 +275,7 @@ fn identity(
 
 /// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
 fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
-    let PluginEntry { name, path: _, models, load, http, failure, limits } = settings;
+    let PluginEntry { name, path: _, models, load, http, failure, limits, wasi_nn } = settings;
     let mut hasher = Hasher::new();
     let mut field = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -288,6 +289,7 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     for word in limit_words(limits) {
         field(&word.to_le_bytes());
     }
+    field(wasi_nn.name().as_bytes());
     field(assets.as_bytes());
     hasher.finish()
 }

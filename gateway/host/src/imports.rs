@@ -3,6 +3,7 @@
 //! The whole command set is linked because every std-based guest imports it; what it reaches is
 //! decided by the context of each instance, and that context is empty.
 
+pub(crate) mod ephemeral;
 pub(crate) mod log;
 pub(crate) mod next;
 pub(crate) mod nn;

@@ -177,7 +177,7 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = ["name", "path", "models", "load", "http", "failure", "limits"];
+    let known = ["name", "path", "models", "load", "http", "failure", "limits", "wasi_nn"];
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
@@ -194,6 +194,7 @@ fn plugin<'d>(
         _ => Err(format!("`{text}` is no policy: use closed or open")),
     });
     let limits = section.value("limits").map(|table| limits::read(section.reader, table));
+    let wasi_nn = section.parsed("wasi_nn").unwrap_or_default();
     references.models.extend(models.iter().cloned());
     let name = name?;
     let entry = PluginEntry {
@@ -204,6 +205,7 @@ fn plugin<'d>(
         http,
         failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
+        wasi_nn,
     };
     Some((name, entry))
 }
