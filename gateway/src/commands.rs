@@ -8,6 +8,7 @@ mod keys;
 mod plan;
 mod push;
 mod rollback;
+mod run;
 mod serve;
 mod status;
 
@@ -20,6 +21,7 @@ pub(crate) enum Command {
     Push(push::Args),
     Status(status::Args),
     Rollback(rollback::Args),
+    Run(run::Args),
     Infer(infer::Args),
     Plan(plan::Args),
     Bench(bench::Args),
@@ -35,6 +37,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Push(args) => push::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Rollback(args) => rollback::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),

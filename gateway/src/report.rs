@@ -60,6 +60,18 @@ impl fmt::Display for Advice {
 
 impl std::error::Error for Advice {}
 
+/// A program of the user's ended with this exit code, and has said itself what there was to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the program ended with exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}
+
 /// The output format of a command that prints data: for people or for programs. The variants
 /// have no comments, because clap would spread every `--help` page over twice the lines for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -148,6 +160,9 @@ fn no_colour() -> bool {
 /// Tells the user how the command ended.
 pub(crate) fn end(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::from(DONE) };
+    if let Some(Exit(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
     note(describe(&error));
     ExitCode::from(exit_code(&error))
 }

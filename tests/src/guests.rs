@@ -1,4 +1,4 @@
-//! The guests of `tests/guests` as components that an app can name.
+//! The guests of `tests/guests` as files that an app can name.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,17 +10,28 @@ use crate::repo;
 /// # Panics
 /// Where it does not build.
 pub fn component(name: &str) -> PathBuf {
-    let guests = repo().join("tests/guests");
+    build(&repo().join("tests/guests"), "wasm32-wasip2", &["--package", name], name)
+}
+
+/// The program `name` of `tests/guests/command`, a core module, built where it is not.
+///
+/// # Panics
+/// Where it does not build.
+pub fn program(name: &str) -> PathBuf {
+    build(&repo().join("tests/guests/command"), "wasm32-wasip1", &["--bin", name], name)
+}
+
+fn build(folder: &Path, architecture: &str, part: &[&str], name: &str) -> PathBuf {
     let built = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--package", name])
-        .current_dir(&guests)
+        .args(["build", "--quiet", "--release", "--target", architecture])
+        .args(part)
+        .current_dir(folder)
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTFLAGS")
         .status()
         .expect("cargo starts");
     assert!(built.success(), "the guest {name} does not build");
-    let file = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
-    guests.join(file)
+    folder.join(format!("target/{architecture}/release/{}.wasm", name.replace('-', "_")))
 }
 
 /// The text of the guest `name` that is written as plain WebAssembly.

@@ -1,4 +1,7 @@
-//! `gw infer`, `gw plan`, `gw bench` and `gw doctor`, and the errors of models and manifests.
+//! `gw infer`, `gw plan`, `gw bench` and `gw doctor`, and the errors of models and manifests;
+//! `gw run` is in `run`.
+
+mod run;
 
 use std::fs;
 use std::path::Path;

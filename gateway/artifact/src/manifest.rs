@@ -1,5 +1,6 @@
 //! The app manifest, `gw.toml`: what an app is made of, and what each part may use.
 
+mod dialect;
 mod grants;
 mod http;
 mod limits;
@@ -12,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use dialect::{NnDialect, NnDialectError};
 pub use grants::Grants;
 pub use http::{HttpGrant, canonical_host};
 pub use limits::Limits;
@@ -87,7 +89,8 @@ pub struct AssetEntry {
 pub struct PluginEntry {
     /// The name by which routes call it.
     pub name: String,
-    /// A crate to build, or a `.wasm` component, relative to the manifest.
+    /// A crate to build, or a `.wasm` file, relative to the manifest: a component that handles
+    /// requests, or a core module with a `_start` that answers them the CGI way.
     pub path: PathBuf,
     /// The models that it may load.
     pub models: Vec<String>,
@@ -99,6 +102,8 @@ pub struct PluginEntry {
     pub failure: Failure,
     /// What one request may cost.
     pub limits: Limits,
+    /// What a core module means by wasi-nn. Default: `standard`.
+    pub wasi_nn: NnDialect,
 }
 
 /// What happens to a request when a plugin of its chain fails.

@@ -148,6 +148,7 @@ impl Loader {
             health,
             app: manifest.app.name.clone(),
             grants: entry.grants.clone(),
+            wasi_nn: entry.wasi_nn,
         };
         let plugin = entry.name.clone();
         self.host
@@ -268,7 +269,7 @@ fn identity(
 
 /// Taken apart in full, so that a new key of the manifest cannot be forgotten here.
 fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
-    let PluginEntry { name, path: _, models, load, failure, limits, grants } = settings;
+    let PluginEntry { name, path: _, models, load, failure, limits, grants, wasi_nn } = settings;
     let Grants { config, secrets, keyvalue, http, private_network } = grants;
     let mut hasher = Hasher::new();
     let mut field = |bytes: &[u8]| {
@@ -291,6 +292,7 @@ fn config_digest(settings: &PluginEntry, assets: &Digest) -> Digest {
     for word in limit_words(limits) {
         field(&word.to_le_bytes());
     }
+    field(wasi_nn.name().as_bytes());
     field(assets.as_bytes());
     hasher.finish()
 }

@@ -21,7 +21,7 @@ use self::trail::Trail;
 pub use self::trail::{Report, Skipped};
 use crate::imports::next::Next;
 use crate::plugin::hooks::{self, Outcome, WitAnswer};
-use crate::plugin::{Kind, Place, exchange};
+use crate::plugin::{Kind, Place, cgi, exchange};
 use crate::{Body, BodyError, Call, GuestError, HostError, Plugin};
 
 /// The plugins that answer one route.
@@ -72,7 +72,7 @@ impl Chain {
         self.0.iter().any(|link| matches!(link.plugin.kind, Kind::Hooks(_)))
     }
 
-    /// Whether the first plugin needs a request whole: hooks get it so, and what a failing plugin
+    /// Whether the first plugin needs a request whole: hooks and commands get it so, and what a failing plugin
     /// leaves to the next must not be half read.
     pub fn wants_whole(&self) -> bool {
         self.0.first().is_some_and(|link| !link.streams())
@@ -103,12 +103,12 @@ impl Chain {
     }
 
     /// How many instances live at once for a request that is at the plugin `at`: a handler lives
-    /// until what is behind it has answered, hooks do not.
+    /// until what is behind it has answered, hooks and commands do not.
     fn depth(&self, at: usize) -> u32 {
         let Some(link) = self.0.get(at) else { return 0 };
         match link.plugin.kind {
             Kind::Handler(_) => 1 + self.depth(at + 1),
-            Kind::Hooks(_) => self.depth(at + 1).max(1),
+            Kind::Hooks(_) | Kind::Command(_) => self.depth(at + 1).max(1),
         }
     }
 }
@@ -198,6 +198,7 @@ impl Trip {
             let request = http::Request::from_parts(head, body);
             match &link.plugin.kind {
                 Kind::Hooks(_) => self.hooks(at, &link, request, place).await,
+                Kind::Command(command) => self.command(at, &link, command, request, place).await,
                 Kind::Handler(_) => {
                     let spare = request.clone();
                     let plugin = &link.plugin;
@@ -228,6 +229,28 @@ impl Trip {
             place: place.clone(),
         });
         Box::pin(exchange::run(&self, plugin, handler, request, place, next)).await
+    }
+
+    /// Starts a command, which answers.
+    async fn command(
+        self: Arc<Self>,
+        at: usize,
+        link: &Link,
+        command: &cgi::Command,
+        request: http::Request<Bytes>,
+        place: Option<Place>,
+    ) -> Result<Response, GuestError> {
+        let plugin = &link.plugin;
+        let given = self.place(plugin, 1, place.clone()).await?;
+        let result = cgi::run(plugin, command, &request, self.host(), &self.call, given).await;
+        plugin.ended(result.as_ref().err());
+        match result {
+            Ok((response, left)) => {
+                self.trail.passed(&left);
+                Ok(response.map(Body::whole))
+            }
+            Err(error) => self.without(at, link, error, request, place).await,
+        }
     }
 
     async fn hooks(

@@ -1,7 +1,7 @@
 //! Compiled code on disk: machine code that this node made, sealed with its own key.
 //!
 //! Loading machine code is running it, so nothing is loaded that does not carry this node's seal
-//! over the component's digest and the engine's settings. Whatever is missing, damaged or made by
+//! over the plugin's digest and the engine's settings. Whatever is missing, damaged or made by
 //! another engine is compiled anew.
 #![expect(unsafe_code, reason = "loading compiled code; the only unsafe block of this crate")]
 
@@ -14,8 +14,8 @@ use std::time::SystemTime;
 use gw_artifact::Digest;
 use gw_artifact::disk::{create_private, write_whole};
 use gw_artifact::seal::Seal;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 use crate::metrics::{CodeSource, HostMetrics};
 use crate::{HostConfig, HostError};
@@ -24,7 +24,34 @@ use crate::{HostConfig, HostError};
 /// back to, and some gigabytes at most.
 const FILES_MAX: usize = 128;
 
-/// Compiles components, or takes their code from the disk.
+/// What a plugin's bytes are, compiled.
+pub(crate) enum Code {
+    Component(Component),
+    Module(Module),
+}
+
+/// Whether the bytes are a core module: bytes 4 to 8 are its version, 1; a component has another.
+pub(crate) fn is_module(wasm: &[u8]) -> bool {
+    wasm.get(..8) == Some(b"\0asm\x01\0\0\0")
+}
+
+impl Code {
+    fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Self> {
+        if is_module(wasm) {
+            return Ok(Self::Module(Module::from_binary(engine, wasm)?));
+        }
+        Ok(Self::Component(Component::from_binary(engine, wasm)?))
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Component(component) => component.serialize(),
+            Self::Module(module) => module.serialize(),
+        }
+    }
+}
+
+/// Compiles components and core modules, or takes their code from the disk.
 pub(crate) struct Compiler {
     engine: Engine,
     disk: Option<Disk>,
@@ -56,33 +83,30 @@ impl Compiler {
         plugin: &str,
         wasm: &[u8],
         digest: &Digest,
-    ) -> Result<Component, HostError> {
-        if let Some(component) = self.disk.as_ref().and_then(|disk| disk.read(&self.engine, digest))
-        {
+    ) -> Result<Code, HostError> {
+        let kind = kind(wasm);
+        let kept = self.disk.as_ref().and_then(|disk| disk.read(&self.engine, kind, digest));
+        if let Some(code) = kept {
             self.metrics.loaded(CodeSource::disk);
-            return Ok(component);
+            return Ok(code);
         }
-        let component = Component::from_binary(&self.engine, wasm).map_err(|error| {
-            HostError::Compile { plugin: plugin.to_owned(), reason: reason(wasm, &error) }
+        let code = Code::compile(&self.engine, wasm).map_err(|error| HostError::Compile {
+            plugin: plugin.to_owned(),
+            reason: format!("{error:#}"),
         })?;
         self.metrics.loaded(CodeSource::compiler);
         if let Some(disk) = &self.disk
-            && let Err(error) = disk.write(&component, digest)
+            && let Err(error) = disk.write(&code, kind, digest)
         {
             tracing::warn!(plugin, error = %error, "compiled code is not kept");
         }
-        Ok(component)
+        Ok(code)
     }
 }
 
-/// The compiler's words, with a hint for the likeliest mistake.
-fn reason(wasm: &[u8], error: &wasmtime::Error) -> String {
-    // Bytes 4 to 8 of a core module are its version, 1; those of a component are not.
-    if wasm.get(..8) == Some(b"\0asm\x01\0\0\0") {
-        return "it is a core module; build a component, with cargo for --target wasm32-wasip2"
-            .to_owned();
-    }
-    format!("{error:#}")
+/// What the bytes are, as the seal names it.
+fn kind(wasm: &[u8]) -> &'static str {
+    if is_module(wasm) { "module" } else { "component" }
 }
 
 impl Disk {
@@ -96,34 +120,38 @@ impl Disk {
         Ok(Self { dir: dir.to_owned(), seal, engine_key })
     }
 
-    /// What the seal covers beside the code: which component, for which engine.
-    fn context(&self, digest: &Digest) -> Vec<u8> {
-        format!("gw compiled component {digest} for engine {}", self.engine_key).into_bytes()
+    /// What the seal covers beside the code: of what, for which engine.
+    fn context(&self, kind: &str, digest: &Digest) -> Vec<u8> {
+        format!("gw compiled {kind} {digest} for engine {}", self.engine_key).into_bytes()
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}-{}.cwasm", digest.hex(), self.engine_key))
     }
 
-    /// The sealed code of a component, if it is there and whole.
-    fn read(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
+    /// The sealed code of a plugin, if it is there and whole.
+    fn read(&self, engine: &Engine, kind: &str, digest: &Digest) -> Option<Code> {
         let sealed = fs::read(self.path(digest)).ok()?;
-        let Some(code) = self.seal.unseal(&sealed, &self.context(digest)) else {
-            tracing::warn!(component = %digest, "compiled code has a broken seal; compiling anew");
+        let Some(code) = self.seal.unseal(&sealed, &self.context(kind, digest)) else {
+            tracing::warn!(plugin = %digest, "compiled code has a broken seal; compiling anew");
             return None;
         };
-        // SAFETY: `deserialize` must be given what `Component::serialize` wrote, unchanged. The
-        // seal is an HMAC under a key that only this node has, over these very bytes, the digest
-        // and the engine's settings, and `write` below seals nothing but `serialize`'s output.
-        let component = unsafe { Component::deserialize(engine, &code) };
-        component
-            .inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling"))
-            .ok()
+        // SAFETY: `deserialize` must be given what `serialize` of the same type wrote, unchanged.
+        // The seal is an HMAC under a key that only this node has, over these very bytes, the type,
+        // the digest and the engine's settings, and `write` below seals nothing but `serialize`'s
+        // output.
+        let code = unsafe {
+            match kind {
+                "module" => Module::deserialize(engine, &code).map(Code::Module),
+                _ => Component::deserialize(engine, &code).map(Code::Component),
+            }
+        };
+        code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling")).ok()
     }
 
-    fn write(&self, component: &Component, digest: &Digest) -> io::Result<()> {
-        let code = component.serialize().map_err(|error| io::Error::other(format!("{error:#}")))?;
-        let sealed = self.seal.seal(&code, &self.context(digest));
+    fn write(&self, code: &Code, kind: &str, digest: &Digest) -> io::Result<()> {
+        let code = code.serialize().map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let sealed = self.seal.seal(&code, &self.context(kind, digest));
         write_whole(&self.path(digest), &sealed)?;
         self.prune()
     }

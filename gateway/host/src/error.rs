@@ -25,8 +25,8 @@ pub enum HostError {
         /// What the system reported.
         reason: String,
     },
-    /// The bytes are not a component that this node can compile.
-    #[error("plugin {plugin} is not a usable component: {reason}")]
+    /// The bytes are not a component or core module that this node can compile.
+    #[error("plugin {plugin} is not usable WebAssembly: {reason}")]
     Compile {
         /// The plugin.
         plugin: String,
@@ -73,6 +73,14 @@ pub enum HostError {
     TwoKinds {
         /// The plugin.
         plugin: String,
+    },
+    /// It cannot be started as a program, or answer requests as one.
+    #[error("{plugin} cannot be started: {reason}")]
+    NotACommand {
+        /// The plugin or program.
+        plugin: String,
+        /// What it is instead, and what to do with it.
+        reason: String,
     },
     /// A request to a chain needs more instances at once than the node has.
     #[error(

@@ -1,14 +1,18 @@
 //! The host: one engine, one linker, and the plugins that it loads.
 
+mod modules;
+pub mod program;
+
 use std::sync::Arc;
 
 use gw_artifact::Digest;
 use prometheus_client::registry::Registry;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::compiled::Compiler;
+pub(crate) use self::modules::START;
+use crate::compiled::{Code, Compiler};
 use crate::engine::Ticker;
 use crate::imports::grants::Services;
 use crate::imports::nn::loaded::{LoadedModels, Loading};
@@ -66,9 +70,9 @@ impl Host {
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
-    /// its imports are offered, it is a handler or hooks, it fits its limits, and the node has what
-    /// it is granted. It blocks for as long as
-    /// compiling takes, which is seconds for large plugins.
+    /// its imports are offered, it is a handler, hooks or a command, it fits its limits, and the
+    /// node has what it is granted. It blocks for as long as compiling takes, which is seconds for
+    /// large plugins.
     ///
     /// # Errors
     /// What is wrong with the plugin, with the import or the limit by name.
@@ -83,9 +87,14 @@ impl Host {
         }
         let reach = self.services.grant(&spec.app, &spec.name, spec.grants.clone())?;
         let digest = Digest::of(&spec.wasm);
-        let component = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
-        check_memory(&spec, &component)?;
-        let kind = self.link(&spec.name, &component)?;
+        let code = self.compiler.compile(&spec.name, &spec.wasm, &digest)?;
+        check_memory(&spec.name, spec.limits.memory.0, &code)?;
+        let kind = match &code {
+            Code::Component(component) => self.kind(&spec.name, component)?,
+            Code::Module(module) => {
+                Kind::Command(modules::link(&spec.name, &self.engine, module, spec.wasi_nn)?)
+            }
+        };
         let load = spec.load.map(|grant| Loading { grant, loaded: Arc::clone(&self.loaded) });
         Ok(Arc::new(Plugin {
             name: spec.name.into(),
@@ -102,8 +111,8 @@ impl Host {
         }))
     }
 
-    fn link(&self, plugin: &str, component: &Component) -> Result<Kind, HostError> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| {
+    fn link(&self, plugin: &str, component: &Component) -> Result<InstancePre<State>, HostError> {
+        self.linker.instantiate_pre(component).map_err(|error| {
             let missing = imports::missing(&self.engine, component);
             let plugin = plugin.to_owned();
             if missing.is_empty() {
@@ -111,7 +120,11 @@ impl Host {
             } else {
                 HostError::MissingImport { plugin, imports: missing, offered: imports::offered() }
             }
-        })?;
+        })
+    }
+
+    fn kind(&self, plugin: &str, component: &Component) -> Result<Kind, HostError> {
+        let pre = self.link(plugin, component)?;
         let name = || plugin.to_owned();
         match (ProxyPre::new(pre.clone()), HooksPre::new(pre)) {
             (Ok(handler), Err(_)) => Ok(Kind::Handler(handler)),
@@ -124,14 +137,16 @@ impl Host {
     }
 }
 
-fn check_memory(spec: &PluginSpec, component: &Component) -> Result<(), HostError> {
-    let initial = component
-        .resources_required()
+fn check_memory(plugin: &str, limit: u64, code: &Code) -> Result<(), HostError> {
+    let required = match code {
+        Code::Component(component) => component.resources_required(),
+        Code::Module(module) => Some(module.resources_required()),
+    };
+    let initial = required
         .and_then(|required| required.max_initial_memory_size)
         .map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
-    let limit = spec.limits.memory.0;
     if initial > limit {
-        let plugin = spec.name.clone();
+        let plugin = plugin.to_owned();
         return Err(HostError::InitialMemory { plugin, needed: initial, limit });
     }
     Ok(())

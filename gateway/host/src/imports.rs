@@ -6,6 +6,7 @@
 //! and not granted answers with an error that says what would grant it.
 
 mod config;
+pub(crate) mod ephemeral;
 pub(crate) mod grants;
 pub(crate) mod keyvalue;
 pub(crate) mod log;

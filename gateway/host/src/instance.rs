@@ -1,7 +1,9 @@
 //! What one instance owns, and what it may grow to.
 
+pub(crate) mod module;
+
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
@@ -108,8 +110,24 @@ pub(crate) fn store(
     let model = usize::try_from(model).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(plugin.config.hostcall_bytes_max.saturating_add(model));
     store.set_max_component_handles(plugin.config.resources_max);
+    interrupt(&mut store, deadline, plugin.time, meter);
+    Ok(store)
+}
+
+/// What is asked of an instance once it is over.
+pub(crate) trait Over: Send + 'static {
+    fn over(self) -> (Growth, Nn);
+}
+
+impl Over for State {
+    fn over(self) -> (Growth, Nn) {
+        (self.growth, self.nn)
+    }
+}
+
+/// Interrupts the guest every tick, to let others run, and ends it at its limits of time.
+pub(crate) fn interrupt<T>(store: &mut Store<T>, deadline: Instant, time: Duration, meter: Meter) {
     store.set_epoch_deadline(1);
-    let time = plugin.time;
     store.epoch_deadline_callback(move |_| {
         if Instant::now() >= deadline || meter.time() >= time {
             return Ok(UpdateDeadline::Interrupt);
@@ -117,7 +135,6 @@ pub(crate) fn store(
         // tokio's own yield lets its timers and sockets be served before this guest goes on.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
-    Ok(store)
 }
 
 impl WasiView for State {

@@ -3,14 +3,16 @@
 //! It knows no routes, no cache and no listeners: a request comes in as a value and leaves as one.
 //! It runs no models either; `compute` is a call to `gw-inference`.
 //!
-//! - [`host`]: [`Host`] holds the engine and loads plugins.
+//! - [`host`]: [`Host`] holds the engine and loads plugins; [`host::program`]: what runs without a
+//!   request.
 //! - [`chain`]: [`Chain::answer`] takes one request through the plugins of a route. Start here.
 //! - [`plugin`]: a loaded plugin. Below it: `visit`: one instance, timed and judged; `exchange`:
-//!   what a handler does with it; `hooks`: what hooks do; `gate`: how many there are at once.
-//! - `instance`: what one instance owns, and what it may grow to.
-//! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn, `imports/log` its
-//!   output, `imports/next` the way to the rest of its chain, `imports/grants` what a manifest
-//!   grants of the rest.
+//!   what a handler does with it; `hooks`: what hooks do; `cgi`: what a core module does; `gate`:
+//!   how many there are at once.
+//! - `instance`: what one instance owns, and what it may grow to; `instance/module` of a core module.
+//! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn, `imports/ephemeral`
+//!   its front end for core modules, `imports/log` a guest's output, `imports/next` the way to the
+//!   rest of its chain, `imports/grants` what a manifest grants of the rest.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`health`]: whether a plugin keeps failing.
@@ -42,6 +44,7 @@ pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
 pub use health::{Alarm, Health};
 pub use host::Host;
+pub use host::program::{Ended, Folder, Program, ProgramError, ProgramSpec};
 pub use imports::keyvalue::KeyvalueConfig;
 pub use imports::outbound::OutboundConfig;
 pub use imports::secret::{Secret, SecretSource};

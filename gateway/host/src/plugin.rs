@@ -1,5 +1,6 @@
 //! A loaded plugin, and one request through it.
 
+pub(crate) mod cgi;
 pub(crate) mod exchange;
 mod gate;
 pub(crate) mod hooks;
@@ -13,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gw_artifact::Digest;
-use gw_artifact::manifest::Limits;
+use gw_artifact::manifest::{Limits, NnDialect};
 use gw_inference::{DeviceChoice, Models};
-use wasmtime::Engine;
+use wasmtime::{Engine, InstancePre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub(crate) use self::gate::{Gate, Place};
@@ -26,6 +27,7 @@ use crate::engine::Ticker;
 use crate::imports::grants::Reach;
 use crate::imports::nn::loaded::Loading;
 use crate::instance::State;
+use crate::instance::module::ModuleState;
 use crate::metrics::HostMetrics;
 use crate::{Body, BodyError, GuestError, Handled, Health, HostConfig, Timings};
 
@@ -34,7 +36,7 @@ use crate::{Body, BodyError, GuestError, Handled, Health, HostConfig, Timings};
 pub struct PluginSpec {
     /// The plugin's name in the manifest; logs, errors and metrics use it.
     pub name: String,
-    /// The component.
+    /// The component, or the core module.
     pub wasm: Bytes,
     /// What a request may cost in it. Its memory is over all its memories; waiting, for a model
     /// above all, is not in its time: the deadline of a [`Call`] bounds that.
@@ -51,6 +53,8 @@ pub struct PluginSpec {
     pub app: String,
     /// What else it may reach.
     pub grants: gw_artifact::manifest::Grants,
+    /// What it means by wasi-nn, where it is a core module.
+    pub wasi_nn: NnDialect,
 }
 
 /// Leave to load models from bytes. Such a model runs beside all others, for as long as it runs:
@@ -93,12 +97,14 @@ pub struct Plugin {
     pub(crate) _ticker: Arc<Ticker>,
 }
 
-/// What a component exports, which says how it is called.
+/// What a plugin exports, which says how it is called.
 pub(crate) enum Kind {
     /// `wasi:http/incoming-handler`.
     Handler(ProxyPre<State>),
     /// `pre` and `post` of `gw:plugin`.
     Hooks(HooksPre<State>),
+    /// `_start` of a core module, which is started for each request, the CGI way.
+    Command(InstancePre<ModuleState>),
 }
 
 /// What the guests of one plugin may reach.
@@ -116,7 +122,7 @@ impl Plugin {
         &self.name
     }
 
-    /// The digest of the component.
+    /// The digest of the component or core module.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -157,6 +163,7 @@ impl Plugin {
         match &self.kind {
             Kind::Handler(pre) => pre.engine(),
             Kind::Hooks(pre) => pre.engine(),
+            Kind::Command(pre) => pre.module().engine(),
         }
     }
 

@@ -17,6 +17,7 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
 
+use crate::compiled::is_module;
 use crate::engine::Ticker;
 use crate::imports;
 use crate::instance::State;
@@ -56,7 +57,8 @@ fn words(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("; it printed: {}", stderr.trim()) }
 }
 
-/// The component with `init` already run, or the same bytes where it has no such export.
+/// The component with `init` already run, or the same bytes where it has no such export or is a
+/// core module.
 ///
 /// During `init` the guest sees `assets` read-only as `/assets`, if that is a directory, and
 /// otherwise an empty system: no model is there to be loaded, and no request is sent.
@@ -66,6 +68,9 @@ fn words(stderr: &str) -> String {
 /// # Errors
 /// [`PreinitError`], with what the guest printed.
 pub fn pre_initialise(wasm: &[u8], assets: &Path) -> Result<Vec<u8>, PreinitError> {
+    if is_module(wasm) {
+        return Ok(wasm.to_vec());
+    }
     // Its own thread, because an async runtime cannot be started inside another.
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {

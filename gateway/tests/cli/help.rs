@@ -14,6 +14,7 @@ fn help_reads_well() {
         "push",
         "status",
         "rollback",
+        "run",
         "infer",
         "plan",
         "bench",

@@ -7,6 +7,7 @@ mod help;
 mod keys;
 mod models;
 mod onnx;
+mod run;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

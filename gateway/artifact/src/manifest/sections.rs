@@ -177,8 +177,8 @@ fn plugin<'d>(
     table: &'d Spanned<DeValue<'d>>,
     references: &mut References,
 ) -> Option<(Placed, PluginEntry)> {
-    let known = [&["name", "path", "models", "load", "failure", "limits"][..], &grants::KEYS[..]];
-    let known = known.concat();
+    let own = ["name", "path", "models", "load", "failure", "limits", "wasi_nn"];
+    let known = [&own[..], &grants::KEYS[..]].concat();
     let mut section = Section::open(reader, table, "[[plugin]]", &known)?;
     let name = named(&mut section);
     let path = section.required("path").unwrap_or_default().0;
@@ -195,6 +195,7 @@ fn plugin<'d>(
         _ => Err(format!("`{text}` is no policy: use closed or open")),
     });
     let limits = section.value("limits").map(|table| limits::read(section.reader, table));
+    let wasi_nn = section.parsed("wasi_nn").unwrap_or_default();
     references.models.extend(models.iter().cloned());
     let name = name?;
     let entry = PluginEntry {
@@ -205,6 +206,7 @@ fn plugin<'d>(
         grants,
         failure: failure.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
+        wasi_nn,
     };
     Some((name, entry))
 }

@@ -251,3 +251,20 @@ fn each_mistake_in_a_grant_is_named_with_its_line() {
         assert!(shown.contains(&format!("gw.toml:{expected}")), "{wrong}: {shown}");
     }
 }
+
+#[test]
+fn a_plugin_names_its_dialect_of_wasi_nn() {
+    let written = |dialect: &str| {
+        let limits = "limits = { memory";
+        let text = GOOD.replace(limits, &format!("wasi_nn = \"{dialect}\"\n{limits}"));
+        Manifest::parse(&text, "gw.toml").map(|manifest| manifest.plugins[0].wasi_nn)
+    };
+    for dialect in NnDialect::ALL {
+        assert_eq!(written(dialect.name()).unwrap(), dialect);
+    }
+    let plain = Manifest::parse(GOOD, "gw.toml").unwrap();
+    assert_eq!(plain.plugins[0].wasi_nn, NnDialect::Standard);
+    let error = written("wasm-edge").unwrap_err().to_string();
+    let expected = "gw.toml:20: `wasi_nn`: `wasm-edge` is no dialect of wasi-nn: use standard";
+    assert!(error.starts_with(expected), "{error}");
+}

@@ -6,7 +6,8 @@
 //! next is not.
 //!
 //! - [`Nn`]: what one instance has; it knows no front end.
-//! - `component`: the front end of components, three snapshots of one WIT.
+//! - `component`: the front end of components, three snapshots of one WIT; that of core modules is
+//!   `imports/ephemeral`.
 //! - `context`: one inference, with what older snapshots bind to it.
 //! - `tensor`, `allowance`: tensors, and what they may take.
 //! - `load`, `loaded`: models from bytes, and those that are kept.

@@ -9,13 +9,13 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::meter::Meter;
-use crate::instance::{self, State};
+use crate::instance::{self, Over, State};
 use crate::{Call, GuestError, Plugin, Timings};
 
-/// An instance that is about to be made.
-pub(crate) struct Visit {
+/// An instance that is about to be made, with what it will own.
+pub(crate) struct Visit<T: 'static = State> {
     plugin: Arc<Plugin>,
-    pub(crate) store: Store<State>,
+    pub(crate) store: Store<T>,
     pub(crate) meter: Meter,
     started: Instant,
     deadline: Instant,
@@ -30,20 +30,33 @@ pub(crate) struct Left {
 
 impl Visit {
     pub(crate) fn new(plugin: &Arc<Plugin>, call: &Call) -> wasmtime::Result<Self> {
+        Self::with(plugin, call, |meter| {
+            instance::store(plugin, call.deadline, meter, &call.request_id)
+        })
+    }
+}
+
+impl<T: Over> Visit<T> {
+    /// With a store of its own, whose guest `meter` measures.
+    pub(crate) fn with(
+        plugin: &Arc<Plugin>,
+        call: &Call,
+        store: impl FnOnce(Meter) -> wasmtime::Result<Store<T>>,
+    ) -> wasmtime::Result<Self> {
         let (started, deadline, meter) = (Instant::now(), call.deadline, Meter::default());
-        let store = instance::store(plugin, deadline, meter.clone(), &call.request_id)?;
+        let store = store(meter.clone())?;
         Ok(Self { plugin: Arc::clone(plugin), store, meter, started, deadline })
     }
 
     /// Runs `work`, which makes the instance and notes how long that took, and then ends the
     /// instance, whatever it has left open.
-    pub(crate) async fn run<T>(
+    pub(crate) async fn run<R>(
         mut self,
         work: impl for<'s> FnOnce(
-            &'s mut Store<State>,
+            &'s mut Store<T>,
             &'s mut Duration,
-        ) -> BoxFuture<'s, wasmtime::Result<T>>,
-    ) -> Result<(T, Left), GuestError> {
+        ) -> BoxFuture<'s, wasmtime::Result<R>>,
+    ) -> Result<(R, Left), GuestError> {
         let mut timings = Timings::default();
         let prepared = self.started.elapsed();
         let ended = {
@@ -52,7 +65,7 @@ impl Visit {
         };
         timings.instantiate += prepared;
         timings.plugin = prepared + self.meter.time();
-        let State { growth, nn, .. } = self.store.into_data();
+        let (growth, nn) = self.store.into_data().over();
         let (memory_refused, inference_error) = (growth.memory_refused(), nn.error());
         nn.report(&mut timings);
         let plugin = &self.plugin;

@@ -1,7 +1,9 @@
 //! What guests may do, and what it costs when they do what they may not.
 
+mod cgi;
 mod chains;
 mod double;
+mod ephemeral;
 mod grants;
 mod hooks;
 mod nn;

@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gw_artifact::manifest::{Grants, Limits};
+use gw_artifact::manifest::{Grants, Limits, NnDialect};
 use gw_artifact::{ByteSize, Digest};
-use gw_host::{Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec};
+use gw_host::{
+    Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec, ProgramSpec,
+};
 use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
@@ -56,11 +58,27 @@ impl Node {
             assets: None,
             app: "app".to_owned(),
             grants: Grants::default(),
+            wasi_nn: NnDialect::Standard,
         }
     }
 
     pub(crate) fn load(&self, name: &str) -> Result<Arc<Plugin>, HostError> {
         self.host.load(self.spec(name))
+    }
+
+    /// A program with the model, 16 MiB and nothing else.
+    pub(crate) fn program(&self, name: &str, wasm: impl Into<Bytes>) -> ProgramSpec {
+        ProgramSpec {
+            name: name.to_owned(),
+            wasm: wasm.into(),
+            args: vec![name.to_owned()],
+            env: Vec::new(),
+            folders: Vec::new(),
+            memory_bytes: 16 << 20,
+            models: HashMap::from([("double".to_owned(), Arc::clone(&self.model))]),
+            load: None,
+            wasi_nn: NnDialect::Standard,
+        }
     }
 
     /// The neighbour whose answers must all be right; it may wait for its turn.
@@ -113,6 +131,14 @@ pub(crate) fn guest(name: &str) -> Bytes {
     std::fs::read(built().join(file)).expect("a built guest").into()
 }
 
+/// A program of `tests/guests/command`.
+pub(crate) fn command(name: &str) -> Bytes {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build(&guests().join("command"), "wasm32-wasip1"));
+    let file = format!("wasm32-wasip1/release/{name}.wasm");
+    std::fs::read(built.join(file)).expect("a built program").into()
+}
+
 fn guests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests")
 }
@@ -120,22 +146,25 @@ fn guests() -> PathBuf {
 /// Builds the guests that are crates, once per process; where nothing changed it takes no time.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
-            .arg("--target-dir")
-            .arg(&target)
-            .current_dir(guests())
-            // Flags for this machine's processor are not for the guest's.
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET")
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the guests do not build");
-        target
-    })
+    BUILT.get_or_init(|| build(&guests(), "wasm32-wasip2"))
+}
+
+/// Builds the crates of `folder` for guests, and says where.
+fn build(folder: &Path, architecture: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--locked", "--target", architecture])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(folder)
+        // Flags for this machine's processor are not for the guest's.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the guests in {} do not build", folder.display());
+    target
 }
 
 fn load(models: &Models, folder: &Path, name: &str, onnx: &[u8]) -> Arc<Model> {

@@ -142,7 +142,7 @@ async fn load(
     target: Target,
 ) -> Result<Graph, NnError> {
     let sizes: Vec<usize> = parts.iter().map(WasmList::len).collect();
-    let load = store.data().nn.may_load(&sizes, encoding, target)?;
+    let load = store.data().nn.may_load(&sizes, encoding, Some(target))?;
     let entered = load.enter().await?;
     let bytes = Bytes::copy_from_slice(parts[0].as_le_slice(&*store));
     entered.load(bytes).await

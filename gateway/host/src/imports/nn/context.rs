@@ -46,9 +46,14 @@ impl ExecutionContext {
         Ok(())
     }
 
+    /// Drops the outputs of the last run.
+    pub(crate) fn forget(&mut self) {
+        self.outputs = None;
+    }
+
     /// What is bound, to run with. Until the run has ended there are no outputs.
     pub(crate) fn bound(&mut self) -> (Arc<Model>, Named) {
-        self.outputs = None;
+        self.forget();
         (self.model(), self.inputs.clone())
     }
 

@@ -59,7 +59,8 @@ const OTHERS: [(usize, &[u8], &str); 6] = [
 ];
 
 impl Nn {
-    /// Whether parts of these sizes, which are not read yet, may be loaded.
+    /// Whether parts of these sizes, which are not read yet, may be loaded. Without a target they
+    /// run wherever it suits.
     ///
     /// # Errors
     /// Without a grant, and for what is no one model of ONNX within its size.
@@ -67,7 +68,7 @@ impl Nn {
         &self,
         parts: &[usize],
         encoding: Encoding,
-        target: Target,
+        target: Option<Target>,
     ) -> Result<Load, NnError> {
         let Some(loading) = &self.grants.load else {
             return Err(NnError::new(
@@ -142,14 +143,14 @@ impl Entered {
 }
 
 /// The operator's word for all models wins over the guest's target.
-fn choose(device: &DeviceChoice, target: Target) -> Result<DeviceChoice, NnError> {
+fn choose(device: &DeviceChoice, target: Option<Target>) -> Result<DeviceChoice, NnError> {
     match (device, target) {
-        (_, Target::Tpu) => {
+        (_, Some(Target::Tpu)) => {
             let reason = "there is no tpu backend: use the target cpu or gpu";
             Err(NnError::new(ErrorCode::UnsupportedOperation, reason))
         }
-        (DeviceChoice::Auto, Target::Cpu) => Ok(DeviceChoice::Cpu),
-        (DeviceChoice::Auto, Target::Gpu) => Ok(DeviceChoice::Gpu),
+        (DeviceChoice::Auto, Some(Target::Cpu)) => Ok(DeviceChoice::Cpu),
+        (DeviceChoice::Auto, Some(Target::Gpu)) => Ok(DeviceChoice::Gpu),
         (chosen, _) => Ok(chosen.clone()),
     }
 }
@@ -185,11 +186,12 @@ mod tests {
     fn the_operators_device_wins_over_the_target() {
         let named = DeviceChoice::Named("llvmpipe".to_owned());
         let cases = [
-            (DeviceChoice::Auto, Target::Cpu, Some(DeviceChoice::Cpu)),
-            (DeviceChoice::Auto, Target::Gpu, Some(DeviceChoice::Gpu)),
-            (DeviceChoice::Cpu, Target::Gpu, Some(DeviceChoice::Cpu)),
-            (named.clone(), Target::Cpu, Some(named)),
-            (DeviceChoice::Auto, Target::Tpu, None),
+            (DeviceChoice::Auto, Some(Target::Cpu), Some(DeviceChoice::Cpu)),
+            (DeviceChoice::Auto, Some(Target::Gpu), Some(DeviceChoice::Gpu)),
+            (DeviceChoice::Auto, None, Some(DeviceChoice::Auto)),
+            (DeviceChoice::Cpu, Some(Target::Gpu), Some(DeviceChoice::Cpu)),
+            (named.clone(), Some(Target::Cpu), Some(named)),
+            (DeviceChoice::Auto, Some(Target::Tpu), None),
         ];
         for (device, target, chosen) in cases {
             assert_eq!(choose(&device, target).ok(), chosen, "{device} {target:?}");

@@ -11,7 +11,7 @@ use super::allowance::{Allowance, Charge};
 use super::error::{ErrorCode, NnError};
 
 /// More dimensions than any model has; it bounds what is copied and printed.
-const RANK_MAX: usize = 16;
+pub(crate) const RANK_MAX: usize = 16;
 
 /// The element types of wasi-nn; all snapshots have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
@@ -153,7 +153,7 @@ fn taken(rank: usize, bytes: usize) -> usize {
     bytes.saturating_add(rank.saturating_mul(size_of::<u32>()))
 }
 
-fn dtype(ty: TensorType) -> DType {
+pub(crate) fn dtype(ty: TensorType) -> DType {
     match ty {
         TensorType::Fp16 => DType::F16,
         TensorType::Fp32 => DType::F32,
