@@ -92,6 +92,7 @@ impl Host {
         let kind = match &code {
             Code::Component(component) => self.kind(&spec.name, component)?,
             Code::Module(module) => {
+                modules::check_grants(&spec.name, &spec.grants)?;
                 Kind::Command(modules::link(&spec.name, &self.engine, module, spec.wasi_nn)?)
             }
         };

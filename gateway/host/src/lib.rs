@@ -9,10 +9,12 @@
 //! - [`plugin`]: a loaded plugin. Below it: `visit`: one instance, timed and judged; `exchange`:
 //!   what a handler does with it; `hooks`: what hooks do; `cgi`: what a core module does; `gate`:
 //!   how many there are at once.
-//! - `instance`: what one instance owns, and what it may grow to; `instance/module` of a core module.
-//! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn, `imports/ephemeral`
-//!   its front end for core modules, `imports/log` a guest's output, `imports/next` the way to the
-//!   rest of its chain, `imports/grants` what a manifest grants of the rest.
+//! - `instance`: what one instance owns, and what it may grow to; `instance/module` of a core
+//!   module.
+//! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn,
+//!   `imports/ephemeral` its front end for core modules, `imports/log` a guest's output,
+//!   `imports/next` the way to the rest of its chain, `imports/grants` what a manifest grants of
+//!   the rest.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`health`]: whether a plugin keeps failing.

@@ -1,6 +1,6 @@
 //! Core modules, linked: WASI preview 1, and wasi-nn in one dialect.
 
-use gw_artifact::manifest::NnDialect;
+use gw_artifact::manifest::{Grants, NnDialect};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
 
 use crate::HostError;
@@ -36,6 +36,16 @@ pub(super) fn link(
             None => HostError::Link { plugin, reason: format!("{error:#}") },
         }
     })
+}
+
+/// Refuses what a core module has no import for.
+pub(super) fn check_grants(plugin: &str, grants: &Grants) -> Result<(), HostError> {
+    if *grants == Grants::default() {
+        return Ok(());
+    }
+    let reason = "it is a core module, which has no way to use `config`, `secrets`, `keyvalue` or \
+                  `http`: leave them out of its [[plugin]], or build a component";
+    Err(HostError::NotACommand { plugin: plugin.to_owned(), reason: reason.to_owned() })
 }
 
 fn linker(engine: &Engine, dialect: NnDialect) -> wasmtime::Result<Linker<ModuleState>> {

@@ -138,11 +138,12 @@ impl Host {
             Code::Component(component) => Starts::Component(self.command(&spec.name, component)?),
         };
         let memory_bytes_max = spec.memory_bytes.min(self.config.memory_bytes_max);
-        let config = HostConfig { memory_bytes_max, ..(*self.config).clone() };
+        // Nobody waits for an answer, so nothing bounds how long models run.
+        let device_time_max = Duration::MAX;
+        let config = HostConfig { memory_bytes_max, device_time_max, ..(*self.config).clone() };
         let loaded = || Arc::clone(&self.loaded);
         let load = spec.load.clone().map(|grant| Loading { grant, loaded: loaded() });
-        let models = spec.models.clone();
-        let grants = Arc::new(Grants { models, load, ..Grants::default() });
+        let grants = Arc::new(Grants { models: spec.models.clone(), load, ..Grants::default() });
         Ok(Program { spec, starts, grants, config, _host: Arc::clone(self) })
     }
 

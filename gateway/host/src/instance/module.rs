@@ -46,10 +46,12 @@ pub(crate) fn store(
 ) -> Store<ModuleState> {
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(config.resources_max);
+    let mut nn = Nn::new(grants, bounds.deadline, config.tensor_bytes_max);
+    nn.device_time_max = config.device_time_max;
     let state = ModuleState {
         wasi,
         growth: Growth::new(config),
-        nn: Nn::new(grants, bounds.deadline, config.tensor_bytes_max),
+        nn,
         handles: Handles::new(config.resources_max),
     };
     let mut store = Store::new(engine, state);

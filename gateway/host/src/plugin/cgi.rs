@@ -22,7 +22,7 @@ use super::gate::Place;
 use super::visit::{Left, Visit, trapped};
 use crate::config::HEADER_BYTES;
 use crate::host::START;
-use crate::imports::log;
+use crate::imports::log::Log;
 use crate::instance::module::{self, Bounds, ModuleState};
 use crate::{Call, GuestError, Plugin, Timings};
 
@@ -80,8 +80,9 @@ fn context(
     call: &Call,
     output: &Output,
 ) -> wasmtime::Result<WasiCtxBuilder> {
-    let (limit, masks) = (plugin.config.log_bytes_max, plugin.grants.reach.masks.clone());
-    let (_, stderr) = log::Log::new(&plugin.name, &call.request_id, limit, masks).outputs();
+    let masks = plugin.grants.reach.masks.clone();
+    let log = Log::new(&plugin.name, &call.request_id, plugin.config.log_bytes_max, masks);
+    let (_, stderr) = log.outputs();
     let mut wasi = WasiCtx::builder();
     wasi.arg(&plugin.name)
         .envs(&variables::of(request, host))

@@ -140,3 +140,11 @@ fn compiled_modules_are_kept_sealed_too() {
     assert!(!load(), "the first start compiles");
     assert!(load(), "the second takes the code from the disk");
 }
+
+#[test]
+fn what_a_core_module_cannot_use_is_not_granted_to_it() {
+    let node = Node::start();
+    let grants = gw_artifact::manifest::Grants { private_network: true, ..Default::default() };
+    let refused = node.host.load(PluginSpec { grants, ..spec(&node) }).err().expect("refused");
+    assert!(refused.to_string().contains("leave them out"), "{refused}");
+}
