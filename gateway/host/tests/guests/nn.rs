@@ -54,7 +54,7 @@ async fn direct(model: &Model, input: &str, tensor: Tensor) -> Tensor {
 fn older_snapshots_compute_what_the_newest_does() {
     let node = Node::start();
     let plugin = node.host.load(roomy(&node, "older-snapshots"));
-    let plugin = plugin.expect("three snapshots link at once");
+    let plugin = plugin.expect("two snapshots link at once");
     run(async {
         let input = Tensor::from_slice([1, 3], &[1f32, 2.5, -3.0]).expect("a tensor");
         let once = direct(&node.model, "x", input).await;

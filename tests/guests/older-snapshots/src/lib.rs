@@ -1,6 +1,5 @@
-//! Speaks the two older snapshots of wasi-nn beside the newest, which `gw-sdk` imports. Its body
-//! names one and gives numbers, which go through the model `double`: each call of the snapshot is
-//! a line of the answer.
+//! Speaks the two older snapshots of wasi-nn. Its body names one and gives numbers, which go
+//! through the model `double`: each call of the snapshot is a line of the answer.
 
 use gw_sdk::{Error, Plugin, Request, Response};
 

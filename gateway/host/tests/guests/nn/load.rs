@@ -155,11 +155,8 @@ fn a_node_that_takes_no_models_grants_none() {
         LoadGrant { bytes_max: 1, models: Arc::clone(&node.models), device: DeviceChoice::Auto };
     let refused = node.host.load(PluginSpec { load: Some(grant), ..node.spec("nn-script") });
     let error = refused.err().expect("refused");
-    let node_key = "loaded_model_bytes_max";
-    assert!(
-        matches!(error, HostError::OverLimit { key: "load", node_key: named, .. } if named == node_key),
-        "{error}"
-    );
+    let HostError::OverLimit { key, node_key, .. } = &error else { panic!("{error}") };
+    assert_eq!((*key, *node_key), ("load", "loaded_model_bytes_max"));
 }
 
 #[test]
