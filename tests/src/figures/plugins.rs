@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use gw_artifact::manifest::Limits;
+use gw_artifact::manifest::{Grants, Limits, NnDialect};
 use gw_host::{Call, Health, Host, HostConfig, Plugin, PluginSpec};
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -166,7 +166,8 @@ pub(super) fn instantiate_us() -> Result<Row> {
         wasm: std::fs::read(guests::component("hello"))?.into(),
         limits: Limits::default(),
         app: "hello".to_owned(),
-        grants: gw_artifact::manifest::Grants::default(),
+        grants: Grants::default(),
+        wasi_nn: NnDialect::default(),
         models: std::collections::HashMap::new(),
         load: None,
         assets: None,
