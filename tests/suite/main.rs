@@ -1,7 +1,7 @@
 //! What needs several crates at once: whole gateways on real sockets, and the rules of the house.
 //!
-//! - `embed`, `input`, `load`, `push`, `crash`, `faults`, `grants`, `reload`, `stream`, `tools`: what
-//!   a user does, one file per theme.
+//! - `embed`, `input`, `load`, `push`, `crash`, `faults`, `plugins`, `reload`, `tools`: what a user
+//!   does, one file per theme.
 //! - `engine`: ONNX's node tests and real models.
 //! - `tidy`: layers, homes, names and sizes.
 
@@ -17,11 +17,10 @@ mod crash;
 mod embed;
 mod engine;
 mod faults;
-mod grants;
 mod input;
 mod load;
+mod plugins;
 mod push;
 mod reload;
-mod stream;
 mod tidy;
 mod tools;

@@ -108,7 +108,7 @@ impl Deployments {
         let live = changes.live.get(&app).map(|live| live.digest);
         if live == Some(revision) {
             let advice = "push one that works";
-            tracing::error!(app, %revision, reason, advice, "keeps failing; nothing to fall back to");
+            tracing::error!(app, %revision, reason, advice, "keeps failing, with no other to serve");
             return Ok(());
         }
         let wanted = releases.wanted;

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod question;
+mod steps;
 mod trail;
 
 use std::sync::Arc;
@@ -12,11 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use gw_artifact::manifest::Failure;
-use gw_inference::Spent;
 use http::HeaderValue;
 use http::header::HOST;
 
-use self::question::{Inferences, Question};
+use self::question::Inferences;
 use self::trail::Trail;
 pub use self::trail::{Report, Skipped};
 use crate::imports::next::Next;
@@ -72,8 +72,8 @@ impl Chain {
         self.0.iter().any(|link| matches!(link.plugin.kind, Kind::Hooks(_)))
     }
 
-    /// Whether the first plugin needs a request whole: hooks and commands get it so, and what a failing plugin
-    /// leaves to the next must not be half read.
+    /// Whether the first plugin needs a request whole: hooks and commands get it so, and what a
+    /// failing plugin leaves to the next must not be half read.
     pub fn wants_whole(&self) -> bool {
         self.0.first().is_some_and(|link| !link.streams())
     }
@@ -340,88 +340,5 @@ impl Trip {
         let cause = cause.map(ToString::to_string);
         tracing::warn!(id, reason = %error, cause, "rest of a chain failed");
         self.trail.failed(error);
-    }
-
-    async fn pre(
-        &self,
-        plugin: &Arc<Plugin>,
-        request: &http::Request<Bytes>,
-        place: Option<Place>,
-    ) -> Result<Outcome, GuestError> {
-        let place = self.place(plugin, 1, place).await?;
-        let result = hooks::pre(plugin, request, self.host(), &self.call, place).await;
-        let done = matches!(result, Ok((Outcome::Respond(_) | Outcome::Pass(_), _)));
-        if done || result.is_err() {
-            plugin.ended(result.as_ref().err());
-        }
-        let (outcome, left) = result?;
-        self.trail.passed(&left);
-        Ok(outcome)
-    }
-
-    async fn post(
-        &self,
-        plugin: &Arc<Plugin>,
-        state: Vec<u8>,
-        answer: WitAnswer,
-        place: Option<Place>,
-    ) -> Result<http::Response<Bytes>, GuestError> {
-        let place = self.place(plugin, 1, place).await?;
-        let result = hooks::post(plugin, state, answer, &self.call, place).await;
-        plugin.ended(result.as_ref().err());
-        let (response, left) = result?;
-        self.trail.passed(&left);
-        Ok(response)
-    }
-
-    /// What the model answers to hooks. No instance of theirs is alive meanwhile.
-    async fn infer(
-        &self,
-        plugin: &Plugin,
-        question: Question,
-    ) -> Result<hooks::WitTensors, GuestError> {
-        let refused = |source| {
-            let (name, timings) = (plugin.name.clone(), self.trail.report().timings);
-            let error = GuestError::Inference { plugin: name, source, timings };
-            plugin.ended(Some(&error));
-            error
-        };
-        let answered = match &self.inferences {
-            Some(inferences) => {
-                let answered = inferences.answer(question).await.map_err(refused)?;
-                if answered.fresh {
-                    let inference = &answered.inference;
-                    self.trail.inferred(inference.queue, inference.compute, &inference.device);
-                }
-                answered.inference
-            }
-            None => {
-                let (spent, device) = (Arc::<Spent>::default(), question.model.device().into());
-                let answered = question.ask_watched(Arc::clone(&spent)).await;
-                self.trail.inferred(spent.queue(), spent.compute(), &device);
-                Arc::new(answered.map_err(|error| refused(Arc::new(error)))?)
-            }
-        };
-        hooks::outputs(&answered, plugin.config.tensor_bytes_max)
-            .map_err(|reason| plugin.bad_response(reason))
-    }
-
-    /// A place for `depth` instances: the given one, which has room for all behind it, or a new.
-    async fn place(
-        &self,
-        plugin: &Plugin,
-        depth: u32,
-        given: Option<Place>,
-    ) -> Result<Place, GuestError> {
-        if let Some(place) = given {
-            return Ok(place);
-        }
-        let entered = plugin.gate.enter(depth, self.call.deadline).await;
-        entered.ok_or_else(|| {
-            let (plugin_name, instances) = (plugin.name.clone(), plugin.gate.instances);
-            let error = GuestError::Saturated { plugin: plugin_name, instances };
-            plugin.ended(Some(&error));
-            error
-        })
     }
 }

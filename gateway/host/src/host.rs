@@ -18,8 +18,9 @@ use crate::imports::grants::Services;
 use crate::imports::nn::loaded::{LoadedModels, Loading};
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
+use crate::plugin::limits;
 use crate::plugin::{Gate, Grants, Kind};
-use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports, limits};
+use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
 
 /// The unit in which memories are declared.
 const WASM_PAGE_BYTES: u64 = 1 << 16;

@@ -8,7 +8,8 @@
 //! - [`chain`]: [`Chain::answer`] takes one request through the plugins of a route. Start here.
 //! - [`plugin`]: a loaded plugin. Below it: `visit`: one instance, timed and judged; `exchange`:
 //!   what a handler does with it; `hooks`: what hooks do; `cgi`: what a core module does; `gate`:
-//!   how many there are at once.
+//!   how many there are at once; `limits`: its own limits, within the node's; `health`: whether it
+//!   keeps failing.
 //! - `instance`: what one instance owns, and what it may grow to; `instance/module` of a core
 //!   module.
 //! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn,
@@ -17,9 +18,7 @@
 //!   the rest.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
-//! - [`health`]: whether a plugin keeps failing.
 //! - [`preinit`]: runs a plugin's `init` once, at build time, and keeps the result.
-//! - `limits`: a plugin's own limits, within the node's.
 //! - [`config`], [`error`], [`metrics`]: the node's limits, what can go wrong, and what is counted.
 //!
 //! Whatever a guest does costs its own request and nothing else: every store has a memory limit,
@@ -30,11 +29,9 @@ mod compiled;
 pub mod config;
 mod engine;
 pub mod error;
-pub mod health;
 pub mod host;
 mod imports;
 mod instance;
-mod limits;
 pub mod metrics;
 pub mod plugin;
 pub mod preinit;
@@ -44,11 +41,11 @@ pub use chain::question::{Answered, Inferences, Question, Refusal};
 pub use chain::{Answer, Chain, Link, Progress, Report, Skipped};
 pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
-pub use health::{Alarm, Health};
 pub use host::Host;
 pub use host::program::{Ended, Folder, Program, ProgramError, ProgramSpec};
 pub use imports::keyvalue::KeyvalueConfig;
 pub use imports::outbound::OutboundConfig;
 pub use imports::secret::{Secret, SecretSource};
 pub use metrics::HostMetrics;
+pub use plugin::health::{Alarm, Health};
 pub use plugin::{Call, LoadGrant, Plugin, PluginSpec};

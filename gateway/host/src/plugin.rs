@@ -3,7 +3,9 @@
 pub(crate) mod cgi;
 pub(crate) mod exchange;
 mod gate;
+pub mod health;
 pub(crate) mod hooks;
+pub(crate) mod limits;
 mod meter;
 pub(crate) mod visit;
 

@@ -156,7 +156,7 @@ impl Gateway {
         access: &mut Access,
     ) -> Result<Response<HostBody>, Refused> {
         let deadline = access.started() + work.found.route.timeout;
-        let (body, flawed) = if work.found.route.chain.wants_whole() {
+        let (body, mut flawed) = if work.found.route.chain.wants_whole() {
             let Admitted { body, counted } = self.admission.read(body).await?;
             access.hold(counted);
             (HostBody::whole(body), None)
@@ -172,9 +172,15 @@ impl Gateway {
         let answer = tokio::select! {
             biased;
             // The guest goes with it: what it would say of a broken request is not asked for.
-            flaw = flaw_of(flawed) => return Err(Arc::new(flaw)),
-            answered = Box::pin(answering) => answered?,
+            flaw = flaw_of(&mut flawed) => return Err(Arc::new(flaw)),
+            answered = Box::pin(answering) => answered,
         };
+        let answer =
+            answer.map_err(|error| match flawed.as_mut().map(oneshot::Receiver::try_recv) {
+                // A guest that failed at once, of what was wrong with the body.
+                Some(Ok(flaw)) => Arc::new(flaw),
+                _ => error,
+            })?;
         let report = answer.progress.report();
         let mut response = answer.response;
         let whole = response.body().as_whole().is_some();
@@ -214,7 +220,7 @@ impl Gateway {
 }
 
 /// What is wrong with a request's body, as soon as it shows; never for a good one.
-async fn flaw_of(flawed: Option<oneshot::Receiver<HandleError>>) -> HandleError {
+async fn flaw_of(flawed: &mut Option<oneshot::Receiver<HandleError>>) -> HandleError {
     if let Some(flawed) = flawed
         && let Ok(flaw) = flawed.await
     {

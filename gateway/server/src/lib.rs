@@ -9,10 +9,10 @@
 //!   connections and their limits, and bodies that nobody read.
 //! - `handle`: one request, from its head to its whole answer. Start reading here. Below it:
 //!   `auth`: who asks; `admit`: how much may be inside at once; `call`: one run of a chain;
-//!   `inferences`: what hooks ask of models, through the cache; `headers` and `request_id`: what the
-//!   node adds; `told`: a body on its way out; `access`: the last line of each request.
-//! - `cache`: kept answers and shared misses. Below it: `key`: what an answer depends on; `kept` and
-//!   `answer`: what can be kept; `control`: what clients and plugins say about keeping.
+//!   `inferences`: what hooks ask of models, through the cache; `headers` and `request_id`: what
+//!   the node adds; `told`: a body on its way out; `access`: the last line of each request.
+//! - `cache`: kept answers and shared misses. Below it: `key`: what an answer depends on; `kept`
+//!   and `answer`: what can be kept; `control`: what clients and plugins say about keeping.
 //! - `admin`: push, status, rollback; `node`: probes and `/metrics`; `metrics`: what is counted.
 //! - [`error`]: every refusal with its code and status; [`config`]: the limits.
 #![forbid(unsafe_code)]

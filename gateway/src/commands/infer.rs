@@ -94,7 +94,7 @@ fn refused(model: &str, error: InferenceError) -> anyhow::Error {
         return error.into();
     }
     let hint = format!("`gw infer {model}`, with nothing else, prints what it takes");
-    Advice::new(error.to_string()).hint(hint).usage().into()
+    Advice::new(error.to_string()).hint(hint).into()
 }
 
 /// A model without inputs runs without `--input`; any other needs it.

@@ -265,6 +265,6 @@ fn a_plugin_names_its_dialect_of_wasi_nn() {
     let plain = Manifest::parse(GOOD, "gw.toml").unwrap();
     assert_eq!(plain.plugins[0].wasi_nn, NnDialect::Standard);
     let error = written("wasm-edge").unwrap_err().to_string();
-    let expected = "gw.toml:20: `wasi_nn`: `wasm-edge` is no dialect of wasi-nn: use standard";
+    let expected = "gw.toml:21: `wasi_nn`: `wasm-edge` is no dialect of wasi-nn: use standard";
     assert!(error.starts_with(expected), "{error}");
 }

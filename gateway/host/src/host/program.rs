@@ -25,8 +25,9 @@ use crate::imports::nn::Nn;
 use crate::imports::nn::loaded::Loading;
 use crate::instance::module::{Bounds, ModuleState};
 use crate::instance::{self, State, module};
+use crate::plugin::limits;
 use crate::plugin::{Grants, Meter};
-use crate::{Host, HostConfig, HostError, LoadGrant, limits};
+use crate::{Host, HostConfig, HostError, LoadGrant};
 
 /// When a program that nobody ends has ended: as good as never, and still a time that timers take.
 const NEVER: Duration = Duration::from_hours(24 * 365);

@@ -72,8 +72,8 @@ impl Log {
         self.shared().message(level, context, message);
     }
 
-    /// A line about what the guest tried, which it may have spelled. It counts as said by the guest,
-    /// so that trying again and again fills no log.
+    /// A line about what the guest tried, which it may have spelled. It counts as said by the
+    /// guest, so that trying again and again fills no log.
     pub(crate) fn refused(&self, what: &str) {
         let mut shared = self.shared();
         let (what, cut) = shared.kept(what);

@@ -1,7 +1,7 @@
 //! Outbound `wasi:http`: requests that a guest sends, to the hosts that its plugin was granted.
 //!
-//! Every request is checked by itself, those with which a guest follows a redirect included: scheme,
-//! host and port must be granted by `http` in the manifest. A name is resolved once, and the
+//! Every request is checked by itself, those with which a guest follows a redirect included:
+//! scheme, host and port must be granted by `http` in the manifest. A name is resolved once, and the
 //! connection goes to an address that was checked, so a name that changes its mind gains nothing.
 //! Addresses that are not public are refused unless the plugin has `private_network = true`.
 //!

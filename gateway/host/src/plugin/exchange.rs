@@ -2,8 +2,8 @@
 //! writes the rest of it.
 //!
 //! Most guests are done in one piece, and their response is whole before anybody asks for it. One
-//! that is still at work when its head is there goes on in a task of its own, as fast as its body
-//! is read and no longer than that body lives.
+//! that waits for something else when its head is there goes on in a task of its own, as fast as
+//! its body is read and no longer than that body lives.
 
 mod live;
 
@@ -102,7 +102,11 @@ async fn begin(
         None => return Err(GuestError::NoResponse { plugin: plugin.name.clone(), timings }),
     };
     let live = Live::new(trip, plugin, &parts.headers, frames, timings.clone());
-    let live = live.map_err(|error| *error)?;
+    let mut live = live.map_err(|error| *error)?;
+    let ended = match ended {
+        Some(left) => Some(left),
+        None => live.prompt(&mut guest).await.transpose()?,
+    };
     let (body, left, stage) = match ended {
         Some(left) => (live.gather().await?, left, Stage::Ended),
         None => (live.attended(guest), Left { timings, inference_error: None }, Stage::AtWork),

@@ -276,7 +276,7 @@ fn what_goes_wrong_on_the_way_has_its_code() {
         (format!("send POST {url}/ 1000"), "200"),
         (format!("send POST {url}/ 1001"), "ErrorCode::HttpRequestBodySize(Some(1000))"),
         (format!("send GET {url}/large"), "body size exceeds limit: 1000"),
-        (format!("send GET {url}/short"), "end of file before message length reached"),
+        (format!("send GET {url}/short"), "error reading a body from connection"),
         (format!("send GET {url}/head"), "ErrorCode::HttpResponseHeaderSectionSize(None)"),
         (format!("send GET {url}/garbage"), "ErrorCode::HttpProtocolError"),
         (format!("send GET {dead}/"), "ErrorCode::ConnectionRefused"),

@@ -1,5 +1,7 @@
 //! The body of a response while its guest may still be writing it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -18,12 +20,18 @@ use crate::chain::Trip;
 use crate::plugin::visit::Left;
 use crate::{Body, BodyError, GuestError, Plugin, Timings};
 
+/// What a guest may write before its head is sent, in bytes: most answers are shorter, and are sent
+/// whole, with their length.
+const PROMPT_BYTES_MAX: usize = 256 << 10;
+
 /// Frames of a guest, within the limits. The last of them waits for the guest's own end, since a
 /// guest that trapped has given no whole response. Dropping it ends the guest.
 pub(super) struct Live {
     trip: Arc<Trip>,
     plugin: Arc<Plugin>,
     frames: HyperOutgoingBody,
+    /// What was written before anybody asked for it.
+    early: VecDeque<Written>,
     task: Option<Task>,
     /// The length in the head.
     declared: Option<u64>,
@@ -32,6 +40,8 @@ pub(super) struct Live {
     last: Last,
     timings: Timings,
 }
+
+type Written = Result<Frame<Bytes>, wasmtime_wasi_http::Error>;
 
 /// Where the end of a body is.
 enum Last {
@@ -69,6 +79,7 @@ impl Live {
             trip: Arc::clone(trip),
             plugin: Arc::clone(plugin),
             frames,
+            early: VecDeque::new(),
             task: None,
             declared,
             given: 0,
@@ -80,6 +91,36 @@ impl Live {
             return Err(live.too_long());
         }
         Ok(live)
+    }
+
+    /// Lets the guest write for as long as it waits for nobody but its reader, and says how it
+    /// ended, where it did.
+    pub(super) async fn prompt(&mut self, guest: &mut Guest) -> Option<Result<Left, GuestError>> {
+        let mut bytes = 0;
+        poll_fn(|ctx| {
+            loop {
+                if let Poll::Ready(ended) = guest.poll_unpin(ctx) {
+                    return Poll::Ready(Some(ended));
+                }
+                if bytes > PROMPT_BYTES_MAX {
+                    return Poll::Ready(None);
+                }
+                let Poll::Ready(Some(written)) = Pin::new(&mut self.frames).poll_frame(ctx) else {
+                    return Poll::Ready(None);
+                };
+                let data = written.as_ref().ok().and_then(Frame::data_ref);
+                bytes += data.map_or(0, Bytes::len);
+                self.early.push_back(written);
+            }
+        })
+        .await
+    }
+
+    fn poll_written(&mut self, ctx: &mut Context<'_>) -> Poll<Option<Written>> {
+        match self.early.pop_front() {
+            Some(written) => Poll::Ready(Some(written)),
+            None => Pin::new(&mut self.frames).poll_frame(ctx),
+        }
     }
 
     /// Lets the guest go on in a task of its own, and gives the body that it writes.
@@ -203,7 +244,7 @@ impl http_body::Body for Live {
                     self.settle(None);
                     return Poll::Ready(frame.map(Ok));
                 }
-                Last::Ahead => match ready!(Pin::new(&mut self.frames).poll_frame(ctx)) {
+                Last::Ahead => match ready!(self.poll_written(ctx)) {
                     Some(Ok(frame)) => match self.admit(frame) {
                         Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                         Ok(None) => {}
