@@ -107,8 +107,7 @@ impl Deployments {
         }
         let live = changes.live.get(&app).map(|live| live.digest);
         if live == Some(revision) {
-            let advice = "push one that works";
-            tracing::error!(app, %revision, reason, advice, "keeps failing, with no other to serve");
+            tracing::error!(app, %revision, reason, "keeps failing; push one that works");
             return Ok(());
         }
         let wanted = releases.wanted;

@@ -20,7 +20,7 @@ use self::question::Inferences;
 use self::trail::Trail;
 pub use self::trail::{Report, Skipped};
 use crate::imports::next::Next;
-use crate::plugin::hooks::{self, Outcome, WitAnswer};
+use crate::plugin::hooks::{Outcome, WitAnswer};
 use crate::plugin::{Kind, Place, cgi, exchange};
 use crate::{Body, BodyError, Call, GuestError, HostError, Plugin};
 

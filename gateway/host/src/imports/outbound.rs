@@ -230,6 +230,12 @@ impl Sending {
             }
             None => responded.await,
         }?;
+        // The buffer of a connection is no exact limit: what arrives at once may be longer.
+        let fields = response.headers().iter();
+        let head: usize = fields.map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if head > HEAD_BYTES_MAX {
+            return Err(Error::HttpResponseHeaderSectionSize(None));
+        }
         let (max, idle) = (config.response_bytes_max, options.between_bytes_timeout);
         let response = response.map(|body| Bounded::response(body, max, idle).boxed_unsync());
         Ok((response, Box::new(driver)))
