@@ -46,7 +46,9 @@ fn a_program_gets_of_minilm_what_gw_infer_gets() {
         let mut infer = vec!["infer", MINILM, "--device", device, "--out", &out];
         let inputs: Vec<String> =
             names("inputs").iter().map(|name| format!("{name}={}.npy", path(name))).collect();
-        inputs.iter().for_each(|input| infer.extend(["--input", input.as_str()]));
+        for input in &inputs {
+            infer.extend(["--input", input.as_str()]);
+        }
         let (code, _, error) = run(&infer);
         assert_eq!(code, 0, "{error}");
         let file = names("outputs")[0].replace(['/', ':'], "_");
