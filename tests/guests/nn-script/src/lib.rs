@@ -67,10 +67,10 @@ impl Made {
                     (input[0].to_owned(), tensor)
                 });
                 let inputs = inputs.collect();
-                let outputs = borrowed::<GraphExecutionContext, _>(
-                    find(&self.contexts, at),
-                    |context| context.compute(inputs),
-                );
+                let outputs =
+                    borrowed::<GraphExecutionContext, _>(find(&self.contexts, at), |context| {
+                        context.compute(inputs)
+                    });
                 let mut names = Vec::new();
                 for (name, tensor) in outputs.map_err(|error| error.code())? {
                     names.push(format!("{name}={}", self.tensors.len()));
