@@ -53,7 +53,8 @@ impl http_body::Body for Told {
             Poll::Ready(None) => access.whole(),
         }
         // Whoever sends a body of known length stops at its last byte.
-        if self.body.is_end_stream() {
+        let failed = matches!(polled, Poll::Ready(Some(Err(_))));
+        if self.body.is_end_stream() && !failed {
             self.access.whole();
         }
         polled
