@@ -103,7 +103,7 @@ fn handlers_and_hooks_answer_as_one_and_a_lenient_plugin_is_left_out() {
     let second = gateway.post("/double", "1.0 2 3");
     assert_eq!(second.body, "2 4 6");
     assert!(second.header("cache-status").starts_with("gw; hit"), "{second:?}");
-    let runs = gateway.metric("gw_inference_requests_total", &["model=\"double\""]);
+    let runs = gateway.metric("gw_infer_requests_total", &["model=\"double\""]);
     assert!((runs - 1.0).abs() < 0.1, "{runs}");
 
     let mut failing = ask(&gateway, "/double", "lenient", "x-relay: panic\r\n");

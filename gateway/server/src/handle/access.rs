@@ -110,9 +110,11 @@ impl Access {
         self.status = status.as_u16();
     }
 
-    /// All of the answer was handed over.
+    /// All of the answer was handed over; what comes after a failure is no end.
     pub(crate) fn whole(&mut self) {
-        self.cut = None;
+        if self.cut != Some(Cut::Plugin) {
+            self.cut = None;
+        }
     }
 
     /// The answer is whole and on its way.

@@ -53,8 +53,7 @@ impl http_body::Body for Told {
             Poll::Ready(None) => access.whole(),
         }
         // Whoever sends a body of known length stops at its last byte.
-        let failed = matches!(polled, Poll::Ready(Some(Err(_))));
-        if self.body.is_end_stream() && !failed {
+        if self.body.is_end_stream() {
             self.access.whole();
         }
         polled
