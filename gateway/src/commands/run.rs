@@ -26,7 +26,7 @@ const RESOURCES_MAX: usize = 1 << 16;
 #[command(after_help = "\
 Examples:
   gw run --model minilm=minilm.onnx embed.wasm 'a sentence'
-  gw run --dir .::/work --env LEVEL=2 tool.wasm --verbose /work/in.txt
+  gw run --dir .::/data --env LEVEL=2 tool.wasm --verbose /data/in.txt
   gw run --wasi-nn wamr --model sum=sum.onnx guest.wasm
 
 MODULE is a core module with a _start (WASI preview 1, wasi-nn through wasi_ephemeral_nn), or a

@@ -53,8 +53,8 @@ fn floats(values: &[f32]) -> Vec<u8> {
 
 /// What `infer.wasm` is asked: a model, and three floats for each of its inputs.
 fn asked(model: &str) -> [String; 5] {
-    let input = |name: &str| format!("f32:1x3:/work/{name}.bin");
-    [model.to_owned(), "12:/work/out.bin".to_owned(), "--".to_owned(), input("a"), input("b")]
+    let input = |name: &str| format!("f32:1x3:/data/{name}.bin");
+    [model.to_owned(), "12:/data/out.bin".to_owned(), "--".to_owned(), input("a"), input("b")]
 }
 
 #[test]
@@ -75,12 +75,12 @@ fn a_program_infers_by_name_and_from_bytes_as_gw_infer_does() {
     assert_eq!(expected, floats(&[11.5, 22.25, 33.0]));
 
     let program = command("infer");
-    let run = ["run", "--device", "cpu", "--dir", ".::/work", "--model", "sum=add.onnx", &program];
-    for model in ["sum", "@/work/add.onnx"] {
+    let run = ["run", "--device", "cpu", "--dir", ".::/data", "--model", "sum=add.onnx", &program];
+    for model in ["sum", "@/data/add.onnx"] {
         let _ = std::fs::remove_file(user.path("out.bin"));
         let asked = asked(model);
         let said = user.gw(&[&run[..], &asked.each_ref().map(String::as_str)].concat()).done();
-        assert_eq!(said.out, "/work/out.bin: 12 bytes\n");
+        assert_eq!(said.out, "/data/out.bin: 12 bytes\n");
         assert_eq!(std::fs::read(user.path("out.bin")).expect("written"), expected, "{model}");
     }
 }
@@ -106,15 +106,15 @@ fn what_a_program_may_not_do_is_said_with_the_reason() {
         (&[], "other", "load_by_name: no model named \"other\" is granted"),
         (
             &["--load-max", "0"],
-            "@/work/add.onnx",
+            "@/data/add.onnx",
             "load: this plugin may not load models from bytes",
         ),
-        (&["--load-max", "10B"], "@/work/add.onnx", "grants this plugin 10"),
-        (&[], "@/work/broken.onnx", "load: the bytes are no ONNX model"),
+        (&["--load-max", "10B"], "@/data/add.onnx", "grants this plugin 10"),
+        (&[], "@/data/broken.onnx", "load: the bytes are no ONNX model"),
     ];
     let named = format!("sum={model}");
     for (flags, model, says) in cases {
-        let run = ["run", "--device", "cpu", "--dir", ".::/work", "--model", &named];
+        let run = ["run", "--device", "cpu", "--dir", ".::/data", "--model", &named];
         let asked = asked(model);
         let asked = asked.each_ref().map(String::as_str);
         user.gw(&[&run[..], flags, &[program.as_str()], &asked].concat())

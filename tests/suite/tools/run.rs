@@ -55,11 +55,11 @@ fn a_program_gets_of_minilm_what_gw_infer_gets() {
         let expected = fs::read(Path::new(&out).join(format!("{file}.npy"))).expect("an output");
 
         let program = guests::program("infer").to_str().expect("text").to_owned();
-        let (model, dir) = (format!("minilm={MINILM}"), format!("{}::/work", path("")));
+        let (model, dir) = (format!("minilm={MINILM}"), format!("{}::/data", path("")));
         let mut args = vec!["run", "--device", device, "--model", &model, "--dir", &dir, &program];
-        args.extend(["minilm", "1000000:/work/out.bin", "--"]);
+        args.extend(["minilm", "1000000:/data/out.bin", "--"]);
         let inputs: Vec<String> =
-            names("inputs").iter().map(|name| format!("i64:1x8:/work/{name}.bin")).collect();
+            names("inputs").iter().map(|name| format!("i64:1x8:/data/{name}.bin")).collect();
         args.extend(inputs.iter().map(String::as_str));
         let (code, said, error) = run(&args);
         assert_eq!(code, 0, "{said}{error}");
