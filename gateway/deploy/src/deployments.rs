@@ -227,22 +227,15 @@ impl Deployments {
             fallback = Some(Fallback { wanted, reason });
         }
         for candidate in releases.candidates() {
-            let staged = self.stage(&changes.home, candidate).and_then(|revision| {
-                let revision = Arc::new(revision);
-                Ok((changes.table_with(&revision)?, revision))
-            });
-            match staged {
+            match self.staged(changes, app, candidate) {
                 Ok((table, revision)) => {
                     fallback = fallback.filter(|_| revision.digest != wanted);
                     self.swap(changes, &revision, table);
                     break;
                 }
                 Err(error) => {
-                    let reason = chain(&error);
-                    let revision = candidate.revision;
-                    tracing::error!(app, %revision, reason, "revision does not load");
-                    if revision == wanted {
-                        fallback = Some(Fallback { wanted, reason });
+                    if candidate.revision == wanted {
+                        fallback = Some(Fallback { wanted, reason: chain(&error) });
                     }
                 }
             }
@@ -254,8 +247,25 @@ impl Deployments {
         }
     }
 
+    /// A stored revision, and the routes of the node if it were live. The log says why it is not.
+    pub(crate) fn staged(
+        &self,
+        changes: &Changes,
+        app: &str,
+        release: &Release,
+    ) -> Result<(RouteTable, Arc<Revision>), DeployError> {
+        let staged = self.stage(&changes.home, release).and_then(|revision| {
+            let revision = Arc::new(revision);
+            Ok((changes.table_with(&revision)?, revision))
+        });
+        staged.inspect_err(|error| {
+            let (revision, reason) = (release.revision, chain(error));
+            tracing::error!(app, %revision, reason, "revision does not load");
+        })
+    }
+
     /// Loads a stored bundle, whose signature is checked again: a key may not be trusted any more.
-    pub(crate) fn stage(&self, home: &Home, release: &Release) -> Result<Revision, DeployError> {
+    fn stage(&self, home: &Home, release: &Release) -> Result<Revision, DeployError> {
         let Home::State(state) = home else {
             let reason = "nothing is stored in `gw dev`".to_owned();
             return Err(DeployError::StoredBundle { revision: release.revision, reason });

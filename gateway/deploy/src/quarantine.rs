@@ -82,37 +82,22 @@ impl Deployments {
         let Some(releases) = changes.ledger.apps.get(&app).cloned() else { return Ok(()) };
         let usable =
             |candidate: &Digest| *candidate != revision && releases.quarantine(candidate).is_none();
-        for candidate in releases.candidates() {
-            if !usable(&candidate.revision) {
-                continue;
-            }
-            let staged = self.stage(&changes.home, candidate).and_then(|revision| {
-                let revision = Arc::new(revision);
-                Ok((changes.table_with(&revision)?, revision))
-            });
-            match staged {
-                Ok((table, good)) => {
-                    let at = crate::deployments::now();
-                    let (name, reason) = (app.clone(), reason.clone());
-                    changes.record(&Record::Quarantined { app: name, revision, reason, at })?;
-                    self.swap(&mut changes, &good, table);
-                    break;
-                }
-                Err(error) => {
-                    let (revision, reason) =
-                        (candidate.revision, crate::deployments::chain(&error));
-                    tracing::error!(app, %revision, reason, "revision does not load");
-                }
-            }
-        }
-        let live = changes.live.get(&app).map(|live| live.digest);
-        if live == Some(revision) {
+        let candidates = releases.candidates().into_iter();
+        let mut usable = candidates.filter(|release| usable(&release.revision));
+        let Some((table, good)) =
+            usable.find_map(|release| self.staged(&changes, &app, release).ok())
+        else {
             tracing::error!(app, %revision, reason, "keeps failing; push one that works");
             return Ok(());
-        }
+        };
+        let (name, at) = (app.clone(), crate::deployments::now());
+        let record = Record::Quarantined { app: name, revision, reason: reason.clone(), at };
+        changes.record(&record)?;
+        self.swap(&mut changes, &good, table);
         let wanted = releases.wanted;
         let reason = format!("{revision} is in quarantine: {reason}");
-        tracing::error!(app, %wanted, live = ?live, reason, "fell back from a failing revision");
+        let live = good.digest;
+        tracing::error!(app, %wanted, %live, reason, "fell back from a failing revision");
         changes.fallbacks.insert(app, Fallback { wanted, reason });
         self.publish_status(&changes);
         Ok(())
