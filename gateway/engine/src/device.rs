@@ -48,6 +48,19 @@ impl Device {
     /// # Errors
     /// [`DeviceError`] where no adapter fits, or where the one that does cannot run kernels.
     pub fn open(select: &AdapterSelect) -> Result<Arc<Self>, DeviceError> {
+        Self::open_with(select, adapter::WANTED)
+    }
+
+    /// As [`Device::open`], but kernels never bind what the CPU maps: so a software adapter moves
+    /// tensors as hardware does, for tests of that way.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_unmapped(select: &AdapterSelect) -> Result<Arc<Self>, DeviceError> {
+        Self::open_with(select, adapter::WANTED - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
+    fn open_with(select: &AdapterSelect, wanted: wgpu::Features) -> Result<Arc<Self>, DeviceError> {
         let (info, adapter) = adapter::select(select)?;
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(DeviceError::MissingFeature { adapter: info.name, feature: "immediates" });
@@ -55,7 +68,7 @@ impl Device {
         let limits = adapter.limits();
         let opened = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("gw"),
-            required_features: adapter.features() & adapter::WANTED,
+            required_features: adapter.features() & wanted,
             required_limits: limits.clone(),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             // A plan makes few, large buffers; small allocation blocks waste less.

@@ -46,4 +46,4 @@ pub use plan::store::PlanCache;
 pub use session::interpret::Interpreter;
 pub use session::profile::Profile;
 pub use session::tune::Tuning;
-pub use session::{RunError, Session, SessionOptions, SessionStats};
+pub use session::{DeviceTensor, RunError, Session, SessionOptions, SessionStats, Value};

@@ -9,7 +9,7 @@
 //! - `planning`: where plans come from: the model, or the disk.
 //! - `parts`: what a run is asked with, checked and in order.
 //! - `plans`: the bounded cache of prepared plans; concurrent first runs plan once.
-//! - `prepared`: a plan with its pipelines, bind groups and arenas.
+//! - `prepared`: a plan with its pipelines, bind groups and arenas; tensors on the device.
 //! - `weights`: constants on the device, shared by all plans.
 //! - [`profile`]: where the time of a run goes.
 //! - `staging`: mapped memory on the way in and out.
@@ -40,7 +40,6 @@ use gw_tensor::{Shape, Tensor};
 
 use crate::device::Device;
 use crate::error::PlanError;
-use crate::graph::Dim;
 use crate::model::{Model, PlanOptions, PortSignature, Signature, Stage};
 use crate::net::oracle::Answer;
 use crate::plan::Plan;
@@ -48,10 +47,13 @@ use crate::plan::store::{PlanCache, Stored};
 use crate::plan::summary::PlanSummary;
 pub use error::RunError;
 use ledger::Ledger;
+pub use ledger::SessionStats;
 use parts::Part;
 use planning::{Planning, Shapes};
 use plans::Plans;
 use prepared::Prepared;
+use prepared::value::{self, Given};
+pub use prepared::value::{DeviceTensor, Value};
 use tune::{Tuner, Tuning};
 use weights::Weights;
 
@@ -63,8 +65,9 @@ pub struct SessionOptions {
     /// Sets of input shapes that stay prepared; the one that was used longest ago goes first.
     /// Default 32: six batch sizes by five lengths and a few odd ones.
     pub plans_max: usize,
-    /// Bytes of arenas and mapped memory that all prepared plans may take together; the plan that
-    /// was used longest ago goes first, and inputs that alone need more are refused. A dropped
+    /// Bytes that all prepared plans may take together for arenas and mapped memory, with the
+    /// outputs that stay on the device, which come to the host where there is no room. The plan
+    /// that was used longest ago goes first, and inputs that alone need more are refused. A dropped
     /// plan that is still running keeps its memory until it is done. Default 4 GiB: half of what
     /// a common GPU has.
     pub memory_max: u64,
@@ -84,28 +87,6 @@ impl Default for SessionOptions {
         let (plans_max, memory_max, in_flight) = (32, 4 << 30, 2);
         Self { plan, plans_max, memory_max, in_flight, cache: None, tuning: None }
     }
-}
-
-/// What a session holds and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionStats {
-    /// The most bytes of device memory that the session ever held at once.
-    pub peak_bytes: u64,
-    /// Bytes of weights on the device now.
-    pub weight_bytes: u64,
-    /// Bytes of arenas, over all prepared plans, now.
-    pub arena_bytes: u64,
-    /// Bytes of mapped memory for inputs and outputs now.
-    pub staging_bytes: u64,
-    /// Prepared plans now.
-    pub plans: usize,
-    /// Dispatches of the plan that was prepared last.
-    pub dispatches: usize,
-    /// Plans that were made, over the session's life; of a run that its own values decide, each
-    /// part is one.
-    pub planned: usize,
-    /// Those that came from [`SessionOptions::cache`] instead.
-    pub loaded: usize,
 }
 
 /// A part of a run, ready.
@@ -143,7 +124,7 @@ impl Session {
 
     /// A session of one plan, which runs with the shapes that it was made for.
     pub fn from_plan(plan: Plan, device: Arc<Device>, options: SessionOptions) -> Self {
-        let signature = signature_of(&plan);
+        let signature = Signature::of_plan(&plan);
         let shapes: HashMap<String, Shape> =
             plan.inputs.iter().map(|port| (port.name.clone(), port.shape.clone())).collect();
         let planner = move |given: &BTreeMap<String, Shape>, _: &Caps| {
@@ -222,8 +203,43 @@ impl Session {
     /// # Errors
     /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
-        let ordered = self.signature.ordered(inputs)?;
-        self.with_last(&ordered, |prepared| prepared.run(&self.device, &ordered))
+        let ordered = self.ordered(inputs)?;
+        let outputs =
+            self.with_last(&ordered, |prepared| prepared.run(&self.device, &ordered, &[]))?;
+        outputs.into_iter().map(|(name, value)| Ok((name, value.into_host()?))).collect()
+    }
+
+    /// As [`Session::run`], between runs that hand values on: an input that lies on this device is
+    /// copied there, and read back where another device has it or its value decides the plan.
+    ///
+    /// Outputs that take at least `keep_bytes_min` bytes on the device stay there, in memory of
+    /// their own, and are never mapped; `None` keeps none. Every output comes to the host where
+    /// kernels bind what the CPU maps, and where what is kept would exceed
+    /// [`SessionOptions::memory_max`]; so does one of a type that a device computes in a wider one,
+    /// as it gets its values when it is read.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_values(
+        &self,
+        inputs: &[(String, Value)],
+        keep_bytes_min: Option<u64>,
+    ) -> Result<Vec<(String, Value)>, RunError> {
+        let given = inputs.iter().map(|(name, value)| (name, value.dtype(), value));
+        let ordered = self.signature.ordered(given)?;
+        let read = value::read_foreign(&ordered, &self.device)?;
+        let ordered = Given::of(&ordered, &read);
+        self.with_last(&ordered, |prepared| {
+            let room = self.options.memory_max.saturating_sub(self.ledger.runs());
+            let keep = |bytes_min| prepared.keep(&self.device, &self.ledger, (bytes_min, room));
+            let kept = keep_bytes_min.map(keep).unwrap_or_default();
+            prepared.run(&self.device, &ordered, &kept)
+        })
+    }
+
+    fn ordered<'a>(&self, inputs: &'a [(String, Tensor)]) -> Result<Vec<Given<'a>>, RunError> {
+        let given = inputs.iter().map(|(name, tensor)| (name, tensor.dtype(), Given::Host(tensor)));
+        self.signature.ordered(given)
     }
 
     /// Waits until the variants of the plans that have run are measured, or the time for that is
@@ -237,10 +253,10 @@ impl Session {
     /// Runs whatever parts come before the last one, which `last` is given.
     fn with_last<T>(
         &self,
-        inputs: &[&Tensor],
+        inputs: &[Given<'_>],
         last: impl FnOnce(&Prepared) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
-        let mut key = Part::shapes(inputs);
+        let mut key = Part::shapes(inputs.iter().map(|input| input.shape()));
         loop {
             let ready = self.prepared(&key)?;
             let answer = match &*ready {
@@ -251,10 +267,10 @@ impl Session {
                     }
                     return Ok(answer);
                 }
-                Ready::Input(index) => Answer::Input(*index, inputs[*index].clone()),
+                Ready::Input(index) => Answer::Input(*index, inputs[*index].to_tensor()?),
                 Ready::Value(prepared) => {
-                    let mut asked = prepared.run(&self.device, inputs)?;
-                    Answer::Value(asked.swap_remove(0).1)
+                    let mut asked = prepared.run(&self.device, inputs, &[])?;
+                    Answer::Value(asked.swap_remove(0).1.into_host()?)
                 }
             };
             key.push(Part::Known(answer));
@@ -295,6 +311,7 @@ impl Session {
             weight_bytes: self.ledger.weights.bytes(),
             arena_bytes: self.ledger.arenas.bytes(),
             staging_bytes: self.ledger.staging.bytes(),
+            kept_bytes: self.ledger.kept.bytes(),
             plans: self.plans.len(),
             dispatches: self.dispatches.load(Ordering::Relaxed),
             planned: self.planning.planned(),
@@ -354,8 +371,7 @@ impl Session {
         if bytes > max {
             return Err(RunError::MemoryLimit { bytes, max });
         }
-        let taken = || self.ledger.arenas.bytes() + self.ledger.staging.bytes();
-        self.plans.shed(key, || taken() + bytes > max);
+        self.plans.shed(key, || self.ledger.runs() + bytes > max);
         Ok(())
     }
 }
@@ -367,17 +383,5 @@ impl fmt::Debug for Session {
             .field("options", &self.options)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-fn signature_of(plan: &Plan) -> Signature {
-    let port = |port: &crate::plan::Port| PortSignature {
-        name: port.name.clone(),
-        dtype: port.dtype,
-        dims: Some(port.shape.iter().map(|&size| Dim::Fixed(size)).collect()),
-    };
-    Signature {
-        inputs: plan.inputs.iter().map(port).collect(),
-        outputs: plan.outputs.iter().map(port).collect(),
     }
 }

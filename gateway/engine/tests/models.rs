@@ -28,6 +28,8 @@ mod folding;
 mod fusions;
 #[path = "models/ops/index.rs"]
 mod index;
+#[path = "models/sessions/kept.rs"]
+mod kept;
 #[path = "models/learned.rs"]
 mod learned;
 #[path = "models/fusions/masks.rs"]

@@ -10,6 +10,8 @@
 mod device;
 #[path = "session/memory.rs"]
 mod memory;
+#[path = "session/resident.rs"]
+mod resident;
 #[path = "session/steady.rs"]
 mod steady;
 #[path = "session/timed.rs"]

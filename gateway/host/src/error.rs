@@ -229,7 +229,8 @@ pub enum GuestError {
         /// What the request took.
         timings: Timings,
     },
-    /// There is no answer to what hooks asked of a model.
+    /// There is no answer to what hooks asked of a model, or the device lost one before the guest
+    /// read it.
     #[error("plugin {plugin} has no answer from its model")]
     Inference {
         /// The plugin.

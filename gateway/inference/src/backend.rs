@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gw_engine::{AdapterSelect, Device, Profile};
+use gw_engine::{AdapterSelect, Device, Profile, Value};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -60,6 +60,9 @@ pub trait LoadedModel: Send + Sync {
     /// What it takes and gives.
     fn signature(&self) -> &Signature;
 
+    /// What errors call it.
+    fn name(&self) -> &str;
+
     /// The name of the device that it runs on.
     fn device(&self) -> &str;
 
@@ -78,6 +81,26 @@ pub trait LoadedModel: Send + Sync {
     /// [`InferenceError::BadInput`] where the inputs do not fit the signature, else what the
     /// device reports.
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError>;
+
+    /// As [`LoadedModel::run`], with values that may be on a device. Outputs that take at least
+    /// `keep_bytes_min` bytes there may stay on the model's device; `None` keeps none. A device
+    /// that has no memory of its own keeps none either, and reads what others kept.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::run`].
+    fn run_values(
+        &self,
+        inputs: &[(String, Value)],
+        keep_bytes_min: Option<u64>,
+    ) -> Result<Vec<(String, Value)>, InferenceError> {
+        let _ = keep_bytes_min;
+        let read = |(name, value): &(String, Value)| {
+            Ok((name.clone(), read_back(self.name(), value.clone())?))
+        };
+        let inputs = inputs.iter().map(read).collect::<Result<Vec<_>, InferenceError>>()?;
+        let outputs = self.run(&inputs)?.into_iter();
+        Ok(outputs.map(|(name, tensor)| (name, tensor.into())).collect())
+    }
 
     /// Whether a row's result depends on that row alone. It does not where a node takes the range
     /// of a whole tensor, as dynamic quantisation does: such a model is never batched.
@@ -123,13 +146,31 @@ pub trait LoadedModel: Send + Sync {
     }
 }
 
+/// The tensor of a value. It blocks where that is on a device. `model` is what errors call whoever
+/// wants it.
+///
+/// # Errors
+/// [`InferenceError::Device`] where the device fails, or was lost.
+pub fn read_back(model: &str, value: Value) -> Result<Tensor, InferenceError> {
+    match value {
+        Value::Host(tensor) => Ok(tensor),
+        Value::Device(tensor) => {
+            let device = &tensor.device().info().name;
+            guard::guard(model, device, || {
+                tensor.read().map_err(|error| import::run_error(model, device, &error))
+            })
+        }
+    }
+}
+
 /// Bytes that a loaded model holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Weights, in the form that the device reads. On the CPU an upper bound: rten tells how many
     /// parameters it keeps, not how wide they are nor which of them it also packs.
     pub weight_bytes: u64,
-    /// Intermediate results. Zero on the CPU, where a run allocates and frees them.
+    /// Intermediate results, and outputs that stay on the device. Zero on the CPU, where a run
+    /// allocates and frees them.
     pub arena_bytes: u64,
     /// The most that was held at once on the device; zero on the CPU.
     pub peak_bytes: u64,

@@ -1,5 +1,6 @@
 //! Which requests may share a run, and how their rows are joined and split.
 
+use gw_engine::Value;
 use gw_tensor::Tensor;
 
 use crate::signature::{Dim, Signature, TensorSpec};
@@ -30,13 +31,15 @@ impl Joining {
         if rows_are_independent && one_batch && !reused { Self::Rows } else { Self::Alone }
     }
 
-    /// The rows of a checked request and the key under which it may be joined.
-    pub(crate) fn place(self, inputs: &[Tensor]) -> (usize, Option<Key>) {
-        let rows = inputs.first().and_then(|tensor| tensor.shape().first().copied());
+    /// The rows of a checked request and the key under which it may be joined. What lies on a
+    /// device is not joined.
+    pub(crate) fn place(self, inputs: &[Value]) -> (usize, Option<Key>) {
+        let rows = inputs.first().and_then(|value| value.shape().first().copied());
+        // Requests that disagree on their own rows cannot be split again.
+        let joins = |value: &Value| value.host().is_some() && Some(value.shape()[0]) == rows;
         match (self, rows) {
-            // Requests that disagree on their own rows cannot be split again.
-            (Self::Rows, Some(rows)) if inputs.iter().all(|t| t.shape()[0] == rows) => {
-                let key = inputs.iter().map(|tensor| tensor.shape()[1..].to_vec()).collect();
+            (Self::Rows, Some(rows)) if inputs.iter().all(joins) => {
+                let key = inputs.iter().map(|value| value.shape()[1..].to_vec()).collect();
                 (rows, Some(key))
             }
             _ => (1, None),
@@ -59,11 +62,13 @@ pub(crate) struct NotSplittable;
 /// dimension, and repeats the last row `padding` times: any row of a request is a valid one.
 ///
 /// # Panics
-/// Where the tensors of one input differ in more than their leading dimension; equal [`Key`]s
-/// exclude it.
-pub(crate) fn join(requests: &[&[Tensor]], padding: usize) -> Vec<Tensor> {
+/// Where the tensors of one input differ in more than their leading dimension, or lie on a device;
+/// equal [`Key`]s exclude both.
+pub(crate) fn join(requests: &[&[Value]], padding: usize) -> Vec<Value> {
     let join_input = |input: usize| {
-        let parts: Vec<&Tensor> = requests.iter().map(|request| &request[input]).collect();
+        let parts = requests.iter().map(|request| request[input].host());
+        let parts: Option<Vec<&Tensor>> = parts.collect();
+        let parts = parts.expect("only host memory is joined");
         let mut dims = parts[0].shape().to_vec();
         let rows: usize = parts.iter().map(|part| part.shape()[0]).sum();
         let bytes: usize = parts.iter().map(|part| part.bytes().len()).sum();
@@ -76,45 +81,53 @@ pub(crate) fn join(requests: &[&[Tensor]], padding: usize) -> Vec<Tensor> {
             data.extend_from_within(bytes - row_bytes..bytes);
         }
         dims[0] = rows + padding;
-        Tensor::new(parts[0].dtype(), dims, data).expect("equal keys have equal row sizes")
+        let joined = Tensor::new(parts[0].dtype(), dims, data);
+        joined.expect("equal keys have equal row sizes").into()
     };
     (0..requests[0].len()).map(join_input).collect()
 }
 
-/// Splits every tensor into consecutive parts of `rows` rows each, sharing its bytes; one list per
+/// Splits every value into consecutive parts of `rows` rows each, sharing its bytes; one list per
 /// part.
-pub(crate) fn split(tensors: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>, NotSplittable> {
+pub(crate) fn split(values: &[Value], rows: &[usize]) -> Result<Vec<Vec<Value>>, NotSplittable> {
     let total: usize = rows.iter().sum();
-    if tensors.iter().any(|tensor| tensor.shape().first() != Some(&total)) {
+    if values.iter().any(|value| value.shape().first() != Some(&total)) {
         return Err(NotSplittable);
     }
     let mut first = 0;
     let mut parts = Vec::with_capacity(rows.len());
     for &count in rows {
-        parts.push(rows_of(tensors, first, count));
+        parts.push(rows_of(values, first, count));
         first += count;
     }
     Ok(parts)
 }
 
 /// The rows `first..first + count` of every tensor, sharing its bytes.
-pub(crate) fn rows_of(tensors: &[Tensor], first: usize, count: usize) -> Vec<Tensor> {
-    tensors.iter().map(|tensor| slice_rows(tensor, first, count)).collect()
+pub(crate) fn rows_of(values: &[Value], first: usize, count: usize) -> Vec<Value> {
+    let rows = |value: &Value| match value {
+        Value::Host(tensor) => slice_rows(tensor, first, count).into(),
+        Value::Device(tensor) => Value::Device(tensor.rows(first, count)),
+    };
+    values.iter().map(rows).collect()
 }
 
 /// Puts the parts of one answer together again, each a list with every output. Outputs whose rows
 /// differ in size from part to part do not follow the rows of the inputs.
-pub(crate) fn concat(parts: &[Vec<Tensor>]) -> Result<Vec<Tensor>, NotSplittable> {
+///
+/// # Panics
+/// Where one of several parts lies on a device: the outputs of a part are not kept there.
+pub(crate) fn concat(parts: &[Vec<Value>]) -> Result<Vec<Value>, NotSplittable> {
     if let [whole] = parts {
         return Ok(whole.clone());
     }
-    let row = |part: &[Tensor]| -> Vec<Vec<usize>> {
-        part.iter().map(|tensor| tensor.shape()[1..].to_vec()).collect()
+    let row = |part: &[Value]| -> Vec<Vec<usize>> {
+        part.iter().map(|value| value.shape()[1..].to_vec()).collect()
     };
     if parts.iter().any(|part| row(part) != row(&parts[0])) {
         return Err(NotSplittable);
     }
-    let parts: Vec<&[Tensor]> = parts.iter().map(Vec::as_slice).collect();
+    let parts: Vec<&[Value]> = parts.iter().map(Vec::as_slice).collect();
     Ok(join(&parts, 0))
 }
 
@@ -179,30 +192,35 @@ mod tests {
 
     #[test]
     fn a_request_whose_inputs_have_different_rows_runs_alone() {
-        let tensor = |rows| Tensor::from_slice([rows, 1], &vec![0f32; rows]).unwrap();
+        let tensor = |rows| Value::from(Tensor::from_slice([rows, 1], &vec![0f32; rows]).unwrap());
         assert_eq!(Joining::Rows.place(&[tensor(2), tensor(3)]), (1, None));
         assert_eq!(Joining::Rows.place(&[tensor(2), tensor(2)]), (2, Some(vec![vec![1], vec![1]])));
     }
 
     #[test]
     fn outputs_with_other_rows_are_not_split() {
-        let tensor = Tensor::from_slice([3, 1], &[1f32, 2.0, 3.0]).unwrap();
-        assert_eq!(split(std::slice::from_ref(&tensor), &[1, 1]), Err(NotSplittable));
-        let scalar = Tensor::from_slice([], &[1f32]).unwrap();
-        assert_eq!(split(&[tensor, scalar], &[1, 2]), Err(NotSplittable));
+        let tensor = Value::from(Tensor::from_slice([3, 1], &[1f32, 2.0, 3.0]).unwrap());
+        assert!(split(std::slice::from_ref(&tensor), &[1, 1]).is_err());
+        let scalar = Tensor::from_slice([], &[1f32]).unwrap().into();
+        assert!(split(&[tensor, scalar], &[1, 2]).is_err());
     }
 
     #[test]
     fn parts_whose_rows_differ_are_not_put_together() {
         let tensor = |dims: [usize; 2]| {
-            vec![Tensor::from_slice(dims, &vec![1f32; dims[0] * dims[1]]).unwrap()]
+            vec![Tensor::from_slice(dims, &vec![1f32; dims[0] * dims[1]]).unwrap().into()]
         };
-        assert_eq!(concat(&[tensor([1, 2]), tensor([1, 3])]), Err(NotSplittable));
-        assert_eq!(concat(&[tensor([1, 2]), tensor([2, 2])]), Ok(tensor([3, 2])));
+        assert!(concat(&[tensor([1, 2]), tensor([1, 3])]).is_err());
+        let together = concat(&[tensor([1, 2]), tensor([2, 2])]).unwrap();
+        assert_eq!(hosts(&together), hosts(&tensor([3, 2])));
+    }
+
+    fn hosts(values: &[Value]) -> Vec<Tensor> {
+        values.iter().filter_map(Value::host).cloned().collect()
     }
 
     /// Requests with the same inputs but rows of their own, zero rows included.
-    fn requests() -> impl Strategy<Value = Vec<Vec<Tensor>>> {
+    fn requests() -> impl Strategy<Value = Vec<Vec<Value>>> {
         let row_dims = prop::collection::vec(prop::collection::vec(0usize..4, 0..3), 1..4);
         (row_dims, prop::collection::vec(0usize..4, 1..6)).prop_map(|(inputs, rows)| {
             let mut next = 0u8;
@@ -214,7 +232,7 @@ mod tests {
                     next
                 };
                 let data: Vec<u8> = (0..count * 2).map(|_| byte()).collect();
-                Tensor::new(DType::I16, shape, data).unwrap()
+                Value::from(Tensor::new(DType::I16, shape, data).unwrap())
             };
             let mut request =
                 |&rows: &usize| inputs.iter().map(|dims| tensor(rows, dims)).collect();
@@ -225,15 +243,18 @@ mod tests {
     proptest! {
         #[test]
         fn split_undoes_join(requests in requests(), padding in 0usize..4) {
-            let parts: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
+            let parts: Vec<&[Value]> = requests.iter().map(Vec::as_slice).collect();
             let mut rows: Vec<usize> = parts.iter().map(|part| part[0].shape()[0]).collect();
             let padding = if rows.iter().all(|&rows| rows == 0) { 0 } else { padding };
             let joined = join(&parts, padding);
             rows.push(padding);
             let mut split = split(&joined, &rows).unwrap();
             let padded = split.pop().unwrap();
-            prop_assert_eq!(split, requests);
-            for (all, padded) in joined.iter().zip(padded) {
+            let all_hosts = |parts: &[Vec<Value>]| -> Vec<Vec<Tensor>> {
+                parts.iter().map(|part| hosts(part)).collect()
+            };
+            prop_assert_eq!(all_hosts(&split), all_hosts(&requests));
+            for (all, padded) in hosts(&joined).iter().zip(hosts(&padded)) {
                 let last = all.shape()[0].saturating_sub(padding + 1);
                 for row in 0..padding {
                     prop_assert_eq!(slice_rows(&padded, row, 1), slice_rows(all, last, 1));

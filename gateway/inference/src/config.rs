@@ -35,6 +35,12 @@ pub struct InferenceConfig {
     /// requests hardly notice; what there was no time for, a later start measures.
     #[serde(with = "gw_artifact::duration")]
     pub gpu_tune: Duration,
+    /// Outputs of at least so many bytes on the GPU stay there when a plugin asks a model over
+    /// wasi-nn, so that another model takes them from there; a plugin that reads one waits for the
+    /// GPU once more. Smaller ones are copied along: that costs less than a second wait. Default
+    /// 1 MiB, which a bus moves in the time of one submission, about 0.1 ms.
+    #[serde(with = "gw_artifact::size")]
+    pub gpu_keep_bytes_min: u64,
     /// Where the plans of the GPU are kept, with the weights in the form that it reads, so that a
     /// later start plans nothing. Default: nowhere; a node takes a folder in gw's cache.
     pub plan_cache_dir: Option<PathBuf>,
@@ -54,6 +60,7 @@ impl Default for InferenceConfig {
             gpu_expand_weights: false,
             gpu_fuse: true,
             gpu_tune: Duration::from_secs(2),
+            gpu_keep_bytes_min: 1 << 20,
             plan_cache_dir: None,
             plan_cache_bytes_max: 4 << 30,
         }

@@ -6,7 +6,8 @@
 //! A request goes down this list and its answer comes back up:
 //!
 //! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is there.
-//! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`].
+//! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`];
+//!   [`Model::infer_kept`] leaves large outputs on the device.
 //! - [`signature`]: what a model takes and gives, and whether a request fits.
 //! - `queue`: the bounded queue in front of each model, and how long what waits there takes.
 //! - `worker`: the thread that takes what is waiting the moment its device is free, and runs it in
@@ -48,10 +49,12 @@ mod worker;
 
 pub use backend::{
     Backend, BackendKind, Footprint, LoadedModel, ModelSource, open_backend, open_model, open_noop,
+    read_back,
 };
 pub use config::InferenceConfig;
 pub use device::DeviceChoice;
 pub use error::{Fault, InferenceError, InputProblem};
+pub use gw_engine::{DeviceTensor, Value};
 pub use metrics::InferenceMetrics;
 pub use model::{Inference, Model};
 pub use models::{ModelSpec, Models, Resident};

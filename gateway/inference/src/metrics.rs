@@ -128,7 +128,7 @@ impl Outcome {
         Self::Cancelled,
     ];
 
-    pub(crate) fn of(result: &Result<Inference, InferenceError>) -> Self {
+    pub(crate) fn of<T>(result: &Result<Inference<T>, InferenceError>) -> Self {
         match result {
             Ok(_) => Self::Ok,
             Err(InferenceError::BadInput { .. }) => Self::BadInput,

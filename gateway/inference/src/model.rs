@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gw_artifact::Digest;
+use gw_engine::Value;
 use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
+use crate::backend::read_back;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::queue::{Doing, Job, Refused, Spent};
 use crate::worker::Core;
@@ -23,9 +25,9 @@ pub struct Model {
 
 /// An answer, with what it took.
 #[derive(Clone, Debug)]
-pub struct Inference {
+pub struct Inference<T = Tensor> {
     /// Every output by name, in the signature's order.
-    pub outputs: Vec<(String, Tensor)>,
+    pub outputs: Vec<(String, T)>,
     /// How long the request waited for the device, between its parts too.
     pub queue: Duration,
     /// How long the runs took that answered it.
@@ -44,6 +46,16 @@ impl fmt::Debug for Model {
             .field("digest", &self.core.digest)
             .field("device", &self.core.device)
             .finish_non_exhaustive()
+    }
+}
+
+impl Inference<Value> {
+    /// The answer to a request whose outputs were not to stay on the device.
+    fn into_host(self, model: &str) -> Result<Inference, InferenceError> {
+        let Self { outputs, queue, compute, batch, device } = self;
+        let host = |(name, value)| Ok((name, read_back(model, value)?));
+        let outputs = outputs.into_iter().map(host).collect::<Result<Vec<_>, InferenceError>>()?;
+        Ok(Inference { outputs, queue, compute, batch, device })
     }
 }
 
@@ -110,7 +122,29 @@ impl Model {
         spent: Arc<Spent>,
     ) -> Result<Inference, InferenceError> {
         let request = self.requests.begin();
-        let result = self.ask(inputs, deadline, spent).await;
+        let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+        let result = self.ask(inputs, deadline, spent, false).await;
+        let result = result.and_then(|answer| answer.into_host(&self.name));
+        request.settle(Outcome::of(&result));
+        result
+    }
+
+    /// As [`Self::infer_watched`], with values that may be on a device. Outputs of at least
+    /// [`InferenceConfig::gpu_keep_bytes_min`](crate::InferenceConfig::gpu_keep_bytes_min) bytes
+    /// stay on the model's GPU, where another model on it takes them, or until
+    /// [`read_back`](crate::read_back) copies them. A request with a value on a device shares its
+    /// run with no other and is not cut.
+    ///
+    /// # Errors
+    /// As [`Self::infer`].
+    pub async fn infer_kept(
+        &self,
+        inputs: Vec<(String, Value)>,
+        deadline: Instant,
+        spent: Arc<Spent>,
+    ) -> Result<Inference<Value>, InferenceError> {
+        let request = self.requests.begin();
+        let result = self.ask(inputs, deadline, spent, true).await;
         request.settle(Outcome::of(&result));
         result
     }
@@ -122,17 +156,18 @@ impl Model {
 
     async fn ask(
         &self,
-        inputs: Vec<(String, Tensor)>,
+        inputs: Vec<(String, Value)>,
         deadline: Instant,
         spent: Arc<Spent>,
-    ) -> Result<Inference, InferenceError> {
+        keeps: bool,
+    ) -> Result<Inference<Value>, InferenceError> {
         let model = || self.name.to_string();
         let late = |spent: &Spent| InferenceError::DeadlinePassed {
             model: model(),
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let inputs = (self.core.signature.check(inputs))
+        let inputs = (self.core.signature.check_values(inputs))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {
@@ -143,7 +178,7 @@ impl Model {
         let (rows, key) = self.core.joining.place(&inputs);
         let (done, parts) = (0, Vec::new());
         let watched = Arc::clone(&spent);
-        let job = Job { inputs, rows, key, deadline, spent: watched, reply, done, parts };
+        let job = Job { inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
         self.core.submit(job, now).map_err(|refused| match refused {
             Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
             Refused::Late { wait } => {

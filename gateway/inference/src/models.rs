@@ -243,8 +243,10 @@ impl Models {
         let started = Instant::now();
         let model = lane.backend.load(name, source)?;
         model.warm_up()?;
-        let InferenceConfig { queue_max, batch_max, run_time, .. } = self.config;
-        let limits = Limits { queue_max, batch_max, run_time };
+        let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
+            self.config;
+        let keep_bytes_min = gpu_keep_bytes_min;
+        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
         let took = started.elapsed();
         let metrics = self.metrics.model(name, lane.backend.device());
         metrics.loaded(took);

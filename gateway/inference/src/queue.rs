@@ -191,20 +191,21 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
+    use gw_engine::Value;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{Inference, InferenceError};
 
-    type Answer = oneshot::Receiver<Result<Inference, InferenceError>>;
+    type Answer = oneshot::Receiver<Result<Inference<Value>, InferenceError>>;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn job(rows: usize, deadline: Instant) -> (Job, Answer) {
         let (reply, answer) = oneshot::channel();
         let (spent, key) = (Arc::default(), Some(vec![vec![1]]));
-        let (inputs, parts) = (Vec::new(), Vec::new());
-        (Job { inputs, rows, key, deadline, spent, reply, done: 0, parts }, answer)
+        let (inputs, keeps, parts) = (Vec::new(), false, Vec::new());
+        (Job { inputs, keeps, rows, key, deadline, spent, reply, done: 0, parts }, answer)
     }
 
     /// A queue in front of a model that takes a second per row.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use gw_engine::Value;
 pub use gw_engine::graph::Dim;
-use gw_tensor::{DType, Element, Tensor};
+use gw_tensor::{DType, Element, Shape, Tensor};
 
 use crate::InputProblem;
 
@@ -39,38 +40,65 @@ impl Signature {
     /// # Errors
     /// The first [`InputProblem`], so that a request is refused before it can join a batch.
     pub fn check(&self, given: Vec<(String, Tensor)>) -> Result<Vec<Tensor>, Box<InputProblem>> {
-        let mut slots: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
-        for (name, tensor) in given {
+        let given = given.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+        let ordered = self.check_values(given)?.into_iter();
+        let host = |value| match value {
+            Value::Host(tensor) => Some(tensor),
+            Value::Device(_) => None,
+        };
+        Ok(ordered.filter_map(host).collect())
+    }
+
+    /// As [`Self::check`], of values: the elements of one on a device are not looked at, see
+    /// [`Self::looks_at`].
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_values(
+        &self,
+        given: Vec<(String, Value)>,
+    ) -> Result<Vec<Value>, Box<InputProblem>> {
+        let mut slots: Vec<Option<Value>> = vec![None; self.inputs.len()];
+        for (name, value) in given {
             let Some(at) = self.inputs.iter().position(|spec| spec.name == name) else {
                 let expected = self.inputs.iter().map(|spec| spec.name.clone()).collect();
                 return Err(InputProblem::Unknown { name, expected }.into());
             };
-            if slots[at].replace(tensor).is_some() {
+            if slots[at].replace(value).is_some() {
                 return Err(InputProblem::Repeated { name }.into());
             }
         }
         let mut symbols = HashMap::new();
         let mut ordered = Vec::with_capacity(slots.len());
         for (spec, slot) in self.inputs.iter().zip(slots) {
-            let tensor = slot.ok_or_else(|| InputProblem::Missing { name: spec.name.clone() })?;
-            let tensor = spec.check_dtype(tensor)?;
-            spec.check_shape(&tensor, &mut symbols)?;
-            spec.check_range(&tensor)?;
-            ordered.push(tensor);
+            let value = slot.ok_or_else(|| InputProblem::Missing { name: spec.name.clone() })?;
+            let value = spec.check_dtype(value)?;
+            spec.check_shape(value.shape(), &mut symbols)?;
+            // A device holds nothing that does not fit its integers.
+            if let Value::Host(tensor) = &value {
+                spec.check_range(tensor)?;
+            }
+            ordered.push(value);
         }
         Ok(ordered)
+    }
+
+    /// Whether the elements of the input of this name must be within a table, wherever they lie.
+    pub(crate) fn looks_at(&self, input: &str) -> bool {
+        self.inputs.iter().any(|spec| spec.name == input && spec.entries.is_some())
     }
 }
 
 impl TensorSpec {
-    fn check_dtype(&self, tensor: Tensor) -> Result<Tensor, InputProblem> {
-        match (self.dtype, tensor.dtype()) {
-            (expected, given) if expected == given => Ok(tensor),
-            (DType::Bool, DType::U8) => {
+    fn check_dtype(&self, value: Value) -> Result<Value, InputProblem> {
+        match (self.dtype, value.dtype(), &value) {
+            (expected, given, _) if expected == given => Ok(value),
+            (DType::Bool, DType::U8, Value::Host(tensor)) => {
                 Ok(Tensor::new(DType::Bool, tensor.shape().clone(), tensor.bytes().clone())
-                    .expect("bool and u8 elements have one size"))
+                    .expect("bool and u8 elements have one size")
+                    .into())
             }
-            (expected, given) => {
+            (expected, given, _) => {
                 Err(InputProblem::DType { name: self.name.clone(), expected, given })
             }
         }
@@ -78,19 +106,19 @@ impl TensorSpec {
 
     fn check_shape<'a>(
         &'a self,
-        tensor: &Tensor,
+        shape: &Shape,
         symbols: &mut HashMap<&'a str, usize>,
     ) -> Result<(), InputProblem> {
         let Some(dims) = &self.dims else { return Ok(()) };
         let shape_problem = || InputProblem::Shape {
             name: self.name.clone(),
             expected: dims_text(dims),
-            given: tensor.shape().clone(),
+            given: shape.clone(),
         };
-        if dims.len() != tensor.shape().len() {
+        if dims.len() != shape.len() {
             return Err(shape_problem());
         }
-        for (dim, &size) in dims.iter().zip(tensor.shape().iter()) {
+        for (dim, &size) in dims.iter().zip(shape.iter()) {
             match dim {
                 Dim::Fixed(fixed) if *fixed != size => return Err(shape_problem()),
                 Dim::Symbol(symbol) => {

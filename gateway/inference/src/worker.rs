@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gw_artifact::Digest;
-use gw_tensor::Tensor;
+use gw_engine::Value;
 use tokio::sync::watch;
 
 use crate::batch::{self, Joining};
@@ -63,6 +63,7 @@ impl Core {
             device: Arc::clone(&device),
             turn,
             batch_max: limits.batch_max.min(model.rows_side_by_side().unwrap_or(usize::MAX)),
+            keep_bytes_min: limits.keep_bytes_min,
             model,
             joinable: joining == Joining::Rows,
             shared: Arc::clone(&shared),
@@ -131,6 +132,8 @@ pub(crate) struct Limits {
     pub(crate) queue_max: usize,
     pub(crate) batch_max: usize,
     pub(crate) run_time: Duration,
+    /// Bytes from which an output is worth to stay on the device, where its caller wants that.
+    pub(crate) keep_bytes_min: u64,
 }
 
 /// How many rows of one request run before anything is measured: enough to measure, few enough
@@ -143,6 +146,7 @@ struct Worker {
     model: Box<dyn LoadedModel>,
     turn: Option<Arc<Turn>>,
     batch_max: usize,
+    keep_bytes_min: u64,
     joinable: bool,
     shared: Arc<Shared>,
     _finish: watch::Sender<()>,
@@ -152,7 +156,7 @@ struct Worker {
 struct Ran {
     names: Vec<String>,
     /// The outputs of each share.
-    parts: Vec<Vec<Tensor>>,
+    parts: Vec<Vec<Value>>,
     batch: usize,
 }
 
@@ -228,7 +232,7 @@ impl Worker {
     }
 
     fn run(&self, shares: &[Share]) -> Result<Ran, Failure> {
-        let mut requests: Vec<Vec<Tensor>> = shares.iter().map(Share::inputs).collect();
+        let mut requests: Vec<Vec<Value>> = shares.iter().map(Share::inputs).collect();
         let mut rows: Vec<usize> = shares.iter().map(|share| share.rows).collect();
         let batch = rows.iter().sum();
         let key = shares[0].job.key.as_ref().filter(|_| self.joinable && batch > 0);
@@ -237,17 +241,18 @@ impl Worker {
         let inputs = if alone {
             requests.remove(0)
         } else {
-            let requests: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
+            let requests: Vec<&[Value]> = requests.iter().map(Vec::as_slice).collect();
             batch::join(&requests, padding)
         };
         let names = self.model.signature().inputs.iter().map(|spec| spec.name.clone());
-        let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
+        let inputs: Vec<(String, Value)> = names.zip(inputs).collect();
+        let keep = self.keep(shares, batch + padding);
 
         let started = Instant::now();
         for share in shares {
             share.job.spent.turn(Doing::Runs, started);
         }
-        let outputs = self.model.run(&inputs);
+        let outputs = self.model.run_values(&inputs, keep);
         let ended = Instant::now();
         for share in shares {
             share.job.spent.turn(Doing::Waits, ended);
@@ -259,13 +264,24 @@ impl Worker {
             self.shared.queue.ran(key, batch + padding, compute);
         }
 
-        let (names, outputs): (Vec<String>, Vec<Tensor>) = outputs.into_iter().unzip();
+        let (names, outputs): (Vec<String>, Vec<Value>) = outputs.into_iter().unzip();
         if alone && shares[0].is_whole() {
             return Ok(Ran { names, parts: vec![outputs], batch });
         }
         rows.push(padding);
         let parts = batch::split(&outputs, &rows).map_err(|_| Failure::NotSplittable)?;
         Ok(Ran { names, parts, batch })
+    }
+
+    /// From how many bytes on the outputs of a run of `rows` rows stay on the device; `None` where
+    /// they come to the host, because somebody wants them there or has only a part of an answer.
+    /// They stay where the rows of each are worth it.
+    fn keep(&self, shares: &[Share], rows: usize) -> Option<u64> {
+        if !shares.iter().all(|share| share.job.keeps && share.is_whole()) {
+            return None;
+        }
+        let fewest = shares.iter().map(|share| share.rows).min().filter(|&rows| rows > 0)?;
+        Some(self.keep_bytes_min.saturating_mul(rows as u64) / fewest as u64)
     }
 
     fn answer(&mut self, shares: Vec<Share>, ran: Ran) {

@@ -16,6 +16,18 @@ pub(super) const fn device_bytes(elements: usize) -> u64 {
     elements as u64 * 4
 }
 
+/// Whether a tensor of this type that lies on a device as `scalar` has the bits there that it would
+/// have if it were read and written again: it is what an input of its type takes. What is computed
+/// in a narrower type is rounded, or wraps, only when it is read.
+pub(super) const fn is_device_form(dtype: DType, scalar: Scalar) -> bool {
+    match dtype {
+        DType::F32 | DType::F64 => matches!(scalar, Scalar::F32),
+        DType::I32 | DType::I64 | DType::U32 | DType::U64 => matches!(scalar, Scalar::I32),
+        DType::Bool => matches!(scalar, Scalar::U32),
+        _ => false,
+    }
+}
+
 /// Checks that every integer of `tensor` fits a device.
 pub(super) fn check_range(input: &str, tensor: &Tensor) -> Result<(), RunError> {
     let outside = match tensor.dtype() {

@@ -96,8 +96,9 @@ impl Interpreter {
     /// # Errors
     /// [`RunError`]; [`RunError::is_caller_fault`] tells bad input from the rest.
     pub fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
-        let ordered = self.signature().ordered(inputs)?;
-        let mut key = Part::shapes(&ordered);
+        let given = inputs.iter().map(|(name, tensor)| (name, tensor.dtype(), tensor));
+        let ordered = self.signature().ordered(given)?;
+        let mut key = Part::shapes(ordered.iter().map(|tensor| tensor.shape()));
         loop {
             let answer = match &*self.programs.get(&key, |key| self.ready(key))? {
                 Ready::Whole(program) => return program.run(&ordered),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use gw_tensor::{Shape, Tensor};
+use gw_tensor::{DType, Shape};
 
 use super::error::RunError;
-use crate::model::Signature;
+use crate::graph::Dim;
+use crate::model::{PortSignature, Signature};
 use crate::net::oracle::Answer;
+use crate::plan::{Plan, Port};
 
 /// What decides a plan: the shape of every input, then what is known of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +19,8 @@ pub(super) enum Part {
 
 impl Part {
     /// The shapes of a run's inputs, which are in order.
-    pub(super) fn shapes(inputs: &[&Tensor]) -> Vec<Self> {
-        inputs.iter().map(|tensor| Self::Shape(tensor.shape().clone())).collect()
+    pub(super) fn shapes<'a>(inputs: impl Iterator<Item = &'a Shape>) -> Vec<Self> {
+        inputs.map(|shape| Self::Shape(shape.clone())).collect()
     }
 
     /// The shapes by the names of the inputs, and the answers in order.
@@ -39,26 +41,39 @@ impl Part {
 }
 
 impl Signature {
+    /// What a plan takes and gives.
+    pub(super) fn of_plan(plan: &Plan) -> Self {
+        let port = |port: &Port| PortSignature {
+            name: port.name.clone(),
+            dtype: port.dtype,
+            dims: Some(port.shape.iter().map(|&size| Dim::Fixed(size)).collect()),
+        };
+        Self {
+            inputs: plan.inputs.iter().map(port).collect(),
+            outputs: plan.outputs.iter().map(port).collect(),
+        }
+    }
+
     /// The inputs in the model's order, each with the type that the model declares.
-    pub(super) fn ordered<'a>(
+    pub(super) fn ordered<'a, T: Clone>(
         &self,
-        inputs: &'a [(String, Tensor)],
-    ) -> Result<Vec<&'a Tensor>, RunError> {
+        inputs: impl Iterator<Item = (&'a String, DType, T)>,
+    ) -> Result<Vec<T>, RunError> {
         let mut ordered = vec![None; self.inputs.len()];
-        for (name, tensor) in inputs {
+        for (name, given, value) in inputs {
             let index = self.index(name).ok_or_else(|| self.unknown(name))?;
-            let (expected, given) = (self.inputs[index].dtype, tensor.dtype());
+            let expected = self.inputs[index].dtype;
             if expected != given {
                 return Err(RunError::DType { input: name.clone(), expected, given });
             }
-            if ordered[index].replace(tensor).is_some() {
+            if ordered[index].replace(value).is_some() {
                 return Err(RunError::RepeatedInput { input: name.clone() });
             }
         }
         let named = ordered.into_iter().zip(&self.inputs);
         named
-            .map(|(tensor, port)| {
-                tensor.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
+            .map(|(value, port)| {
+                value.ok_or_else(|| RunError::MissingInput { input: port.name.clone() })
             })
             .collect()
     }

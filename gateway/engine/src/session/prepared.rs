@@ -1,16 +1,22 @@
 //! A plan with everything that a run needs, made once and replayed.
+//!
+//! - `build`: pipelines, arenas, bind groups, copies.
+//! - `program`: the dispatches.
+//! - `transfer`: what a run moves between the caller and the device, and what stays there.
+//! - [`value`]: tensors in host memory and on the device.
+//! - `clock`, `race`: steps that are timed, alone and against each other.
 
 mod build;
 pub(super) mod clock;
 mod program;
 pub(super) mod race;
+mod transfer;
+pub(super) mod value;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gw_shaders::kernel::Scalar;
-use gw_tensor::{DType, Shape, Tensor};
 use wgpu::{CommandEncoderDescriptor, ComputePassDescriptor};
 
 use super::convert;
@@ -20,9 +26,12 @@ use super::profile::{Laps, Phases};
 use super::staging::{Form, Ring, Staging};
 use super::weights::Weights;
 use crate::device::{Device, DeviceError};
+use crate::plan::Plan;
 use crate::plan::memory::{self, MemoryPlan};
-use crate::plan::{Plan, Port, PortSource};
 use program::Program;
+pub(super) use transfer::Asked;
+use transfer::{Copy, Output};
+use value::{DeviceTensor, Given, Value};
 
 /// Where a tensor starts in staging memory: mapped ranges start at multiples of eight.
 const STAGING_ALIGNMENT: u64 = 16;
@@ -41,28 +50,6 @@ pub(super) struct Prepared {
     ring: Ring,
     _held: [Held; 2],
     _own_weights: Vec<Held>,
-}
-
-/// A tensor on its way between the caller and the device.
-#[derive(Debug)]
-struct Copy {
-    /// Index of the port.
-    port: usize,
-    /// Bytes from the start of the staging buffer.
-    staging: u64,
-    /// Where it lies during the run, unless kernels bind the staging buffer itself.
-    device: Option<(wgpu::Buffer, u64)>,
-    bytes: u64,
-}
-
-/// How an output reaches the caller.
-#[derive(Debug)]
-struct Output {
-    name: String,
-    dtype: DType,
-    scalar: Scalar,
-    shape: Shape,
-    constant: Option<Tensor>,
 }
 
 impl Prepared {
@@ -149,26 +136,28 @@ impl Prepared {
         Ok(())
     }
 
-    /// Runs the plan once, with one tensor per input, of the plan's types and shapes.
+    /// Runs the plan once, with one tensor per input, of the plan's types and shapes. Of the
+    /// outputs those stay on the device that have memory in `kept`, which is empty where none has.
     pub(super) fn run(
         &self,
         device: &Device,
-        inputs: &[&Tensor],
-    ) -> Result<Vec<(String, Tensor)>, RunError> {
-        self.run_timed(device, inputs, &mut Phases::default())
+        inputs: &[Given<'_>],
+        kept: &[Option<DeviceTensor>],
+    ) -> Result<Vec<(String, Value)>, RunError> {
+        self.run_timed(device, Asked { inputs, kept }, &mut Phases::default())
     }
 
     /// As [`Prepared::run`], with a note of where the time went.
     pub(super) fn run_timed(
         &self,
         device: &Device,
-        inputs: &[&Tensor],
+        asked: Asked<'_>,
         phases: &mut Phases,
-    ) -> Result<Vec<(String, Tensor)>, RunError> {
+    ) -> Result<Vec<(String, Value)>, RunError> {
         let submit = |staging: &Staging, phases: &mut Phases| {
-            Ok(device.scoped("a run", || self.submit(device, staging, phases))?)
+            Ok(device.scoped("a run", || self.submit(device, staging, asked, phases))?)
         };
-        self.replay(device, inputs, phases, submit)
+        self.replay(device, asked, phases, submit)
     }
 
     /// As [`Prepared::run_timed`], where the commands were recorded once before: on a software
@@ -176,40 +165,43 @@ impl Prepared {
     pub(super) fn run_warm(
         &self,
         device: &Device,
-        inputs: &[&Tensor],
+        asked: Asked<'_>,
         phases: &mut Phases,
     ) -> Result<(), RunError> {
         let submit = |staging: &Staging, phases: &mut Phases| {
-            device.scoped("a run", || drop(self.encode(device, staging)))?;
-            Ok(device.scoped("a run", || self.submit(device, staging, phases))?)
+            device.scoped("a run", || drop(self.encode(device, staging, asked)))?;
+            Ok(device.scoped("a run", || self.submit(device, staging, asked, phases))?)
         };
-        self.replay(device, inputs, phases, submit).map(drop)
+        self.replay(device, asked, phases, submit).map(drop)
     }
 
     /// Whatever a run does around `submit`, which leaves the staging memory asked for.
     fn replay(
         &self,
         device: &Device,
-        inputs: &[&Tensor],
+        asked: Asked<'_>,
         phases: &mut Phases,
         submit: impl FnOnce(&Staging, &mut Phases) -> Result<wgpu::SubmissionIndex, RunError>,
-    ) -> Result<Vec<(String, Tensor)>, RunError> {
+    ) -> Result<Vec<(String, Value)>, RunError> {
         for upload in &self.uploads {
-            convert::check_range(&self.inputs[upload.port], inputs[upload.port])?;
+            // What is on the device already has a device's form.
+            if let Given::Host(tensor) = asked.inputs[upload.port] {
+                convert::check_range(&self.inputs[upload.port], tensor)?;
+            }
         }
         if self.downloads.is_empty() {
-            return self.outputs(&[]);
+            return self.outputs(&[], asked);
         }
         let outputs = self.with_staging(device, |staging| {
             let (mut whole, mut laps) = (Laps::start(), Laps::start());
-            self.write(staging, inputs)?;
+            self.write(staging, asked)?;
             phases.upload_us = laps.lap();
             let submission = submit(staging, phases)?;
             laps.lap();
             device.wait(submission)?;
             staging.arrivals.wait(device)?;
             phases.wait_us = laps.lap();
-            let outputs = self.read(staging);
+            let outputs = self.read(staging, asked);
             phases.read_back_us = laps.lap();
             phases.total_us = whole.lap();
             Ok(outputs)
@@ -252,7 +244,7 @@ impl Prepared {
                 let mut encoder = device.raw.create_command_encoder(&descriptor);
                 record(&mut encoder.begin_compute_pass(&ComputePassDescriptor::default()), staging);
                 let submission = device.queue.submit([encoder.finish()]);
-                staging.expect_both();
+                staging.expect(true, true);
                 submission
             })?;
             device.wait(submission)?;
@@ -262,41 +254,27 @@ impl Prepared {
         })
     }
 
-    /// Puts the inputs into mapped memory in device form.
-    fn write(&self, staging: &Staging, inputs: &[&Tensor]) -> Result<(), RunError> {
-        let Some(buffer) = &staging.upload else { return Ok(()) };
-        let mapped = buffer.get_mapped_range_mut(..);
-        let mut mapped = mapped.map_err(|error| refused("writing the inputs", &error))?;
-        for upload in &self.uploads {
-            let tensor = inputs[upload.port];
-            let bytes = convert::device_bytes(tensor.elements());
-            convert::encode(tensor, mapped.slice(range(upload.staging, bytes)));
-        }
-        drop(mapped);
-        buffer.unmap();
-        Ok(())
-    }
-
     /// Hands one command buffer over, and asks for the staging memory behind it.
     fn submit(
         &self,
         device: &Device,
         staging: &Staging,
+        asked: Asked<'_>,
         phases: &mut Phases,
     ) -> wgpu::SubmissionIndex {
         let mut laps = Laps::start();
-        let commands = self.encode(device, staging);
+        let commands = self.encode(device, staging, asked);
         phases.encode_us = laps.lap();
         let submission = device.queue.submit([commands]);
-        staging.expect_both();
+        self.expect(staging, asked);
         phases.submit_us = laps.lap();
         submission
     }
 
     /// One encoder, one pass.
-    fn encode(&self, device: &Device, staging: &Staging) -> wgpu::CommandBuffer {
+    fn encode(&self, device: &Device, staging: &Staging, asked: Asked<'_>) -> wgpu::CommandBuffer {
         let mut encoder = device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-        self.upload(&mut encoder, staging);
+        self.upload(&mut encoder, staging, asked);
         let program = self.program();
         if !program.steps.is_empty() {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
@@ -306,69 +284,8 @@ impl Prepared {
                 bound = Some(&step.pipeline);
             }
         }
-        self.download(&mut encoder, staging);
+        self.download(&mut encoder, staging, asked);
         encoder.finish()
-    }
-
-    fn upload(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
-        let Some(from) = &staging.upload else { return };
-        for Copy { staging, device, bytes, .. } in &self.uploads {
-            let Some((buffer, offset)) = device else { continue };
-            encoder.copy_buffer_to_buffer(from, *staging, buffer, *offset, *bytes);
-        }
-    }
-
-    fn download(&self, encoder: &mut wgpu::CommandEncoder, staging: &Staging) {
-        let Some(to) = &staging.download else { return };
-        for Copy { staging, device, bytes, .. } in &self.downloads {
-            let Some((buffer, offset)) = device else { continue };
-            encoder.copy_buffer_to_buffer(buffer, *offset, to, *staging, *bytes);
-        }
-    }
-
-    fn read(&self, staging: &Staging) -> Result<Vec<(String, Tensor)>, RunError> {
-        let Some(buffer) = &staging.download else { return self.outputs(&[]) };
-        let mapped = buffer.get_mapped_range(..);
-        let mapped = mapped.map_err(|error| refused("reading the outputs", &error))?;
-        let outputs = self.outputs(&mapped);
-        drop(mapped);
-        buffer.unmap();
-        outputs
-    }
-
-    /// The outputs, from what lies in staging memory and from what was known before the run.
-    fn outputs(&self, mapped: &[u8]) -> Result<Vec<(String, Tensor)>, RunError> {
-        let mut downloads = self.downloads.iter().peekable();
-        let mut outputs = Vec::with_capacity(self.outputs.len());
-        for (index, output) in self.outputs.iter().enumerate() {
-            let tensor = match (&output.constant, downloads.next_if(|d| d.port == index)) {
-                (Some(constant), _) => constant.clone(),
-                (None, download) => {
-                    let bytes = convert::device_bytes(output.shape.elements());
-                    let start = download.map_or(0, |download| download.staging);
-                    let data = mapped.get(range(start, bytes)).unwrap_or_default();
-                    output.decode(data)?
-                }
-            };
-            outputs.push((output.name.clone(), tensor));
-        }
-        Ok(outputs)
-    }
-}
-
-impl Output {
-    fn of(port: &Port) -> Self {
-        let constant = match &port.source {
-            PortSource::Constant(tensor) => Some(tensor.clone()),
-            _ => None,
-        };
-        let Port { name, dtype, scalar, shape, .. } = port.clone();
-        Self { name, dtype, scalar, shape, constant }
-    }
-
-    fn decode(&self, data: &[u8]) -> Result<Tensor, RunError> {
-        convert::decode(self.dtype, self.scalar, &self.shape, data)
-            .map_err(|source| RunError::Output { output: self.name.clone(), source })
     }
 }
 
@@ -389,8 +306,10 @@ fn refused(what: &str, error: &wgpu::MapRangeError) -> RunError {
 #[cfg(test)]
 mod tests {
     use gw_shaders::expr::{Binary, Expr};
+    use gw_shaders::kernel::Scalar;
     use gw_shaders::layout::View;
     use gw_shaders::pointwise;
+    use gw_tensor::Tensor;
 
     use super::*;
     use crate::AdapterSelect;
@@ -416,14 +335,16 @@ mod tests {
         let memory = Prepared::layout(&device, &plan).unwrap();
         let prepared = Prepared::build(&device, &plan, &memory, &weights, &ledger, 2).unwrap();
         let tensor = |value: f32| Tensor::from_slice([4], &[value; 4]).unwrap();
+        let one = tensor(1.0);
+        let asked = Asked { inputs: &[Given::Host(&one)], kept: &[] };
         // Between the first run's submission and its wait, another does all of its own.
         let submit = |staging: &Staging, phases: &mut Phases| {
-            let submission = prepared.submit(&device, staging, phases);
-            let second = prepared.run(&device, &[&tensor(5.0)]).unwrap();
-            assert_eq!(second[0].1, tensor(10.0));
+            let submission = prepared.submit(&device, staging, asked, phases);
+            let second = prepared.run(&device, &[Given::Host(&tensor(5.0))], &[]).unwrap();
+            assert_eq!(second[0].1.host(), Some(&tensor(10.0)));
             Ok(submission)
         };
-        let first = prepared.replay(&device, &[&tensor(1.0)], &mut Phases::default(), submit);
-        assert_eq!(first.unwrap()[0].1, tensor(2.0));
+        let first = prepared.replay(&device, asked, &mut Phases::default(), submit);
+        assert_eq!(first.unwrap()[0].1.host(), Some(&tensor(2.0)));
     }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use gw_tensor::Tensor;
 use serde::Serialize;
 
-use super::prepared::Prepared;
 use super::prepared::clock::Clock;
+use super::prepared::{Asked, Prepared};
 use super::{RunError, Session};
 use crate::device::roofline::Roofline;
 use crate::plan::summary::{StepSummary, cut};
@@ -101,35 +101,36 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn profile(&self, inputs: &[(String, Tensor)], runs: u32) -> Result<Profile, RunError> {
-        let ordered = self.signature.ordered(inputs)?;
-        self.with_last(&ordered, |prepared| self.measure(prepared, &ordered, runs.max(1)))
+        let ordered = self.ordered(inputs)?;
+        let asked = Asked { inputs: &ordered, kept: &[] };
+        self.with_last(&ordered, |prepared| self.measure(prepared, asked, runs.max(1)))
     }
 
     fn measure(
         &self,
         prepared: &Prepared,
-        inputs: &[&Tensor],
+        asked: Asked<'_>,
         runs: u32,
     ) -> Result<Profile, RunError> {
         // The first run compiles what the driver has put off.
-        prepared.run(&self.device, inputs)?;
+        prepared.run(&self.device, asked.inputs, asked.kept)?;
         let mut measured = Vec::new();
         for _ in 0..runs {
             let mut phases = Phases::default();
-            prepared.run_timed(&self.device, inputs, &mut phases)?;
+            prepared.run_timed(&self.device, asked, &mut phases)?;
             measured.push(phases);
         }
         let mut warm = Vec::new();
         for _ in 0..runs {
             let mut phases = Phases::default();
-            prepared.run_warm(&self.device, inputs, &mut phases)?;
+            prepared.run_warm(&self.device, asked, &mut phases)?;
             warm.push(phases.encode_us + phases.submit_us);
         }
         let summary = prepared.program().summary;
         let clock = Clock::new(&self.device, summary.steps.len())?;
         let mut times = vec![Vec::new(); summary.steps.len()];
         for _ in 0..runs {
-            let run = prepared.time_steps(&self.device, inputs, &clock)?;
+            let run = prepared.time_steps(&self.device, asked, &clock)?;
             times.iter_mut().zip(run).for_each(|(times, time)| times.push(time));
         }
         let roofline = self.device.roofline()?;

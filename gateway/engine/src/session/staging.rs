@@ -119,12 +119,12 @@ impl Staging {
 }
 
 impl Staging {
-    /// Asks for both buffers to be mapped once the device is done with them.
-    pub(super) fn expect_both(&self) {
-        if let Some(buffer) = &self.upload {
+    /// Asks for the buffers that a run uses to be mapped once the device is done with them.
+    pub(super) fn expect(&self, upload: bool, download: bool) {
+        if let Some(buffer) = self.upload.as_ref().filter(|_| upload) {
             self.arrivals.expect(buffer, wgpu::MapMode::Write);
         }
-        if let Some(buffer) = &self.download {
+        if let Some(buffer) = self.download.as_ref().filter(|_| download) {
             self.arrivals.expect(buffer, wgpu::MapMode::Read);
         }
     }

@@ -16,6 +16,7 @@ pub(crate) use self::dialect::Table;
 use self::dialect::{Fault, Layout, NN_ERRNO_SUCCESS};
 pub(crate) use self::handles::Handles;
 use self::memory::Memory;
+use crate::imports::nn::error::NnError;
 use crate::instance::module::ModuleState;
 
 type Guest<'a> = Caller<'a, ModuleState>;
@@ -112,13 +113,20 @@ fn add_inference(linker: &mut Linker<ModuleState>, table: &'static Table) -> was
     match table.layout {
         Layout::Flat => add_get_output(linker, table, "get_output"),
         Layout::Pointers => {
-            linker.func_wrap(
+            linker.func_wrap_async(
                 table.module,
                 "get_output",
-                |mut guest: Guest<'_>, context: u32, index: u32, buffer: u32, size: u32| {
-                    call(&mut guest, "get_output", |memory, state| {
-                        let room = memory.u32(size)?;
-                        output(table, memory, state, (context, index), (buffer, room), size)
+                move |mut guest: Guest<'_>, args: (u32, u32, u32, u32)| {
+                    let (context, index, buffer, size) = args;
+                    Box::new(async move {
+                        let done = match with_memory(&mut guest, |memory, _| memory.u32(size)) {
+                            Ok(room) => {
+                                let to = (buffer, room);
+                                output(&mut guest, table, (context, index), to, size).await
+                            }
+                            Err(fault) => Err(fault),
+                        };
+                        settle(guest.data_mut(), "get_output", done)
                     })
                 },
             )?;
@@ -132,12 +140,14 @@ fn add_get_output(
     table: &'static Table,
     name: &'static str,
 ) -> wasmtime::Result<()> {
-    linker.func_wrap(
+    linker.func_wrap_async(
         table.module,
         name,
-        move |mut guest: Guest<'_>, context: u32, index: u32, buffer: u32, room: u32, size: u32| {
-            call(&mut guest, name, |memory, state| {
-                output(table, memory, state, (context, index), (buffer, room), size)
+        move |mut guest: Guest<'_>, args: (u32, u32, u32, u32, u32)| {
+            let (context, index, buffer, room, size) = args;
+            Box::new(async move {
+                let done = output(&mut guest, table, (context, index), (buffer, room), size).await;
+                settle(guest.data_mut(), name, done)
             })
         },
     )?;
@@ -203,25 +213,29 @@ async fn compute_single(state: &mut ModuleState, context: u32) -> Result<(), Fau
 }
 
 /// Copies an output to a buffer of `room` units, and the size that it has to `size`.
-fn output(
+async fn output(
+    guest: &mut Guest<'_>,
     table: &Table,
-    memory: &mut Memory<'_>,
-    state: &mut ModuleState,
     (context, index): (u32, u32),
     (buffer, room): (u32, u32),
     size: u32,
 ) -> Result<(), Fault> {
-    memory.check(size, size_of::<u32>())?;
     let unit = table.size_unit;
     let room = u64::from(room) * u64::from(unit);
-    memory.check(buffer, usize::try_from(room).unwrap_or(usize::MAX))?;
-    let data = state.handles.output(context, index)?;
+    let tensor = with_memory(guest, |memory, state| {
+        memory.check(size, size_of::<u32>())?;
+        memory.check(buffer, usize::try_from(room).unwrap_or(usize::MAX))?;
+        state.handles.output(context, index)
+    })?;
+    let data = tensor.data().await.map_err(NnError::from)?;
     if data.len() as u64 > room {
         return Err(Fault::too_large(format!("{room} bytes do not hold {}", data.len())));
     }
-    memory.write(buffer, &data)?;
-    let units = u32::try_from(data.len()).unwrap_or(u32::MAX).div_ceil(unit);
-    memory.write_u32(size, units)
+    with_memory(guest, |memory, _| {
+        memory.write(buffer, &data)?;
+        let units = u32::try_from(data.len()).unwrap_or(u32::MAX).div_ceil(unit);
+        memory.write_u32(size, units)
+    })
 }
 
 /// Does what a function that touches the guest's memory does.

@@ -3,7 +3,8 @@
 //! A guest that waits for a device holds no thread. Nothing here trusts a guest: a tensor is only
 //! bytes with a claim until it enters a model, and every mistake is an error with its code, never
 //! a trap of ours. What a guest reads is copied when it reads it; what goes from one model to the
-//! next is not.
+//! next is not, and on a GPU it stays there where it is large. A device that fails before it is read
+//! ends the request where the interface has no room for an error.
 //!
 //! - [`Nn`]: what one instance has; it knows no front end.
 //! - `component`: the front end of components, three snapshots of one WIT; that of core modules is
@@ -24,8 +25,7 @@ pub(crate) mod tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gw_inference::{Inference, InferenceError, Model, Spent, TensorSpec};
-use gw_tensor::Tensor;
+use gw_inference::{Inference, InferenceError, Model, Spent, TensorSpec, Value};
 
 use self::allowance::Allowance;
 use self::error::{ErrorCode, NnError};
@@ -89,6 +89,11 @@ impl Nn {
         self.error.clone()
     }
 
+    /// Keeps an error of a model.
+    pub(crate) fn note(&mut self, error: &InferenceError) {
+        self.error = Some(error.clone());
+    }
+
     /// The model of this name, exactly.
     ///
     /// # Errors
@@ -116,15 +121,15 @@ impl Nn {
     async fn ask(
         &mut self,
         model: &Arc<Model>,
-        inputs: Vec<(String, Tensor)>,
-    ) -> Result<Inference, InferenceError> {
+        inputs: Vec<(String, Value)>,
+    ) -> Result<Inference<Value>, InferenceError> {
         let spent = Arc::default();
         // Noted here, because the future is dropped where the request's time is over.
         self.asked = Some((Arc::clone(model), Arc::clone(&spent)));
-        let result = model.infer_watched(inputs, self.deadline, spent).await;
+        let result = model.infer_kept(inputs, self.deadline, spent).await;
         self.settle();
         if let Err(error) = &result {
-            self.error = Some(error.clone());
+            self.note(error);
         }
         result
     }

@@ -85,7 +85,14 @@ impl<T: Over> Visit<T> {
                 let (plugin, limit) = (plugin.name.clone(), plugin.memory_bytes);
                 Err(GuestError::OutOfMemory { plugin, limit, timings })
             }
-            Ok(Err(error)) => Err(trapped(plugin, &error, timings)),
+            Ok(Err(error)) => Err(match error.downcast_ref::<InferenceError>() {
+                // A host call that can give the guest no error.
+                Some(failed) => {
+                    let (plugin, source) = (plugin.name.clone(), Arc::new(failed.clone()));
+                    GuestError::Inference { plugin, source, timings }
+                }
+                None => trapped(plugin, &error, timings),
+            }),
         }
     }
 }

@@ -260,6 +260,10 @@ impl LoadedModel for CpuModel {
         &self.signature
     }
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn device(&self) -> &str {
         DEVICE
     }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use gw_engine::{
     Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
-    SessionStats, Tuning, WeightMode,
+    SessionStats, Tuning, Value, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
 use super::import::{import_error, read, rows_are_independent, run_error, signature};
 use super::nominal::nominal_shapes;
-use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource};
-use crate::{InferenceConfig, InferenceError, Signature};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
+use crate::{InferenceConfig, InferenceError, InputProblem, Signature};
 
 /// One adapter.
 pub(super) struct Gpu {
@@ -91,7 +91,15 @@ impl GpuModel {
         &self,
         inputs: &[(String, Tensor)],
     ) -> Result<Vec<(String, Tensor)>, InferenceError> {
-        let checked = (self.signature.check(inputs.to_vec()))
+        self.named(self.signature.check(inputs.to_vec()))
+    }
+
+    /// What was checked, with the names of the inputs.
+    fn named<T>(
+        &self,
+        checked: Result<Vec<T>, Box<InputProblem>>,
+    ) -> Result<Vec<(String, T)>, InferenceError> {
+        let checked = checked
             .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
         let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
         Ok(names.zip(checked).collect())
@@ -109,6 +117,10 @@ fn padded(rows: usize) -> usize {
 impl LoadedModel for GpuModel {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn device(&self) -> &str {
@@ -146,6 +158,26 @@ impl LoadedModel for GpuModel {
         })
     }
 
+    fn run_values(
+        &self,
+        inputs: &[(String, Value)],
+        keep_bytes_min: Option<u64>,
+    ) -> Result<Vec<(String, Value)>, InferenceError> {
+        let looked_at = |(name, value): &(String, Value)| {
+            let value = match self.signature.looks_at(name) {
+                true => read_back(&self.name, value.clone())?.into(),
+                false => value.clone(),
+            };
+            Ok((name.clone(), value))
+        };
+        let inputs = inputs.iter().map(looked_at).collect::<Result<Vec<_>, InferenceError>>()?;
+        let inputs = self.named(self.signature.check_values(inputs))?;
+        guard(&self.name, &self.device, || {
+            let outputs = self.session.run_values(&inputs, keep_bytes_min);
+            outputs.map_err(|error| run_error(&self.name, &self.device, &error))
+        })
+    }
+
     fn rows_are_independent(&self) -> bool {
         self.rows_are_independent
     }
@@ -158,7 +190,7 @@ impl LoadedModel for GpuModel {
         let stats = self.session.stats();
         Footprint {
             weight_bytes: stats.weight_bytes,
-            arena_bytes: stats.arena_bytes + stats.staging_bytes,
+            arena_bytes: stats.arena_bytes + stats.staging_bytes + stats.kept_bytes,
             peak_bytes: stats.peak_bytes,
         }
     }
@@ -196,7 +228,142 @@ impl LoadedModel for GpuModel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use gw_artifact::Digest;
+    use gw_engine::AdapterSelect;
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::batch;
+    use crate::worker::{Core, Limits};
+    use crate::{Inference, InferenceMetrics};
+
+    const FLOAT: u8 = 1;
+    const INT64: u8 = 7;
+
+    /// A field of a protobuf message.
+    fn field(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag, u8::try_from(body.len()).unwrap()], body].concat()
+    }
+
+    /// An ONNX file of one node: from `x` to `y`, each of any number of rows, `dims` behind them.
+    fn onnx(op: &str, inputs: &[&str], [from, to]: [u8; 2], dims: &[u8], table: &[u8]) -> Bytes {
+        let inputs: Vec<_> = inputs.iter().map(|name| field(0x0a, name.as_bytes())).collect();
+        let node = [inputs.concat(), field(0x12, b"y"), field(0x22, op.as_bytes())].concat();
+        let rows = field(0x0a, &field(0x12, b"n"));
+        let dims = dims.iter().map(|&size| field(0x0a, &[0x08, size]));
+        let shape = field(0x12, &[rows, dims.collect::<Vec<_>>().concat()].concat());
+        let port = |name: &[u8], dtype| {
+            let kind = field(0x0a, &[&[0x08, dtype], shape.as_slice()].concat());
+            [field(0x0a, name), field(0x12, &kind)].concat()
+        };
+        let ports = [field(0x5a, &port(b"x", from)), field(0x62, &port(b"y", to))];
+        let graph = [field(0x0a, &node), field(0x12, b"g"), table.to_vec(), ports.concat()];
+        let model = [vec![0x08, 8], field(0x42, &[0x10, 13]), field(0x3a, &graph.concat())];
+        model.concat().into()
+    }
+
+    /// `y = x + x`, over two floats a row.
+    fn double() -> Bytes {
+        onnx("Add", &["x", "x"], [FLOAT; 2], &[2], &[])
+    }
+
+    /// A GPU that keeps what is kept in memory of its own, as hardware does.
+    fn gpu() -> Option<Gpu> {
+        let device = Device::open_unmapped(&AdapterSelect::Any).ok()?;
+        let config = InferenceConfig { gpu_tune: Duration::ZERO, ..InferenceConfig::default() };
+        Some(Gpu::new(device, &config))
+    }
+
+    /// A model behind its queue, which keeps outputs of 16 bytes.
+    fn served(gpu: &Gpu, file: &Bytes) -> crate::Model {
+        let limits = Limits {
+            queue_max: 10,
+            batch_max: 8,
+            run_time: Duration::from_hours(1),
+            keep_bytes_min: 16,
+        };
+        let metrics = InferenceMetrics::register(&mut Registry::default());
+        let model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
+        let (digest, counted) = (Digest::of(file), metrics.model("m", gpu.device()));
+        let core = Core::start("m", digest, model, None, limits, counted).unwrap();
+        crate::Model::new("m", Arc::new(core), &metrics)
+    }
+
+    async fn ask(
+        model: &crate::Model,
+        x: impl Into<Value>,
+    ) -> Result<Inference<Value>, InferenceError> {
+        let inputs = vec![("x".to_owned(), x.into())];
+        model.infer_kept(inputs, Instant::now() + Duration::from_mins(1), Arc::default()).await
+    }
+
+    fn answered(answer: Result<Inference<Value>, InferenceError>) -> Value {
+        answer.unwrap().outputs.remove(0).1
+    }
+
+    fn floats(value: Value) -> Vec<f32> {
+        read_back("m", value).unwrap().to_vec().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_one_model_leaves_on_the_gpu_another_takes_from_there() {
+        let Some(gpu) = gpu() else { return };
+        let (first, second) = (served(&gpu, &double()), served(&gpu, &double()));
+        // Five rows run as six.
+        let x: Vec<f32> = (0u8..10).map(f32::from).collect();
+        let times = |factor: f32| x.iter().map(|x| x * factor).collect::<Vec<_>>();
+        let y = answered(ask(&first, Tensor::from_slice([5, 2], &x).unwrap()).await);
+        assert!(matches!(&y, Value::Device(_)), "{y:?}");
+        assert_eq!(y.shape().dims(), [5, 2]);
+        let z = answered(ask(&second, y.clone()).await);
+        assert!(matches!(&z, Value::Device(_)), "{z:?}");
+        assert_eq!(floats(z.clone()), times(4.0));
+        // What rows of a batch there are is one memory.
+        let parts = batch::split(&[z], &[2, 3]).unwrap();
+        let parts = parts.into_iter().flatten().flat_map(floats).collect::<Vec<_>>();
+        assert_eq!(parts, times(4.0));
+        let inputs = [("x".to_owned(), y)];
+        let cpu = Cpu::new(None).load("m", ModelSource::Bytes(&double())).unwrap();
+        let outputs = cpu.run_values(&inputs, Some(0)).unwrap();
+        assert_eq!(outputs[0].1.host().unwrap().to_vec::<f32>().unwrap(), times(4.0));
+    }
+
+    #[tokio::test]
+    async fn small_answers_and_those_to_others_come_to_the_host() {
+        let Some(gpu) = gpu() else { return };
+        let model = served(&gpu, &double());
+        let small = Tensor::from_slice([1, 2], &[1f32, 2.0]).unwrap();
+        let y = answered(ask(&model, small).await);
+        assert_eq!(y.host().unwrap().to_vec::<f32>().unwrap(), [2.0, 4.0]);
+        let large = vec![("x".to_owned(), Tensor::from_slice([4, 2], &[1f32; 8]).unwrap())];
+        let answer = model.infer(large, Instant::now() + Duration::from_mins(1)).await.unwrap();
+        assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), [2.0; 8]);
+    }
+
+    #[tokio::test]
+    async fn indices_on_the_device_are_checked_too() {
+        let Some(gpu) = gpu() else { return };
+        let ids = served(&gpu, &onnx("Add", &["x", "x"], [INT64; 2], &[], &[]));
+        let table = [&[0x08, 3, 0x10, FLOAT], &*field(0x42, b"t"), &*field(0x4a, &[0; 12])];
+        let table = field(0x2a, &table.concat());
+        let lookup = served(&gpu, &onnx("Gather", &["t", "x"], [INT64, FLOAT], &[], &table));
+        for (last, fits) in [(1, true), (2, false)] {
+            let x = Tensor::from_slice([4], &[0i64, 1, 1, last]).unwrap();
+            let given = answered(ask(&ids, x).await);
+            assert!(matches!(&given, Value::Device(_)), "{given:?}");
+            let answer = ask(&lookup, given).await;
+            match answer {
+                Ok(_) => assert!(fits),
+                Err(error) => {
+                    assert!(!fits && matches!(error, InferenceError::BadInput { .. }), "{error}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn batches_are_padded_to_few_sizes() {

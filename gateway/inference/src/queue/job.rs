@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gw_tensor::Tensor;
+use gw_engine::Value;
 use tokio::sync::oneshot;
 
 use super::Spent;
@@ -13,18 +13,20 @@ use crate::{Inference, InferenceError};
 /// A request that waits, already checked against the signature.
 pub(crate) struct Job {
     /// In the signature's order.
-    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) inputs: Vec<Value>,
+    /// Whether its outputs may stay on the device.
+    pub(crate) keeps: bool,
     /// Its rows.
     pub(crate) rows: usize,
     /// Jobs with equal keys may share a run, and may be cut between rows; a job without one runs
-    /// alone and whole.
+    /// alone and whole. One with a key has all inputs in host memory.
     pub(crate) key: Option<Key>,
     pub(crate) deadline: Instant,
     pub(crate) spent: Arc<Spent>,
-    pub(crate) reply: oneshot::Sender<Result<Inference, InferenceError>>,
+    pub(crate) reply: oneshot::Sender<Result<Inference<Value>, InferenceError>>,
     /// How many of its rows are answered, and the outputs of each part so far.
     pub(crate) done: usize,
-    pub(crate) parts: Vec<Vec<Tensor>>,
+    pub(crate) parts: Vec<Vec<Value>>,
 }
 
 impl Job {
@@ -39,7 +41,7 @@ impl Job {
     }
 
     /// Answers the caller; one that left meanwhile is no error.
-    pub(crate) fn reply(self, result: Result<Inference, InferenceError>) {
+    pub(crate) fn reply(self, result: Result<Inference<Value>, InferenceError>) {
         let _ = self.reply.send(result);
     }
 }
@@ -57,7 +59,7 @@ impl Share {
     }
 
     /// Its rows of every input.
-    pub(crate) fn inputs(&self) -> Vec<Tensor> {
+    pub(crate) fn inputs(&self) -> Vec<Value> {
         if self.is_whole() {
             return self.job.inputs.clone();
         }

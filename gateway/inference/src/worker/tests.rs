@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
 
-use gw_tensor::Shape;
+use gw_tensor::{Shape, Tensor};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -23,6 +23,8 @@ struct Doubler {
     signature: Signature,
     /// Told how many rows each run has, when it starts.
     started: Sender<usize>,
+    /// Told from how many bytes on each run is to keep its outputs.
+    keeps: Sender<Option<u64>>,
     /// One permission per run.
     permitted: Mutex<Receiver<()>>,
     /// Answers with this many rows, whatever came in.
@@ -37,8 +39,22 @@ impl LoadedModel for Doubler {
         &self.signature
     }
 
+    fn name(&self) -> &'static str {
+        "doubler"
+    }
+
     fn device(&self) -> &'static str {
         "test"
+    }
+
+    fn run_values(
+        &self,
+        inputs: &[(String, Value)],
+        keep_bytes_min: Option<u64>,
+    ) -> Result<Vec<(String, Value)>, InferenceError> {
+        self.keeps.send(keep_bytes_min).unwrap();
+        let inputs = [("x".to_owned(), inputs[0].1.host().unwrap().clone())];
+        Ok(self.run(&inputs)?.into_iter().map(|(name, y)| (name, y.into())).collect())
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
@@ -86,6 +102,7 @@ struct Rig {
     model: Arc<Model>,
     core: Arc<Core>,
     started: Receiver<usize>,
+    keeps: Receiver<Option<u64>>,
     permit: Sender<()>,
 }
 
@@ -100,7 +117,9 @@ struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        let limits = Limits { queue_max: 100, batch_max: 8, run_time: Duration::from_hours(1) };
+        let (queue_max, batch_max, keep_bytes_min) = (100, 8, 1000);
+        let run_time = Duration::from_hours(1);
+        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
         Self { limits, fixed_rows: None, pads: false, rows_side_by_side: None, turn: None }
     }
 }
@@ -122,6 +141,7 @@ impl Rig {
     fn new(setup: Setup) -> Self {
         let (started_tx, started) = channel();
         let (permit, permitted) = channel();
+        let (keeps_tx, keeps) = channel();
         let batch = || Dim::Symbol("batch".to_owned());
         let spec = |name: &str| TensorSpec {
             name: name.to_owned(),
@@ -132,6 +152,7 @@ impl Rig {
         let doubler = Doubler {
             signature: Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] },
             started: started_tx,
+            keeps: keeps_tx,
             permitted: Mutex::new(permitted),
             fixed_rows: setup.fixed_rows,
             pads: setup.pads,
@@ -148,7 +169,7 @@ impl Rig {
         );
         let core = Arc::new(core.unwrap());
         let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
-        Self { model, core, started, permit }
+        Self { model, core, started, keeps, permit }
     }
 
     /// Queues a request of `[rows, width]`, every element `value`.
@@ -164,10 +185,18 @@ impl Rig {
     async fn ask_for(&self, x: Tensor, deadline: Instant) -> Asked {
         let model = Arc::clone(&self.model);
         let inputs = vec![("x".to_owned(), x)];
-        let mut asked: Asked = Box::pin(async move { model.infer(inputs, deadline).await });
-        // One poll puts it in the queue; an answer that is there at once is kept.
-        let early = poll_fn(|ctx| Poll::Ready(asked.as_mut().poll(ctx))).await;
-        if let Poll::Ready(answer) = early { Box::pin(async { answer }) } else { asked }
+        queued(Box::pin(async move { model.infer(inputs, deadline).await })).await
+    }
+
+    /// Queues a request of `[rows, 1]` whose answer may stay on the device.
+    async fn ask_kept(&self, rows: usize) -> Asked<Value> {
+        let model = Arc::clone(&self.model);
+        let x = Tensor::from_slice([rows, 1], &vec![1f32; rows]).unwrap();
+        let inputs = vec![("x".to_owned(), x.into())];
+        queued(Box::pin(
+            async move { model.infer_kept(inputs, far_future(), Arc::default()).await },
+        ))
+        .await
     }
 
     /// Waits for the next run and tells its rows.
@@ -180,7 +209,13 @@ impl Rig {
     }
 }
 
-type Asked = Pin<Box<dyn Future<Output = Result<Inference, InferenceError>> + Send>>;
+type Asked<T = Tensor> = Pin<Box<dyn Future<Output = Result<Inference<T>, InferenceError>> + Send>>;
+
+/// One poll puts it in the queue; an answer that is there at once is kept.
+async fn queued<T: Send + 'static>(mut asked: Asked<T>) -> Asked<T> {
+    let early = poll_fn(|ctx| Poll::Ready(asked.as_mut().poll(ctx))).await;
+    if let Poll::Ready(answer) = early { Box::pin(async { answer }) } else { asked }
+}
 
 fn far_future() -> Instant {
     Instant::now() + Duration::from_hours(1)
@@ -604,4 +639,40 @@ async fn models_of_one_device_take_turns() {
     assert_eq!(values(&first.await.unwrap()), [2.0]);
     assert_eq!(values(&second.await.unwrap()), [4.0]);
     assert_eq!(values(&third.await.unwrap()), [6.0]);
+}
+
+#[tokio::test]
+async fn outputs_stay_where_everybody_in_the_run_wants_that_and_has_enough_of_them() {
+    let rig = Rig::new(Setup::default());
+    let busy = rig.ask(1, 1, 0.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (one, three) = (rig.ask_kept(1).await, rig.ask_kept(3).await);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 4);
+    let (kept, read) = (rig.ask_kept(1).await, rig.ask(1, 1, 1.0).await);
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 2);
+    rig.let_it_run();
+    busy.await.unwrap();
+    read.await.unwrap();
+    for (asked, rows) in [(one, 1), (three, 3), (kept, 1)] {
+        assert_eq!(asked.await.unwrap().outputs[0].1.shape().dims(), [rows, 1]);
+    }
+    // One row of four must have a thousand bytes.
+    assert_eq!(rig.keeps.try_iter().collect::<Vec<_>>(), [None, Some(4000), None]);
+}
+
+#[tokio::test]
+async fn the_outputs_of_a_request_in_parts_come_to_the_host() {
+    let rig = Rig::new(Setup::slow());
+    let asked = rig.ask_kept(6).await;
+    for rows in [4, 1, 1] {
+        assert_eq!(rig.run_starts(), rows);
+        rig.let_it_run();
+    }
+    assert_eq!(
+        asked.await.unwrap().outputs[0].1.host().unwrap().to_vec::<f32>().unwrap(),
+        [2.0; 6]
+    );
+    assert_eq!(rig.keeps.try_iter().collect::<Vec<_>>(), [None; 3]);
 }

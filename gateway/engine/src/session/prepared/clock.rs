@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use gw_tensor::Tensor;
 use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
-use super::Prepared;
 use super::program::{Bound, Ready};
+use super::{Asked, Prepared};
 use crate::device::{Device, DeviceError};
 use crate::session::error::RunError;
 use crate::session::profile::{Laps, Method, Phases};
@@ -132,13 +131,15 @@ impl Prepared {
     pub(in crate::session) fn time_steps(
         &self,
         device: &Device,
-        inputs: &[&Tensor],
+        asked: Asked<'_>,
         clock: &Clock,
     ) -> Result<Vec<f64>, RunError> {
         let mut times = Vec::new();
-        self.replay(device, inputs, &mut Phases::default(), |staging, _| match clock {
-            Clock::Stamps(stamps) => self.stamped(device, staging, stamps),
-            Clock::Submissions(empty) => self.one_by_one(device, staging, *empty, &mut times),
+        self.replay(device, asked, &mut Phases::default(), |staging, _| match clock {
+            Clock::Stamps(stamps) => self.stamped(device, staging, asked, stamps),
+            Clock::Submissions(empty) => {
+                self.one_by_one(device, staging, asked, *empty, &mut times)
+            }
         })?;
         if let Clock::Stamps(stamps) = clock {
             times = stamps.read()?;
@@ -151,18 +152,19 @@ impl Prepared {
         &self,
         device: &Device,
         staging: &Staging,
+        asked: Asked<'_>,
         stamps: &Stamps,
     ) -> Result<wgpu::SubmissionIndex, RunError> {
         let program = self.program();
         Ok(device.scoped("a timed run", || {
             let mut encoder =
                 device.raw.create_command_encoder(&CommandEncoderDescriptor::default());
-            self.upload(&mut encoder, staging);
+            self.upload(&mut encoder, staging, asked);
             stamps.around(&mut encoder, program.bound(staging));
-            self.download(&mut encoder, staging);
+            self.download(&mut encoder, staging, asked);
             stamps.resolve(&mut encoder, program.steps.len());
             let submission = device.queue.submit([encoder.finish()]);
-            staging.expect_both();
+            self.expect(staging, asked);
             staging.arrivals.expect(&stamps.read, wgpu::MapMode::Read);
             submission
         })?)
@@ -173,6 +175,7 @@ impl Prepared {
         &self,
         device: &Device,
         staging: &Staging,
+        asked: Asked<'_>,
         empty: f64,
         times: &mut Vec<f64>,
     ) -> Result<wgpu::SubmissionIndex, RunError> {
@@ -184,10 +187,10 @@ impl Prepared {
                 device.queue.submit([encoder.finish()])
             })
         };
-        device.wait(copies(&|encoder| self.upload(encoder, staging))?)?;
+        device.wait(copies(&|encoder| self.upload(encoder, staging, asked))?)?;
         times.extend(by_submissions(device, self.program().bound(staging), empty)?);
-        let submission = copies(&|encoder| self.download(encoder, staging))?;
-        staging.expect_both();
+        let submission = copies(&|encoder| self.download(encoder, staging, asked))?;
+        self.expect(staging, asked);
         Ok(submission)
     }
 }

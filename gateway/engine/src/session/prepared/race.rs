@@ -250,6 +250,7 @@ mod tests {
     use crate::AdapterSelect;
     use crate::plan::tests::PlanBuilder;
     use crate::session::ledger::Ledger;
+    use crate::session::prepared::value::Given;
     use crate::session::weights::Weights;
 
     fn step(device: &Device, expr: Expr) -> Dispatch {
@@ -276,7 +277,7 @@ mod tests {
         let prepared = Prepared::build(&device, &plan, &memory, &weights, &ledger, 2).unwrap();
         let values: Vec<f32> = (0..1 << 12).map(|value| value as f32).collect();
         let values = gw_tensor::Tensor::from_slice([1 << 12], &values).unwrap();
-        prepared.run(&device, &[&values]).unwrap();
+        prepared.run(&device, &[Given::Host(&values)], &[]).unwrap();
         let is_stopped = || false;
         let limit = Limit { end: Instant::now() + Duration::from_mins(1), is_stopped: &is_stopped };
         let mut idle = double.clone();

@@ -117,12 +117,12 @@ impl Handles {
         Ok(())
     }
 
-    /// The bytes of an output, in the type that wasi-nn has for it.
-    pub(super) fn output(&mut self, context: u32, index: u32) -> Result<Bytes, Fault> {
+    /// An output of the last run.
+    pub(super) fn output(&mut self, context: u32, index: u32) -> Result<NnTensor, Fault> {
         let context = self.context(context)?;
         let model = context.bound.model();
         let name = port(&model.signature().outputs, "outputs", index)?;
-        Ok(context.bound.output(name)?.data())
+        Ok(context.bound.output(name)?)
     }
 
     /// Whether the only step of a sequence was taken.

@@ -75,11 +75,17 @@ fn add_tensor(mut instance: Instance<'_>) -> wasmtime::Result<()> {
             Ok((store.data_mut().nn().table.get(&this)?.ty(),))
         },
     )?;
-    // The bytes are shared until a guest asks for them.
-    instance.func_wrap(
+    // The bytes are shared, or on a device, until a guest asks for them. It can be given no error,
+    // so one of the device ends its request.
+    instance.func_wrap_async(
         "[method]tensor.data",
         |mut store: Store<'_>, (this,): (Resource<NnTensor>,)| {
-            Ok((store.data_mut().nn().table.get(&this)?.data().to_vec(),))
+            Box::new(async move {
+                let tensor = store.data_mut().nn().table.get(&this)?.clone();
+                let data = tensor.data().await;
+                let data = data.inspect_err(|error| store.data_mut().nn.note(error))?;
+                Ok((data.to_vec(),))
+            })
         },
     )
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use gw_inference::{InferenceError, InputProblem, Model};
-use gw_tensor::Tensor;
 
 use super::error::{ErrorCode, NnError};
 use super::tensor::NnTensor;
@@ -32,15 +31,15 @@ impl ExecutionContext {
     /// # Errors
     /// Where the model has no such input, or the tensor is not what it claims to be.
     pub(crate) fn bind(&mut self, name: String, tensor: NnTensor) -> Result<(), NnError> {
-        let Some(spec) = wanted(&self.model, &name) else {
+        if wanted(&self.model, &name).is_none() {
             let inputs = &self.model.signature().inputs;
             let expected = inputs.iter().map(|spec| spec.name.clone()).collect();
             let problem = Box::new(InputProblem::Unknown { name, expected });
             return Err(
                 InferenceError::BadInput { model: self.model.name().into(), problem }.into()
             );
-        };
-        named(&name, tensor.input(Some(spec.dtype)))?;
+        }
+        named(&name, tensor.check())?;
         self.inputs.retain(|(bound, _)| *bound != name);
         self.inputs.push((name, tensor));
         Ok(())
@@ -88,7 +87,7 @@ impl ExecutionContext {
 
 impl Nn {
     /// Runs a model. Inputs are given back to the request's allowance before the outputs take of
-    /// it, unless they are bound; neither is copied.
+    /// it, unless they are bound; neither is copied, and large outputs stay on the model's GPU.
     ///
     /// # Errors
     /// Where an input is not what it claims to be, where the inputs do not fit the model, where the
@@ -98,25 +97,25 @@ impl Nn {
         model: &Arc<Model>,
         inputs: Named,
     ) -> Result<Named, NnError> {
-        let inputs = inputs
-            .into_iter()
-            .map(|(name, tensor)| {
-                let spec = wanted(model, &name);
-                let tensor = named(&name, tensor.input(spec.map(|spec| spec.dtype)))?;
-                Ok((name, tensor))
-            })
-            .collect::<Result<Vec<_>, NnError>>()?;
+        let mut values = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            let wanted = wanted(model, &name).map(|spec| spec.dtype);
+            let value = named(&name, tensor.input(wanted).await)?;
+            values.push((name, value));
+        }
         self.check_device_time()?;
-        let inference = self.ask(model, inputs).await?;
+        let inference = self.ask(model, values).await?;
         let outputs = inference.outputs.into_iter();
         outputs
-            .map(|(name, tensor)| Ok((name, NnTensor::answer(&self.allowance, tensor)?)))
+            .map(|(name, value)| {
+                Ok((name, NnTensor::answer(&self.allowance, value, model.name())?))
+            })
             .collect()
     }
 }
 
 /// Says which input an error is about.
-fn named(name: &str, input: Result<Tensor, NnError>) -> Result<Tensor, NnError> {
+fn named<T>(name: &str, input: Result<T, NnError>) -> Result<T, NnError> {
     input.map_err(|error| NnError::new(error.code, format!("input {name:?}: {}", error.data)))
 }
 
@@ -127,7 +126,7 @@ mod tests {
     use bytes::Bytes;
     use gw_artifact::Digest;
     use gw_inference::{DeviceChoice, InferenceConfig, Models};
-    use gw_tensor::DType;
+    use gw_tensor::{DType, Tensor};
     use prometheus_client::registry::Registry;
 
     use super::super::tensor::TensorType;
@@ -155,9 +154,14 @@ mod tests {
         NnTensor::claim(&nn.allowance, TensorType::Fp32, (1, 8), || (vec![2], data))
     }
 
-    /// Where the bytes are that a model would read.
-    fn place(tensor: &NnTensor) -> *const u8 {
-        tensor.input(Some(DType::F32)).unwrap().bytes().as_ptr()
+    /// What a model would read.
+    async fn host(tensor: &NnTensor) -> Tensor {
+        tensor.input(Some(DType::F32)).await.unwrap().host().unwrap().clone()
+    }
+
+    /// Where its bytes are.
+    async fn place(tensor: &NnTensor) -> usize {
+        host(tensor).await.bytes().as_ptr().addr()
     }
 
     #[tokio::test]
@@ -167,17 +171,18 @@ mod tests {
         let outputs = nn.compute(&graph.0, vec![("x".to_owned(), input)]).await.unwrap();
         let (name, output) = &outputs[0];
         assert_eq!(name, "y");
-        let first = place(output);
-        assert_eq!(output.data().as_ptr(), first, "a guest that reads it has no copy made here");
+        let first = place(output).await;
+        let read = output.data().await.unwrap();
+        assert_eq!(read.as_ptr().addr(), first, "a guest that reads it has no copy made here");
         let mut context = ExecutionContext::new(&graph);
         context.bind("x".to_owned(), output.clone()).unwrap();
         let (model, bound) = context.bound();
-        assert_eq!(place(&bound[0].1), first);
+        assert_eq!(place(&bound[0].1).await, first);
         let outputs = nn.compute(&model, bound).await.unwrap();
         context.keep(outputs);
         let (once, again) = (context.output("y").unwrap(), context.output("y").unwrap());
-        assert_eq!(place(&once), place(&again));
-        let numbers = once.input(None).unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(place(&once).await, place(&again).await);
+        let numbers = host(&once).await.to_vec::<f32>().unwrap();
         assert_eq!(numbers, [4.0, 8.0]);
     }
 

@@ -102,7 +102,7 @@ pub(super) fn inputs(
 pub(crate) fn outputs(inference: &Inference, bytes_max: usize) -> Result<WitTensors, String> {
     let mut bytes = 0;
     let tensors = inference.outputs.iter().map(|(name, tensor)| {
-        let said = tensor::said(tensor);
+        let said = tensor::said(tensor.dtype(), tensor.shape());
         let (dimensions, ty) = said.map_err(|error| format!("output {name:?}: {}", error.data))?;
         let data = tensor::bytes_in(tensor, ty);
         bytes += data.len();
