@@ -1,5 +1,6 @@
 //! Tensors that a run takes and gives: in host memory, or where a run left them on a device.
 
+use std::fmt;
 use std::sync::Arc;
 
 use gw_tensor::{DType, Shape, Tensor};
@@ -24,22 +25,29 @@ pub enum Value {
 
 /// A tensor that stayed on its device, in device form. A clone shares the memory, which is free
 /// once the last is dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeviceTensor {
     dtype: DType,
     shape: Shape,
     /// Bytes before it in the memory.
     offset: u64,
-    memory: Arc<Memory>,
+    /// That it may go between threads is settled here: wgpu's types are too deep for the compiler
+    /// to find it out in each future that holds a tensor.
+    memory: Arc<dyn AsRef<Memory> + Send + Sync>,
 }
 
-#[derive(Debug)]
 struct Memory {
     device: Arc<Device>,
     buffer: wgpu::Buffer,
     /// The output that it was, for errors.
     output: String,
     _held: Held,
+}
+
+impl AsRef<Self> for Memory {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl Value {
@@ -119,7 +127,7 @@ impl DeviceTensor {
 
     /// The device that holds it.
     pub fn device(&self) -> &Device {
-        &self.memory.device
+        &self.memory().device
     }
 
     /// The rows `first..first + count`, in the same memory.
@@ -142,7 +150,7 @@ impl DeviceTensor {
     /// [`RunError::Device`] where the device fails, or was lost.
     pub fn read(&self) -> Result<Tensor, RunError> {
         const WHAT: &str = "reading an output that stayed on the device";
-        let Memory { device, buffer, .. } = &*self.memory;
+        let Memory { device, buffer, .. } = self.memory();
         let bytes = convert::device_bytes(self.shape.elements());
         if bytes == 0 {
             return self.decode(&[]);
@@ -172,17 +180,31 @@ impl DeviceTensor {
 
     /// Where it lies: the memory, and the bytes before it there.
     pub(super) fn place(&self) -> (&wgpu::Buffer, u64) {
-        (&self.memory.buffer, self.offset)
+        (&self.memory().buffer, self.offset)
+    }
+
+    fn memory(&self) -> &Memory {
+        (*self.memory).as_ref()
     }
 
     fn is_on(&self, device: &Device) -> bool {
-        std::ptr::eq(Arc::as_ptr(&self.memory.device), device)
+        std::ptr::eq(Arc::as_ptr(&self.memory().device), device)
     }
 
     fn decode(&self, data: &[u8]) -> Result<Tensor, RunError> {
         let decoded = convert::decode(self.dtype, scalar(self.dtype), &self.shape, data);
-        let output = || self.memory.output.clone();
+        let output = || self.memory().output.clone();
         decoded.map_err(|source| RunError::Output { output: output(), source })
+    }
+}
+
+impl fmt::Debug for DeviceTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceTensor")
+            .field("dtype", &self.dtype)
+            .field("shape", &self.shape)
+            .field("device", &self.device().info().name)
+            .finish_non_exhaustive()
     }
 }
 
