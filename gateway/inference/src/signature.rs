@@ -49,8 +49,8 @@ impl Signature {
         Ok(ordered.filter_map(host).collect())
     }
 
-    /// As [`Self::check`], of values: the elements of one on a device are not looked at, see
-    /// [`Self::looks_at`].
+    /// As [`Self::check`], of values. The elements of one on a device are not looked at: it is read
+    /// back before the run where they are looked up in a table.
     ///
     /// # Errors
     /// As [`Self::check`].
