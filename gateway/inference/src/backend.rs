@@ -189,7 +189,7 @@ pub fn open_model(
     choice: &DeviceChoice,
     config: &InferenceConfig,
 ) -> Result<Box<dyn LoadedModel>, InferenceError> {
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     if matches!(choice, DeviceChoice::Named(_)) {
         // The file is read while the driver loads. What fails fails again below, in words.
         let (model, gpu) = std::thread::scope(|scope| {
