@@ -52,7 +52,7 @@ use parts::Part;
 use planning::{Planning, Shapes};
 use plans::Plans;
 use prepared::Prepared;
-use tune::{Tuner, Tuning};
+use tune::{Tuned, Tuner, Tuning};
 use weights::Weights;
 
 /// How a [`Session`] plans and what it keeps.
@@ -227,11 +227,9 @@ impl Session {
     }
 
     /// Waits until the variants of the plans that have run are measured, or the time for that is
-    /// spent.
-    pub fn settle(&self) {
-        if let Some(tuner) = &self.tuner {
-            tuner.settle();
-        }
+    /// spent. It tells which steps of the plan that was tuned last are done another way now.
+    pub fn settle(&self) -> Vec<Tuned> {
+        self.tuner.as_ref().map(Tuner::settle).unwrap_or_default()
     }
 
     /// Runs whatever parts come before the last one, which `last` is given.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gw_engine::{AdapterSelect, Device, Profile};
+use gw_engine::{AdapterSelect, Device, Profile, Tuned};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -105,8 +105,11 @@ pub trait LoadedModel: Send + Sync {
     /// Where no plan can be made for the shapes.
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError>;
 
-    /// Waits until the device has measured what it measures behind the first answers.
-    fn settle(&self) {}
+    /// Waits until the device has measured what it measures behind the first answers, and tells
+    /// what it does another way since.
+    fn settle(&self) -> Vec<Tuned> {
+        Vec::new()
+    }
 
     /// Where the time of a run with these inputs goes, over `runs` runs; `None` where runs have no
     /// steps that could be timed.

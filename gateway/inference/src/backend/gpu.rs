@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gw_engine::{
     Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
-    SessionStats, Tuning, WeightMode,
+    SessionStats, Tuned, Tuning, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -177,8 +177,8 @@ impl LoadedModel for GpuModel {
         })
     }
 
-    fn settle(&self) {
-        self.session.settle();
+    fn settle(&self) -> Vec<Tuned> {
+        self.session.settle()
     }
 
     fn profile(
