@@ -198,10 +198,14 @@ fn profiled(
 
 fn text(figures: &Figures) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let tuned = figures.tuned.as_deref().map_or_else(String::new, |tuned| match tuned {
-        [] => "\ntuned       nothing is faster than what it had".to_owned(),
-        tuned => tuned.iter().map(|tuned| format!("\ntuned       {tuned}")).collect(),
-    });
+    let tuned = match figures.tuned.as_deref() {
+        None => String::new(),
+        Some([]) => "\ntuned       nothing is faster than what it had".to_owned(),
+        Some(tuned) => {
+            let lines: Vec<String> = tuned.iter().map(ToString::to_string).collect();
+            format!("\ntuned       {}", lines.join("\n            "))
+        }
+    };
     let profile = figures
         .profile
         .as_ref()

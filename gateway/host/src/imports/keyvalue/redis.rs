@@ -231,8 +231,8 @@ fn failed(error: &RedisError) -> Fault {
     let reason = error.to_string();
     let fix = match reason.contains("invalid peer certificate") {
         true => {
-            "; name the host as its certificate does, and add its authority to the system's or name \
-             the file in `SSL_CERT_FILE`"
+            "; name the host as its certificate does, and add its authority to the system's, or \
+             name the file in `SSL_CERT_FILE`"
         }
         false => "",
     };
