@@ -61,14 +61,6 @@ pub enum DeployError {
         /// Why.
         source: Box<HostError>,
     },
-    /// The manifest asks for something that this version does not do.
-    #[error("{what} is not supported yet: {fix}")]
-    Unsupported {
-        /// What was asked for, and where.
-        what: String,
-        /// What to write instead.
-        fix: String,
-    },
     /// A route's path is not a pattern.
     #[error("route {path:?} of app {app:?}: {reason}")]
     BadRoute {
@@ -163,7 +155,6 @@ impl DeployError {
             | Self::ModelMismatch { .. }
             | Self::Model { .. }
             | Self::Plugin { .. }
-            | Self::Unsupported { .. }
             | Self::BadRoute { .. }
             | Self::RouteConflict { .. }
             | Self::UnknownApp { .. }

@@ -45,5 +45,5 @@ pub use ops::operators;
 pub use plan::store::PlanCache;
 pub use session::interpret::Interpreter;
 pub use session::profile::Profile;
-pub use session::tune::Tuning;
+pub use session::tune::{Tuned, Tuning};
 pub use session::{DeviceTensor, RunError, Session, SessionOptions, SessionStats, Value};

@@ -54,7 +54,7 @@ use plans::Plans;
 use prepared::Prepared;
 use prepared::value::{self, Given};
 pub use prepared::value::{DeviceTensor, Value};
-use tune::{Tuner, Tuning};
+use tune::{Tuned, Tuner, Tuning};
 use weights::Weights;
 
 /// How a [`Session`] plans and what it keeps.
@@ -243,11 +243,9 @@ impl Session {
     }
 
     /// Waits until the variants of the plans that have run are measured, or the time for that is
-    /// spent.
-    pub fn settle(&self) {
-        if let Some(tuner) = &self.tuner {
-            tuner.settle();
-        }
+    /// spent. It tells which steps of the plan that was tuned last are done another way now.
+    pub fn settle(&self) -> Vec<Tuned> {
+        self.tuner.as_ref().map(Tuner::settle).unwrap_or_default()
     }
 
     /// Runs whatever parts come before the last one, which `last` is given.

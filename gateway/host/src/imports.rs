@@ -14,6 +14,7 @@ mod logging;
 pub(crate) mod next;
 pub(crate) mod nn;
 pub(crate) mod outbound;
+pub(crate) mod print;
 pub(crate) mod secret;
 
 use wasmtime::Engine;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gw_engine::{AdapterSelect, Device, Profile, Value};
+use gw_engine::{AdapterSelect, Device, Profile, Tuned, Value};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -128,8 +128,11 @@ pub trait LoadedModel: Send + Sync {
     /// Where no plan can be made for the shapes.
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError>;
 
-    /// Waits until the device has measured what it measures behind the first answers.
-    fn settle(&self) {}
+    /// Waits until the device has measured what it measures behind the first answers, and tells
+    /// what it does another way since.
+    fn settle(&self) -> Vec<Tuned> {
+        Vec::new()
+    }
 
     /// Where the time of a run with these inputs goes, over `runs` runs; `None` where runs have no
     /// steps that could be timed.
@@ -230,7 +233,7 @@ pub fn open_model(
     choice: &DeviceChoice,
     config: &InferenceConfig,
 ) -> Result<Box<dyn LoadedModel>, InferenceError> {
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     if matches!(choice, DeviceChoice::Named(_)) {
         // The file is read while the driver loads. What fails fails again below, in words.
         let (model, gpu) = std::thread::scope(|scope| {

@@ -9,6 +9,7 @@
 //! | `gw_queue_depth` | gauge | `model`, `device` |
 //! | `gw_model_bytes` | gauge | `model`, `device`, `kind` |
 //! | `gw_model_load_seconds` | histogram | `model`, `device` |
+//! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 
@@ -33,6 +34,7 @@ pub struct InferenceMetrics {
     waiting: Family<ModelLabels, Gauge>,
     bytes: Family<BytesLabels, Gauge>,
     load: Histograms,
+    loads: Family<LoadLabels, Counter>,
 }
 
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
@@ -48,6 +50,7 @@ impl InferenceMetrics {
             waiting: Family::default(),
             bytes: Family::default(),
             load: Family::new_with_constructor(load_seconds),
+            loads: Family::default(),
         };
         let m = metrics.clone();
         registry.register("gw_infer_requests", "Requests to models, by how they ended", m.requests);
@@ -57,7 +60,14 @@ impl InferenceMetrics {
         registry.register("gw_queue_depth", "Requests that wait for a model", m.waiting);
         registry.register("gw_model_bytes", "Memory that a model holds", m.bytes);
         registry.register("gw_model_load_seconds", "Time to load a model", m.load);
+        registry.register("gw_model_loads", "Loads of models, by how they ended", m.loads);
         metrics
+    }
+
+    /// Counts one load; what shares a model that is loaded already is none.
+    pub(crate) fn count_load(&self, model: &str, device: &str, outcome: LoadOutcome) {
+        let (model, device) = (model.to_owned(), device.to_owned());
+        self.loads.get_or_create(&LoadLabels { model, device, outcome }).inc();
     }
 
     /// The request counters of one model, all outcomes present from the start.
@@ -103,6 +113,43 @@ fn batch_rows() -> Histogram {
 /// From 1 ms, a toy, doubling to 65 s, gigabytes from a slow disk.
 fn load_seconds() -> Histogram {
     Histogram::new((0..17).map(|n| 0.001 * f64::from(1 << n)))
+}
+
+/// How a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LoadOutcome {
+    Ok,
+    /// The device lacks an operator.
+    Unsupported,
+    /// The device is not there.
+    NoDevice,
+    Failed,
+}
+
+impl LoadOutcome {
+    pub(crate) fn of<T>(result: &Result<T, InferenceError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(InferenceError::Unsupported { .. }) => Self::Unsupported,
+            Err(InferenceError::NoDevice { .. }) => Self::NoDevice,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+impl EncodeLabelValue for LoadOutcome {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Ok => "ok",
+            Self::Unsupported => "unsupported",
+            Self::NoDevice => "no_device",
+            Self::Failed => "failed",
+        }
+        .encode(encoder)
+    }
 }
 
 /// How a request ended.
@@ -247,6 +294,13 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadLabels {
+    model: String,
+    device: String,
+    outcome: LoadOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BytesLabels {
     model: String,
     device: String,
@@ -284,6 +338,7 @@ mod tests {
         let metrics = InferenceMetrics::register(&mut registry);
         metrics.requests("m", "cpu").begin().settle(Outcome::Ok);
         metrics.model("m", "cpu").ran(4, Duration::from_millis(1));
+        metrics.count_load("m", "cpu", LoadOutcome::NoDevice);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         // A bucket of each histogram is enough to see its labels.
@@ -315,6 +370,7 @@ mod tests {
         gw_model_load_seconds_bucket{le="+Inf",model="m",device="cpu"}
         gw_model_load_seconds_count{model="m",device="cpu"}
         gw_model_load_seconds_sum{model="m",device="cpu"}
+        gw_model_loads_total{model="m",device="cpu",outcome="no_device"}
         gw_queue_depth{model="m",device="cpu"}
         "#);
     }

@@ -10,6 +10,7 @@ use gw_artifact::Digest;
 use prometheus_client::registry::Registry;
 
 use crate::backend::{Backend, BackendKind, ModelSource, open_backend};
+use crate::metrics::LoadOutcome;
 use crate::worker::{Core, Limits, Turn};
 use crate::{DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model};
 
@@ -199,7 +200,11 @@ impl Models {
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<Core>, InferenceError> {
-        let lane = self.lane(device)?;
+        let lane = self.lane(device);
+        if lane.is_err() {
+            self.count_load(wanted, &device.to_string(), &lane);
+        }
+        let lane = lane?;
         let key = Key {
             digest: wanted.digest,
             in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
@@ -210,7 +215,9 @@ impl Models {
             // Whoever loads keeps the model alive until it is handed out.
             let mut loaded = None;
             let result = flight.0.get_or_init(|| {
-                let core = Arc::new(self.load_now(&lane, wanted)?);
+                let core = self.load_now(&lane, wanted);
+                self.count_load(wanted, lane.backend.device(), &core);
+                let core = Arc::new(core?);
                 loaded = Some(Arc::clone(&core));
                 Ok(Arc::downgrade(&core))
             });
@@ -229,6 +236,10 @@ impl Models {
                 }
             }
         }
+    }
+
+    fn count_load<T>(&self, wanted: &Wanted<'_>, device: &str, result: &Result<T, InferenceError>) {
+        self.metrics.count_load(wanted.name, device, LoadOutcome::of(result));
     }
 
     /// The flight of this key. Those that are over are forgotten: guests may load ever new models.

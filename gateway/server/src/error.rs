@@ -104,8 +104,6 @@ codes! {
     ModelUnavailable "model_unavailable" BAD_GATEWAY Operator "a model cannot be fetched",
     ModelRefused "model_refused" UNPROCESSABLE_ENTITY Caller "a model cannot be loaded",
     PluginRefused "plugin_refused" UNPROCESSABLE_ENTITY Caller "a plugin cannot be loaded",
-    NotSupported "not_supported" UNPROCESSABLE_ENTITY Caller
-        "the manifest asks for something that this version does not do",
     RouteConflict "route_conflict" CONFLICT Caller "two routes would answer the same request",
     UnknownApp "unknown_app" NOT_FOUND Caller "no app has this name",
     UnknownRevision "unknown_revision" NOT_FOUND Caller "the app has no such revision",
@@ -316,7 +314,6 @@ fn deploy_code(error: &DeployError) -> Code {
         DeployError::Fetch { .. } => Code::ModelUnavailable,
         DeployError::Model { .. } => Code::ModelRefused,
         DeployError::Plugin { .. } => Code::PluginRefused,
-        DeployError::Unsupported { .. } => Code::NotSupported,
         DeployError::BadRoute { .. } => Code::ManifestInvalid,
         DeployError::RouteConflict { .. } => Code::RouteConflict,
         DeployError::UnknownApp { .. } => Code::UnknownApp,

@@ -4,6 +4,8 @@
 
 #[path = "../../host/tests/guests/double.rs"]
 mod double;
+#[path = "streams/leaving.rs"]
+mod leaving;
 #[path = "support/node.rs"]
 mod node;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use gw_engine::Profile;
+use gw_engine::{Profile, Tuned};
 use gw_inference::{DeviceChoice, InferenceConfig, LoadedModel, TensorSpec};
 use gw_tensor::{DType, Shape, Tensor};
 use half::{bf16, f16};
@@ -78,6 +78,9 @@ struct Figures {
     /// On a GPU the most device memory held at once, on the CPU the most resident memory of this
     /// process (`None` where the system does not tell).
     peak_bytes: Option<u64>,
+    /// With `--tune`: the steps that are done another way since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tuned: Option<Vec<Tuned>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profiled>,
 }
@@ -118,7 +121,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Ok(start.elapsed())
     };
     let first = once().map_err(|error| resolved.explain(error))?;
-    model.settle();
+    let tuned = model.settle();
     let mut times = (0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?;
     times.sort_unstable();
     let shapes: Vec<(String, Shape)> = resolved.shapes.into_iter().collect();
@@ -138,6 +141,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         runs: args.runs,
         dispatches,
         peak_bytes: if dispatches.is_some() { Some(on_device) } else { resident_peak() },
+        tuned: (args.tune && dispatches.is_some()).then_some(tuned),
         profile,
     };
     args.output.print(&figures, text)
@@ -194,13 +198,21 @@ fn profiled(
 
 fn text(figures: &Figures) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let tuned = match figures.tuned.as_deref() {
+        None => String::new(),
+        Some([]) => "\ntuned       nothing is faster than what it had".to_owned(),
+        Some(tuned) => {
+            let lines: Vec<String> = tuned.iter().map(ToString::to_string).collect();
+            format!("\ntuned       {}", lines.join("\n            "))
+        }
+    };
     let profile = figures
         .profile
         .as_ref()
         .map_or_else(String::new, |profiled| format!("\n\n{}", profiled.profile));
     format!(
         "adapter     {}\nload        {:.1} ms\nfirst run   {:.2} ms\nmedian      {:.2} ms  \
-         (p10 {:.2}, p90 {:.2}, {} runs)\ndispatches  {}\npeak        {}{profile}",
+         (p10 {:.2}, p90 {:.2}, {} runs)\ndispatches  {}\npeak        {}{tuned}{profile}",
         figures.adapter,
         figures.load_ms,
         figures.first_ms,

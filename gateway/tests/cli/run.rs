@@ -10,22 +10,32 @@ use crate::{User, ended, onnx};
 /// A program of `tests/guests/command`, built first.
 fn command(name: &str) -> String {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip1"])
-            .arg("--target-dir")
-            .arg(&target)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/command"))
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET")
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the programs do not build");
-        target.join("wasm32-wasip1/release")
-    });
+    let built = BUILT.get_or_init(|| built("tests/guests/command", "wasm32-wasip1", &[]));
     built.join(format!("{name}.wasm")).to_str().expect("a path that is text").to_owned()
+}
+
+/// The component `tests/guests/program`, built first.
+fn program() -> String {
+    let built = built("tests/guests", "wasm32-wasip2", &["--package", "program"]);
+    built.join("program.wasm").to_str().expect("a path that is text").to_owned()
+}
+
+/// The folder with the programs of a workspace.
+fn built(workspace: &str, architecture: &str, part: &[&str]) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--locked", "--target", architecture])
+        .args(part)
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(workspace))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the programs of {workspace} do not build");
+    target.join(architecture).join("release")
 }
 
 /// A program of `tests/guests` in C.
@@ -183,6 +193,21 @@ fn components_that_are_programs_run_too() {
     assert_eq!(user.gw(&["run", &component(0)]).code, 0);
     let failed = user.gw(&["run", &component(1)]);
     assert_eq!((failed.code, failed.err.as_str()), (1, ""));
+}
+
+#[test]
+fn a_component_infers_by_name() {
+    let user = User::new();
+    let model = format!("sum={}", user.write("add.onnx", onnx::model("Add")));
+    let program = program();
+    let run = ["run", "--device", "cpu", "--model", &model, &program];
+    let inputs = ["a=1.5,2,3", "in:b/0=10,20.25,30"];
+    let said = user.gw(&[&run[..], &["sum"], &inputs].concat()).done();
+    assert_eq!(said.out, "out:c/0 [1, 3] 11.5 22.25 33\n");
+    user.gw(&[&run[..], &["other"], &inputs].concat())
+        .refused(1, &["NotFound", "no model named \"other\" is granted"]);
+    user.gw(&[&run[..], &["sum", "a=1,2", inputs[1]]].concat())
+        .refused(1, &["InvalidArgument", "input \"a\" takes the shape [batch, 3], not [1, 2]"]);
 }
 
 #[test]

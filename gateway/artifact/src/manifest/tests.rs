@@ -1,3 +1,5 @@
+mod page;
+
 use super::*;
 use crate::ByteSize;
 

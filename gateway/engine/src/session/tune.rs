@@ -28,7 +28,7 @@ use crate::plan::store::Stored;
 use crate::plan::why::Reason;
 use crate::plan::{Plan, Step};
 use table::Class;
-pub use table::Tuning;
+pub use table::{Tuned, Tuning};
 
 /// How much faster than the default a variant must be, twice: a new plan is not free, and
 /// measurements differ by some percent.
@@ -63,6 +63,8 @@ struct State {
     running: bool,
     stopped: bool,
     spent: Duration,
+    /// Of the plan that was tuned last.
+    tuned: Vec<Tuned>,
 }
 
 /// A plan that has run, and what it was made for.
@@ -123,12 +125,13 @@ impl Tuner {
         plan.steps.iter().filter(open).any(is_open)
     }
 
-    /// Waits until nothing is left to measure.
-    pub(super) fn settle(&self) {
+    /// Waits until nothing is left to measure; what is done another way since.
+    pub(super) fn settle(&self) -> Vec<Tuned> {
         let mut state = self.shared.state();
         while state.running {
             state = self.shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.tuned.clone()
     }
 }
 
@@ -206,8 +209,10 @@ impl Shared {
         }
         // A plan that is not done with is kept as it was, so that a later start looks again.
         let is_done = unknown(&plan, &self.tuning).is_empty();
+        let classes: Vec<Class> = plan.steps.iter().map(|step| Class::of(&step.dispatch)).collect();
         if self.tuning.choose(&mut plan, &caps) {
             prepared.adopt(&self.device, &plan)?;
+            self.state().tuned = self.tuning.changes(&classes, &plan);
             if is_done {
                 self.planning.keep(&shapes, &answers, &caps, plan);
             }

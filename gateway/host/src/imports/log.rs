@@ -1,24 +1,15 @@
 //! What a guest says, in the node's log under the plugin's name: what it prints, line by line, and
 //! the messages of `wasi:logging`. Secrets are masked in all of it.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use tokio::io::AsyncWrite;
 use tracing::Level;
-use wasmtime_wasi::async_trait;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
+use crate::imports::print::{Printed, Sink};
 use crate::imports::secret::Masks;
 
 /// A line longer than this is split.
 const LINE_BYTES_MAX: usize = 4096;
-/// What a guest may hand over in one write.
-const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// What one instance says, on its two streams and through `wasi:logging`: all of it shares one
 /// allowance. Clones write to the same log.
@@ -62,9 +53,12 @@ impl Log {
     }
 
     /// Standard output and standard error.
-    pub(crate) fn outputs(&self) -> (Output, Output) {
-        let output = |stream| Output { stream, log: self.clone() };
-        (output(Stream::Stdout), output(Stream::Stderr))
+    pub(crate) fn outputs(&self) -> (Printed<Output>, Printed<Output>) {
+        (Printed(self.output(Stream::Stdout)), Printed(self.output(Stream::Stderr)))
+    }
+
+    fn output(&self, stream: Stream) -> Output {
+        Output { stream, log: self.clone() }
     }
 
     /// One message of `wasi:logging`.
@@ -175,63 +169,17 @@ impl Drop for Shared {
     }
 }
 
-impl IsTerminal for Output {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for Output {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-#[async_trait]
-impl Pollable for Output {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for Output {
-    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        self.print(&bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StreamError> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(WRITE_BYTES_MAX)
-    }
-}
-
-impl AsyncWrite for Output {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+impl Sink for Output {
+    fn accept(&self, bytes: &[u8]) -> Result<(), &'static str> {
         self.print(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::imports::secret::Secret;
 
@@ -270,7 +218,7 @@ mod tests {
     #[test]
     fn what_exceeds_the_allowance_is_dropped() {
         let log = log(12, &[]);
-        let (stdout, stderr) = log.outputs();
+        let (stdout, stderr) = (log.output(Stream::Stdout), log.output(Stream::Stderr));
         stdout.print(b"12345678");
         log.message(Level::INFO, "", "ab");
         stderr.print(b"abcd");
@@ -286,7 +234,7 @@ mod tests {
     fn secrets_are_masked_on_every_way_into_the_log() {
         let text = written(|| {
             let log = log(1 << 20, &["hunter2"]);
-            let (stdout, stderr) = log.outputs();
+            let (stdout, stderr) = (log.output(Stream::Stdout), log.output(Stream::Stderr));
             // In two writes, over the place where a long line is split, and without a line end.
             stdout.print(b"key=hun");
             stdout.print(b"ter2\n");
@@ -303,7 +251,7 @@ mod tests {
     fn a_line_cut_within_a_secret_does_not_show_its_first_half() {
         let text = written(|| {
             let log = log(8, &["hunter2"]);
-            log.outputs().0.print(b"key=hunter2");
+            log.output(Stream::Stdout).print(b"key=hunter2");
             drop(log);
             let log = self::log(8, &["hunter2"]);
             log.message(Level::INFO, "", "key=hunter2");

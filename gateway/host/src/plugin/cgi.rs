@@ -23,6 +23,7 @@ use super::visit::{Left, Visit, trapped};
 use crate::config::HEADER_BYTES;
 use crate::host::START;
 use crate::imports::log::Log;
+use crate::imports::print::Printed;
 use crate::instance::module::{self, Bounds, ModuleState};
 use crate::{Call, GuestError, Plugin, Timings};
 
@@ -87,7 +88,7 @@ fn context(
     wasi.arg(&plugin.name)
         .envs(&variables::of(request, host))
         .stdin(MemoryInputPipe::new(request.body().clone()))
-        .stdout(output.clone())
+        .stdout(Printed(output.clone()))
         .stderr(stderr);
     if let Some(assets) = &plugin.grants.assets {
         wasi.preopened_dir(assets, "/assets", FsPerms::ReadOnly)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gw_engine::{
     Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
-    SessionStats, Tuning, Value, WeightMode,
+    SessionStats, Tuned, Tuning, Value, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
@@ -209,8 +209,8 @@ impl LoadedModel for GpuModel {
         })
     }
 
-    fn settle(&self) {
-        self.session.settle();
+    fn settle(&self) -> Vec<Tuned> {
+        self.session.settle()
     }
 
     fn profile(

@@ -165,6 +165,7 @@ pub(super) fn is_too_large(error: &RunError) -> bool {
 
 /// A run's error in the words of this crate.
 pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> InferenceError {
+    let reason = reason(model, error);
     let (model, device) = (model.to_owned(), device.to_owned());
     match error {
         RunError::Plan(PlanError::Node { node, op, reason, .. }) if lacks_kernel(reason) => {
@@ -172,11 +173,9 @@ pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> Inferenc
             InferenceError::Unsupported { model, device, op, node, reason }
         }
         // A shape that the model cannot take, or that is too large for the adapter.
-        RunError::Plan(_) | RunError::Memory(_) => {
-            InferenceError::Run { model, device, reason: chain(error) }
-        }
-        _ if error.is_caller_fault() => InferenceError::Run { model, device, reason: chain(error) },
-        _ => InferenceError::Device { model, device, reason: chain(error) },
+        RunError::Plan(_) | RunError::Memory(_) => InferenceError::Run { model, device, reason },
+        _ if error.is_caller_fault() => InferenceError::Run { model, device, reason },
+        _ => InferenceError::Device { model, device, reason },
     }
 }
 
@@ -190,6 +189,7 @@ fn lacks_kernel(error: &OpError) -> bool {
 
 /// An importer's error in the words of this crate.
 pub(super) fn import_error(model: &str, device: &str, error: &ModelError) -> InferenceError {
+    let reason = reason(model, error);
     let model = model.to_owned();
     match error {
         ModelError::UnsupportedOps { ops, .. } if !ops.is_empty() => InferenceError::Unsupported {
@@ -197,10 +197,16 @@ pub(super) fn import_error(model: &str, device: &str, error: &ModelError) -> Inf
             device: device.to_owned(),
             op: ops[0].op.clone(),
             node: ops[0].node.clone(),
-            reason: chain(error),
+            reason,
         },
-        _ => InferenceError::Load { model, reason: chain(error) },
+        _ => InferenceError::Load { model, reason },
     }
+}
+
+/// An error with its causes, for one that names the model itself: it is not named twice.
+fn reason(model: &str, error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    text.strip_prefix(&format!("model {model}: ")).unwrap_or(&text).to_owned()
 }
 
 /// An error with its causes, for errors that carry text.
@@ -216,4 +222,21 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_model_once() {
+        let (name, input, expected) = ("model.onnx", "x".to_owned(), "f32 [n]".to_owned());
+        let plan = PlanError::MissingShape { model: name.to_owned(), input, expected };
+        let error = run_error(name, "llvmpipe", &plan.into());
+        let told = "model model.onnx failed on llvmpipe: input `x` f32 [n] needs a shape";
+        assert_eq!(error.to_string(), told);
+        let error = gw_engine::Model::parse(bytes::Bytes::new(), "empty").err().unwrap();
+        let error = import_error("empty", "cpu", &error).to_string();
+        assert_eq!(error, "model empty cannot be loaded: file: there is no graph");
+    }
 }

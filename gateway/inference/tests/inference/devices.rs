@@ -139,7 +139,7 @@ fn an_operator_that_a_device_lacks_is_named_at_load() {
         let InferenceError::Unsupported { model, op, node, .. } = &error else {
             panic!("{device}: {error}")
         };
-        assert_eq!((&**model, &**op, &**node), ("model", "Frobnicate", "node_y"), "{error}");
+        assert_eq!((&**model, &**op, &**node), ("model.onnx", "Frobnicate", "node_y"), "{error}");
     }
 }
 
@@ -157,8 +157,8 @@ fn an_index_past_the_table_is_the_callers_fault_on_every_device() {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "model model: input \"ids\" holds {told} at index 1, but the table that it is \
-                     looked up in takes -5 to 4"
+                    "model model.onnx: input \"ids\" holds {told} at index 1, but the table that \
+                     it is looked up in takes -5 to 4"
                 )
             );
         }
@@ -199,7 +199,7 @@ fn inputs_that_do_not_fit_never_reach_a_device() {
         let error = model.run(&[input("x", tensor(&[1, 4], &[0f32; 4]))]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model model: input \"x\" takes the shape [batch, 3], not [1, 4]"
+            "model model.onnx: input \"x\" takes the shape [batch, 3], not [1, 4]"
         );
     }
 }
@@ -213,7 +213,10 @@ fn a_file_that_is_missing_or_no_model_is_a_clear_error() {
         for device in devices() {
             let error = file.open_on(&device).err().unwrap();
             assert!(matches!(error, InferenceError::Load { .. }), "{error}");
-            assert!(error.to_string().starts_with("model model cannot be loaded: "), "{error}");
+            assert!(
+                error.to_string().starts_with("model model.onnx cannot be loaded: "),
+                "{error}"
+            );
         }
     }
 }

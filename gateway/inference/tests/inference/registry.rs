@@ -7,7 +7,7 @@ use gw_inference::{DeviceChoice, InferenceConfig, InferenceError, Model, ModelSp
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::onnx::linear;
+use crate::onnx::{Onnx, Type, linear};
 use crate::{ModelFile, devices, far_future, input, tensor};
 
 /// The models of a node with their metrics.
@@ -68,6 +68,30 @@ fn a_load_that_fails_can_be_tried_again() {
     assert!(node.load_from_all_sides(&spec).iter().all(Result::is_err));
     std::fs::write(&path, &file.bytes).unwrap();
     node.models.load(&spec).unwrap();
+}
+
+#[test]
+fn loads_are_counted_by_how_they_ended() {
+    let node = Node::new();
+    let loads = |model: &str, outcome: &str| {
+        node.metric("gw_model_loads_total", &format!("model=\"{model}\"{outcome}"))
+    };
+    let good = ModelFile::new(linear().bytes());
+    let _held = node.load_from_all_sides(&good.spec("good", &DeviceChoice::Cpu));
+    assert_eq!(loads("good", ",device=\"cpu\",outcome=\"ok\""), 1, "the others share it");
+
+    let broken = ModelFile::new(b"not a model".to_vec());
+    let unknown = Onnx::new().input("x", Type::F32, "n").output("y", Type::F32, "n");
+    let unknown = ModelFile::new(unknown.node("y = Frobnicate(x)").bytes());
+    for turn in 1..=2 {
+        assert!(node.models.load(&broken.spec("broken", &DeviceChoice::Cpu)).is_err());
+        assert_eq!(loads("broken", ",device=\"cpu\",outcome=\"failed\""), turn);
+        assert!(node.models.load(&unknown.spec("unknown", &DeviceChoice::Cpu)).is_err());
+        assert_eq!(loads("unknown", ",device=\"cpu\",outcome=\"unsupported\""), turn);
+    }
+    let nowhere = DeviceChoice::Named("nowhere".to_owned());
+    assert!(node.models.load(&good.spec("far", &nowhere)).is_err());
+    assert_eq!(loads("far", ",device=\"nowhere\",outcome=\"no_device\""), 1);
 }
 
 #[test]

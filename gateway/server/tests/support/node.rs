@@ -65,20 +65,30 @@ impl Node {
         content: BundleContent,
     ) -> Self {
         let node = Self::empty(config).await;
-        let manifest = Manifest::parse(manifest, "gw.toml").unwrap();
-        node.deployments.install(manifest, content, PathBuf::new()).await.unwrap();
+        node.install(manifest, content).await;
         node
+    }
+
+    /// Serves this app from now on.
+    pub(crate) async fn install(&self, manifest: &str, content: BundleContent) {
+        let manifest = Manifest::parse(manifest, "gw.toml").unwrap();
+        self.deployments.install(manifest, content, PathBuf::new()).await.unwrap();
     }
 
     /// A node on which nothing is deployed.
     pub(crate) async fn empty(config: ServerConfig) -> Self {
+        Self::empty_with(config, InferenceConfig::default()).await
+    }
+
+    /// As [`Self::empty`], with limits for its models.
+    pub(crate) async fn empty_with(config: ServerConfig, inference: InferenceConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::generate().unwrap();
         let mut registry = Registry::default();
         let host = HostConfig { instances_max: 4, ..HostConfig::default() };
         let loader = Loader {
             host: Host::new(host, &mut registry).unwrap(),
-            models: Arc::new(Models::new(InferenceConfig::default(), &mut registry)),
+            models: Arc::new(Models::new(inference, &mut registry)),
             fetcher: Arc::new(Fetcher::new(FetchConfig::from_env().unwrap())),
             device: DeviceChoice::Cpu,
             progress: Arc::new(NoProgress),

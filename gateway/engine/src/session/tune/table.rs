@@ -1,6 +1,7 @@
 //! What was measured: the fastest variant for each class of dispatch.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,34 @@ struct Found {
     default_us: f64,
     /// Whether every variant was measured; else there was no time, and a later process looks again.
     complete: bool,
+}
+
+/// Steps of a plan that are done another way than by default, and the times that decided it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tuned {
+    /// The first of the steps.
+    pub step: String,
+    /// How many other steps of the plan are of the same class.
+    pub others: usize,
+    /// The variant that comes first.
+    pub default: String,
+    /// Microseconds of one dispatch of it.
+    pub default_us: f64,
+    /// The variant that is taken.
+    pub variant: String,
+    /// Microseconds of one dispatch of it.
+    pub us: f64,
+}
+
+impl fmt::Display for Tuned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.step)?;
+        if self.others > 0 {
+            write!(f, " and {} more", self.others)?;
+        }
+        let Self { default, default_us, variant, us, .. } = self;
+        write!(f, ": {default} {default_us:.1} µs, now {variant} {us:.1} µs")
+    }
 }
 
 /// The file: for people too, so it names the adapter.
@@ -135,6 +164,30 @@ impl Tuning {
         any
     }
 
+    /// The steps of a plan that have another variant than their default. `classes` are those of
+    /// the plan before [`Self::choose`].
+    pub(super) fn changes(&self, classes: &[Class], plan: &Plan) -> Vec<Tuned> {
+        let file = self.file();
+        let mut changes: Vec<(&Class, Tuned)> = Vec::new();
+        for (class, step) in classes.iter().zip(&plan.steps) {
+            if let Some((_, tuned)) = changes.iter_mut().find(|(known, _)| *known == class) {
+                tuned.others += 1;
+                continue;
+            }
+            let variant = &step.dispatch.kernel.variant;
+            let found = file.0.fastest.get(class);
+            let found =
+                found.filter(|found| found.variant == *variant && found.default != *variant);
+            if let Some(found) = found.filter(|_| step.choice.reason == Reason::Tuned) {
+                let (default, variant) = (found.default.clone(), variant.clone());
+                let (step, others) = (step.label.clone(), 0);
+                let (us, default_us) = (found.us, found.default_us);
+                changes.push((class, Tuned { step, others, default, default_us, variant, us }));
+            }
+        }
+        changes.into_iter().map(|(_, tuned)| tuned).collect()
+    }
+
     /// Writes what is new to the disk, beside what other processes found.
     pub(super) fn save(&self) {
         let Some(cache) = &self.cache else { return };
@@ -194,8 +247,10 @@ fn name(info: &AdapterInfo, caps: &Caps) -> String {
 mod tests {
     use gw_shaders::gemm::{self, Epilogue, Weights};
     use gw_shaders::layout::Matrix;
+    use gw_shaders::work::Cost;
 
     use super::*;
+    use crate::plan::why::Choice;
 
     fn product(m: u32) -> Dispatch {
         let spec = gemm::Spec {
@@ -217,6 +272,33 @@ mod tests {
         assert_ne!(Class::of(&product(128)), Class::of(&product(129)));
         // Few rows have another default.
         assert_ne!(Class::of(&product(128)), Class::of(&product(1)));
+    }
+
+    #[test]
+    fn steps_that_change_are_told_with_both_variants_and_their_times() {
+        let tuning = Tuning::new(&Device::noop(), None, Duration::from_secs(1));
+        let default = product(128);
+        let mut fast = default.clone();
+        fast.kernel.variant = "fast".to_owned();
+        let few = product(1);
+        tuning.note(&Class::of(&default), &fast.kernel, [10.0, 20.0], &default.kernel, true);
+        tuning.note(&Class::of(&few), &few.kernel, [1.0, 1.0], &few.kernel, true);
+        let step = |label: &str, dispatch: &Dispatch| Step {
+            label: label.to_owned(),
+            nodes: Vec::new(),
+            choice: Choice { reason: Reason::Tuned, alternatives: Vec::new() },
+            work: None,
+            cost: Cost::default(),
+            dispatch: dispatch.clone(),
+            bindings: Vec::new(),
+        };
+        let steps = vec![step("a", &fast), step("b", &few), step("c", &fast)];
+        let plan = Plan { steps, ..Plan::default() };
+        let classes = [&default, &few, &default].map(Class::of);
+        let changes = tuning.changes(&classes, &plan);
+        let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        let before = &default.kernel.variant;
+        assert_eq!(told, [format!("a and 1 more: {before} 20.0 µs, now fast 10.0 µs")]);
     }
 
     #[test]

@@ -46,6 +46,13 @@ fn reasons(session: &Session, rows: usize) -> Vec<Reason> {
     open.map(|step| step.choice.reason).collect()
 }
 
+/// How each step is done.
+fn variants(session: &Session, rows: usize) -> Vec<String> {
+    let shapes = BTreeMap::from([("x".to_owned(), Shape::new([rows, 96]))]);
+    let plan = session.plan_for(&shapes).unwrap();
+    plan.steps.iter().map(|step| step.variant.clone()).collect()
+}
+
 /// The bits of the answer for so many rows.
 fn answer(session: &Session, rows: usize) -> Tensor {
     session.run(&[floats("x", &[rows, 96])]).unwrap().swap_remove(0).1
@@ -55,11 +62,20 @@ fn answer(session: &Session, rows: usize) -> Tensor {
 fn a_tuned_plan_answers_the_same_and_outlives_its_session() {
     let Some(device) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let due = answer(&session(&device, tempfile::tempdir().unwrap().path(), Duration::ZERO), 40);
+    let plain = session(&device, tempfile::tempdir().unwrap().path(), Duration::ZERO);
+    let due = answer(&plain, 40);
     {
         let first = session(&device, dir.path(), BUDGET);
         assert_eq!(answer(&first, 40), due);
-        first.settle();
+        let told = first.settle();
+        let (before, now) = (variants(&plain, 40), variants(&first, 40));
+        let changed = before.iter().zip(&now).filter(|(before, now)| before != now);
+        let (before, now): (Vec<_>, Vec<_>) = changed.unzip();
+        assert_eq!(told.iter().map(|tuned| 1 + tuned.others).sum::<usize>(), now.len());
+        for tuned in &told {
+            assert!(before.contains(&&tuned.default) && now.contains(&&tuned.variant), "{tuned}");
+            assert!(tuned.us < tuned.default_us, "{tuned}");
+        }
         let all = reasons(&first, 40);
         assert!(all.len() >= 2 && all.iter().all(|reason| *reason == Reason::Tuned), "{all:?}");
         assert_eq!(answer(&first, 40), due);

@@ -228,5 +228,13 @@ fn hash(bucket: &Bucket) -> String {
 }
 
 fn failed(error: &RedisError) -> Fault {
-    Fault::Failed(format!("redis: {error}"))
+    let reason = error.to_string();
+    let fix = match reason.contains("invalid peer certificate") {
+        true => {
+            "; name the host as its certificate does, and add its authority to the system's, or \
+             name the file in `SSL_CERT_FILE`"
+        }
+        false => "",
+    };
+    Fault::Failed(format!("redis: {reason}{fix}"))
 }

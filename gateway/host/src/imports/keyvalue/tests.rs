@@ -220,10 +220,41 @@ struct Redis {
 impl Redis {
     /// None where it is not installed and nobody insists.
     fn start() -> Option<Self> {
+        let (redis, is_ready) = Self::launch(&[])?;
+        assert!(is_ready, "it starts");
+        Some(redis)
+    }
+
+    /// With TLS too, as `localhost`; and its port.
+    fn start_tls() -> Option<(Self, u16)> {
+        let file = |name: &str| format!("{}/tests/guests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let (ca, certificate, key) = (file("ca.pem"), file("localhost.pem"), file("localhost.key"));
+        // It chooses no port by itself, and another process may take one that was free.
+        for _ in 0..10 {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+            let port = free.expect("a free port").port();
+            let (redis, is_ready) = Self::launch(&[
+                ["--bind", "127.0.0.1"],
+                ["--tls-port", &port.to_string()],
+                ["--tls-ca-cert-file", &ca],
+                ["--tls-cert-file", &certificate],
+                ["--tls-key-file", &key],
+                ["--tls-auth-clients", "no"],
+            ])?;
+            if is_ready {
+                return Some((redis, port));
+            }
+        }
+        panic!("redis-server does not start with TLS");
+    }
+
+    /// And whether it accepts connections.
+    fn launch(settings: &[[&str; 2]]) -> Option<(Self, bool)> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let server = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(folder.path().join("socket"))
+            .args(settings.as_flattened())
             .current_dir(folder.path())
             .stdout(Stdio::piped())
             .spawn();
@@ -236,16 +267,19 @@ impl Redis {
         };
         let output = BufReader::new(server.stdout.take().expect("piped"));
         let mut lines = output.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("ready to accept connections")), "it starts");
+        let is_ready = lines.any(|line| line.contains("ready to accept connections"));
         // Whoever writes into a closed pipe fails; what is left is read to its end.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { server, folder })
+        Some((Self { server, folder }, is_ready))
     }
 
     fn store(&self) -> Store {
-        let url = format!("redis+unix://{}", self.folder.path().join("socket").display());
-        Store::open(&KeyvalueConfig { redis: Some(Secret::new(&url)), ..small() }).expect("a URL")
+        at(&format!("redis+unix://{}", self.folder.path().join("socket").display()))
     }
+}
+
+fn at(url: &str) -> Store {
+    Store::open(&KeyvalueConfig { redis: Some(Secret::new(url)), ..small() }).expect("a URL")
 }
 
 impl Drop for Redis {
@@ -281,6 +315,45 @@ async fn a_redis_that_is_gone_fails_the_operation_and_no_more() {
         let failed = store.exists(&bucket, "k".into()).await;
         assert!(matches!(failed, Err(Fault::Failed(_))), "{failed:?}");
     }
+}
+
+async fn no_certificate(store: &Store) {
+    let failed = store.exists(&bucket("a", "b"), "k".into()).await;
+    let Err(Fault::Failed(reason)) = failed else { panic!("{failed:?}") };
+    assert!(reason.contains("invalid peer certificate"), "{reason}");
+    assert!(reason.contains("`SSL_CERT_FILE`"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_of_an_authority_that_nobody_trusts_is_refused() {
+    let Some((_redis, port)) = Redis::start_tls() else { return };
+    no_certificate(&at(&format!("rediss://localhost:{port}"))).await;
+}
+
+#[test]
+fn a_redis_of_a_trusted_authority_behaves_over_tls() {
+    let Some((_redis, port)) = Redis::start_tls() else { return };
+    let child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "imports::keyvalue::tests::behaves_over_tls", "--ignored"])
+        .env("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/tls/ca.pem"))
+        .env_remove("SSL_CERT_DIR")
+        .env(CHILD_PORT, port.to_string())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+const CHILD_PORT: &str = "GW_TEST_KEYVALUE_PORT";
+
+/// The other process of the test above.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs in a process that trusts the authority of the tests"]
+async fn behaves_over_tls() {
+    let Ok(port) = std::env::var(CHILD_PORT) else { return };
+    behaves(&at(&format!("rediss://localhost:{port}"))).await;
+    // The certificate is for the name only.
+    no_certificate(&at(&format!("rediss://127.0.0.1:{port}"))).await;
 }
 
 #[test]
