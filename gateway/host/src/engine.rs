@@ -33,9 +33,8 @@ fn common() -> Config {
     config.epoch_interruption(true);
     // Handlers of WASI 0.2 need none of the concurrent data structures of 0.3.
     config.concurrency_support(false);
-    // No language that targets components needs these; less to attack.
+    // No language that targets components needs it; less to attack. Threads are not compiled in.
     config.gc_support(false);
-    config.wasm_threads(false);
     config
 }
 

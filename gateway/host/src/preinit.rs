@@ -7,6 +7,8 @@
 //! What `init` captured is shared by every instance: seeds of hash maps, clocks, random numbers.
 //! Open files do not survive; `init` closes them and the handler opens its own.
 
+mod state;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,9 @@ use wasmtime::component::{Component, Instance};
 use wasmtime::{Config, Engine, OptLevel, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtx};
-use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
+use wasmtime_wizer::Wizer;
 
+use self::state::Initialised;
 use crate::compiled::is_module;
 use crate::engine::Ticker;
 use crate::imports;
@@ -117,7 +120,7 @@ async fn initialise(wasm: &[u8], assets: &Path) -> Result<Vec<u8>, PreinitError>
             stderr: String::from_utf8_lossy(&stderr.contents()).into_owned(),
         },
     })?;
-    let mut state = WasmtimeWizerComponent { store: &mut store, instance };
+    let mut state = Initialised { store: &mut store, instance };
     let snapshot = wizer.snapshot_component(&ctx, &mut state).await;
     snapshot.map_err(|error| PreinitError::Snapshot(format!("{error:#}")))
 }

@@ -4,12 +4,23 @@
 wit_bindgen::generate!({ path: "../../../sdk/wit/deps/nn.wit", world: "ml" });
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use wasi::nn::errors;
 use wasi::nn::graph::load_by_name;
 use wasi::nn::tensor::{Tensor, TensorType};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match infer() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn infer() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let model = args.next().ok_or("name a model")?;
     let graph = load_by_name(&model).map_err(told)?;
