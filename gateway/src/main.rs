@@ -28,6 +28,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = args::parse();
-    report::start_log();
-    report::end(commands::run(cli.command))
+    let log = report::start_log();
+    let result = commands::run(cli.command);
+    // What it says last comes last.
+    drop(log);
+    report::end(result)
 }

@@ -1,5 +1,7 @@
 //! How a command speaks: results on stdout, everything else on stderr, and an exit code.
 
+mod lines;
+
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -10,6 +12,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::lines::Lines;
 
 /// Done.
 const DONE: u8 = 0;
@@ -126,8 +130,18 @@ pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
+/// The log. What waits in it is written when this is dropped.
+pub(crate) struct Log(Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
 /// Sends log events to stderr, filtered by `GW_LOG` (such as `debug` or `gw_host=trace`).
-pub(crate) fn start_log() {
+pub(crate) fn start_log() -> Log {
+    let lines = Lines::start();
     let filter = std::env::var("GW_LOG").unwrap_or_default();
     let filter = if filter.is_empty() { LOG_FILTER } else { &filter };
     let colour = io::stderr().is_terminal() && !no_colour();
@@ -137,13 +151,14 @@ pub(crate) fn start_log() {
     tracing_subscriber::fmt()
         .with_env_filter(built.unwrap_or_else(|_| EnvFilter::new("warn")))
         .with_ansi(colour)
-        .with_writer(io::stderr)
+        .with_writer(lines.clone())
         .finish()
         .with(filter_fn(|event| !shows_calls(event.target(), *event.level())))
         .init();
     if let Some(mistake) = mistake {
         note(format_args!("note: GW_LOG={filter:?} is not a log filter: {mistake}"));
     }
+    Log(lines)
 }
 
 /// Whether an event holds what guests pass and are given, in full: secrets among it. No filter asks

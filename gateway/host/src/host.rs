@@ -97,6 +97,11 @@ impl Host {
                 Kind::Command(modules::link(&spec.name, &self.engine, module, spec.wasi_nn)?)
             }
         };
+        // They are opened for each instance, so not for one that never looks.
+        let assets = spec.assets.filter(|_| match &code {
+            Code::Component(component) => imports::asks_for_files(&self.engine, component),
+            Code::Module(_) => true,
+        });
         let load = spec.load.map(|grant| Loading { grant, loaded: Arc::clone(&self.loaded) });
         Ok(Arc::new(Plugin {
             name: spec.name.into(),
@@ -104,7 +109,7 @@ impl Host {
             kind,
             memory_bytes: spec.limits.memory.0,
             time: spec.limits.time,
-            grants: Arc::new(Grants { models: spec.models, load, assets: spec.assets, reach }),
+            grants: Arc::new(Grants { models: spec.models, load, assets, reach }),
             gate: Arc::clone(&self.gate),
             config: Arc::new(config),
             metrics: self.metrics.clone(),

@@ -61,6 +61,12 @@ pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
     ty.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !fills(name)).collect()
 }
 
+/// Whether a component asks for the directories that it is given.
+pub(crate) fn asks_for_files(engine: &Engine, component: &Component) -> bool {
+    let ty = component.component_type();
+    ty.imports(engine).any(|(name, _)| name.starts_with("wasi:filesystem/preopens@"))
+}
+
 /// What may be imported, for people.
 pub(crate) fn offered() -> String {
     let nn: Vec<_> = SNAPSHOTS.iter().map(|snapshot| snapshot.version).collect();
