@@ -43,6 +43,14 @@ impl Code {
         Ok(Self::Component(Component::from_binary(engine, wasm)?))
     }
 
+    /// Makes the images that memories start from, which the first request would wait for.
+    fn make_images(&self) -> wasmtime::Result<()> {
+        match self {
+            Self::Component(component) => component.initialize_copy_on_write_image(),
+            Self::Module(module) => module.initialize_copy_on_write_image(),
+        }
+    }
+
     fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
         match self {
             Self::Component(component) => component.serialize(),
@@ -84,16 +92,20 @@ impl Compiler {
         wasm: &[u8],
         digest: &Digest,
     ) -> Result<Code, HostError> {
+        let code = self.code(plugin, wasm, digest)?;
+        code.make_images().map_err(|error| compile_error(plugin, &error))?;
+        Ok(code)
+    }
+
+    fn code(&self, plugin: &str, wasm: &[u8], digest: &Digest) -> Result<Code, HostError> {
         let kind = kind(wasm);
         let kept = self.disk.as_ref().and_then(|disk| disk.read(&self.engine, kind, digest));
         if let Some(code) = kept {
             self.metrics.loaded(CodeSource::disk);
             return Ok(code);
         }
-        let code = Code::compile(&self.engine, wasm).map_err(|error| HostError::Compile {
-            plugin: plugin.to_owned(),
-            reason: format!("{error:#}"),
-        })?;
+        let code = Code::compile(&self.engine, wasm);
+        let code = code.map_err(|error| compile_error(plugin, &error))?;
         self.metrics.loaded(CodeSource::compiler);
         if let Some(disk) = &self.disk
             && let Err(error) = disk.write(&code, kind, digest)
@@ -102,6 +114,10 @@ impl Compiler {
         }
         Ok(code)
     }
+}
+
+fn compile_error(plugin: &str, error: &wasmtime::Error) -> HostError {
+    HostError::Compile { plugin: plugin.to_owned(), reason: format!("{error:#}") }
 }
 
 /// What the bytes are, as the seal names it.
