@@ -104,3 +104,31 @@ impl Write for Line {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(lines: &Lines, may_wait: bool, line: &str) {
+        Line { lines: lines.clone(), may_wait }.write_all(line.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn lines_of_requests_wait_for_another_kind_for_a_full_buffer_or_for_the_end() {
+        let shared = Shared { waiting: Mutex::default(), some: Condvar::new() };
+        let lines = Lines(Arc::new(shared));
+        let waiting = || lines.0.waiting().len();
+        write(&lines, true, "a\n");
+        write(&lines, true, "b\n");
+        assert_eq!(waiting(), 4);
+        write(&lines, false, "c\n");
+        assert_eq!(waiting(), 0);
+        write(&lines, true, &"d".repeat(WAITING_BYTES - 1));
+        assert_eq!(waiting(), WAITING_BYTES - 1);
+        write(&lines, true, "e");
+        assert_eq!(waiting(), 0);
+        write(&lines, true, "f\n");
+        lines.flush();
+        assert_eq!(waiting(), 0);
+    }
+}
