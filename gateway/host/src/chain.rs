@@ -9,6 +9,7 @@ mod steps;
 mod trail;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -19,7 +20,7 @@ use http::header::HOST;
 use self::question::Inferences;
 use self::trail::Trail;
 pub use self::trail::{Report, Skipped};
-use crate::imports::next::Next;
+use crate::imports::next::{Kept, Next};
 use crate::plugin::hooks::{Outcome, WitAnswer};
 use crate::plugin::{Kind, Place, cgi, exchange};
 use crate::{Body, BodyError, Call, GuestError, HostError, Plugin};
@@ -97,9 +98,16 @@ impl Chain {
         let authority = request.uri().authority().map(|name| HeaderValue::from_str(name.as_str()));
         let host = authority.and_then(Result::ok).or(request.headers().get(HOST).cloned());
         let trail = Trail::default();
-        let trip = Arc::new(Trip { chain: self.clone(), call, host, inferences, trail });
+        let (chain, reached) = (self.clone(), AtomicUsize::new(0));
+        let trip = Arc::new(Trip { chain, call, host, inferences, trail, reached });
         let response = Arc::clone(&trip).go(0, request, None).await?;
         Ok(Answer { response, progress: Progress(trip) })
+    }
+
+    /// What may be told of a text that guests of this chain may have spelled: none of their
+    /// secrets, and not too much.
+    pub fn mask(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, link| link.plugin.mask(&text))
     }
 
     /// How many instances live at once for a request that is at the plugin `at`: a handler lives
@@ -117,6 +125,11 @@ impl Link {
     /// Whether a request's body may be given to it as it comes.
     fn streams(&self) -> bool {
         matches!(self.plugin.kind, Kind::Handler(_)) && self.failure == Failure::Closed
+    }
+
+    /// Whether a request that this error ended goes on without the plugin.
+    fn may_lack(&self, error: &GuestError) -> bool {
+        self.failure == Failure::Open && error.is_the_plugins()
     }
 }
 
@@ -154,6 +167,8 @@ pub(crate) struct Trip {
     host: Option<HeaderValue>,
     inferences: Option<Arc<dyn Inferences>>,
     pub(crate) trail: Trail,
+    /// The last plugin that was given the request.
+    reached: AtomicUsize,
 }
 
 type Response = http::Response<Body>;
@@ -173,6 +188,7 @@ impl Trip {
     ) -> BoxFuture<'static, Result<Response, GuestError>> {
         Box::pin(async move {
             let link = self.chain.0[at].clone();
+            self.reached.fetch_max(at, Ordering::Relaxed);
             let (head, body) = request.into_parts();
             let limit = link.plugin.config.request_bytes_max;
             let too_large = |given| {
@@ -186,7 +202,7 @@ impl Trip {
             }
             if link.streams() {
                 let request = http::Request::from_parts(head, body);
-                return self.handler(at, &link.plugin, request, place).await;
+                return self.handler(at, &link.plugin, request, place, None).await;
             }
             let body = body.collect(limit).await.map_err(|error| match error {
                 BodyError::Guest(error) => *error,
@@ -203,8 +219,17 @@ impl Trip {
                     let spare = request.clone();
                     let plugin = &link.plugin;
                     let whole = request.map(Body::whole);
-                    match Arc::clone(&self).handler(at, plugin, whole, place.clone()).await {
-                        Err(error) => self.without(at, &link, error, spare, place).await,
+                    let kept = Kept::default();
+                    let (this, keeps) = (Arc::clone(&self), Some(Arc::clone(&kept)));
+                    match this.handler(at, plugin, whole, place.clone(), keeps).await {
+                        Err(error) => match kept.get() {
+                            // What is behind it has answered, and runs once.
+                            Some(answer) if link.may_lack(&error) => {
+                                self.skipped(plugin, error);
+                                Ok(answer.clone().map(Body::whole))
+                            }
+                            _ => self.without(at, &link, error, spare, place).await,
+                        },
                         answered => answered,
                     }
                 }
@@ -218,6 +243,7 @@ impl Trip {
         plugin: &Arc<Plugin>,
         request: http::Request<Body>,
         place: Option<Place>,
+        kept: Option<Kept>,
     ) -> Result<Response, GuestError> {
         let Kind::Handler(handler) = &plugin.kind else {
             unreachable!("the caller has looked at its kind")
@@ -227,6 +253,7 @@ impl Trip {
             trip: Arc::clone(&self),
             at: at + 1,
             place: place.clone(),
+            kept,
         });
         Box::pin(exchange::run(&self, plugin, handler, request, place, next)).await
     }
@@ -261,27 +288,29 @@ impl Trip {
         place: Option<Place>,
     ) -> Result<Response, GuestError> {
         let plugin = &link.plugin;
-        let before = self.pre(plugin, &request, place.clone()).await;
+        let behind = at + 1 < self.chain.0.len();
+        let before = self.pre(plugin, &request, behind, place.clone()).await;
         let outcome = match before {
             Ok(outcome) => outcome,
             Err(error) => return self.without(at, link, error, request, place).await,
         };
-        let behind = at + 1 < self.chain.0.len();
         let (changed, watched) = match outcome {
             Outcome::Respond(response) => return Ok(response.map(Body::whole)),
             Outcome::Infer { question, state } => {
-                let outputs = self.infer(plugin, question).await?;
-                return match self
-                    .post(plugin, state, WitAnswer::Outputs(outputs), place.clone())
-                    .await
-                {
+                let outputs = match self.infer(plugin, question).await {
+                    Ok(outputs) => WitAnswer::Outputs(outputs),
+                    Err(error) => return self.without(at, link, error, request, place).await,
+                };
+                return match self.post(plugin, state, outputs, place.clone()).await {
                     Ok(response) => Ok(response.map(Body::whole)),
                     Err(error) => self.without(at, link, error, request, place).await,
                 };
             }
             Outcome::Pass(_) | Outcome::Watch { .. } if !behind => {
                 let reason = "it passed the request on, and no plugin comes after it".to_owned();
-                return Err(plugin.bad_response(reason));
+                let error = plugin.bad_response(reason);
+                plugin.ended(Some(&error));
+                return Err(error);
             }
             Outcome::Pass(changed) => (changed, None),
             Outcome::Watch { request, state } => (request, Some(state)),
@@ -300,7 +329,7 @@ impl Trip {
         let answer = http::Response::from_parts(head, body);
         match self.post(plugin, state, WitAnswer::response(&answer), place).await {
             Ok(response) => Ok(response.map(Body::whole)),
-            Err(error) if link.failure == Failure::Open && error.is_the_plugins() => {
+            Err(error) if link.may_lack(&error) => {
                 self.skipped(plugin, error);
                 Ok(answer.map(Body::whole))
             }
@@ -317,8 +346,8 @@ impl Trip {
         request: http::Request<Bytes>,
         place: Option<Place>,
     ) -> Result<Response, GuestError> {
-        let open = link.failure == Failure::Open && error.is_the_plugins();
-        if !open || at + 1 == self.chain.0.len() {
+        let went_on = self.reached.load(Ordering::Relaxed) > at;
+        if !link.may_lack(&error) || at + 1 == self.chain.0.len() || went_on {
             return Err(error);
         }
         self.skipped(&link.plugin, error);
@@ -328,17 +357,29 @@ impl Trip {
     /// Notes that the request goes on without a plugin.
     fn skipped(&self, plugin: &Plugin, error: GuestError) {
         let (id, plugin_name) = (&self.call.request_id, &*plugin.name);
-        tracing::warn!(id, plugin = plugin_name, reason = %error, "failed plugin left out");
+        let reason = self.told(&error);
+        tracing::warn!(id, plugin = plugin_name, reason, "failed plugin left out");
         plugin.metrics.skipped(&plugin.name);
         self.trail.skipped(error);
+    }
+
+    /// What the plugin `at` may answer, in bytes.
+    pub(crate) fn response_bytes_max(&self, at: usize) -> usize {
+        self.chain.0[at].plugin.config.response_bytes_max
+    }
+
+    /// An error, as its neighbours and the log may have it.
+    pub(crate) fn told(&self, error: &GuestError) -> String {
+        self.chain.mask(&error.to_string())
     }
 
     /// Notes why the rest of the chain gave no answer, or no whole one, to a handler, which may
     /// make an answer of its own of it.
     pub(crate) fn failed(&self, error: GuestError) {
         let (id, cause) = (&self.call.request_id, std::error::Error::source(&error));
-        let cause = cause.map(ToString::to_string);
-        tracing::warn!(id, reason = %error, cause, "rest of a chain failed");
+        let cause = cause.map(|cause| self.chain.mask(&cause.to_string()));
+        let reason = self.told(&error);
+        tracing::warn!(id, reason, cause, "rest of a chain failed");
         self.trail.failed(error);
     }
 }

@@ -15,6 +15,9 @@ pub struct HostConfig {
     /// How many instances may live at once, all plugins together. Default 128: enough to keep
     /// two cores and a device busy, and 2 TiB of reserved address space.
     pub instances_max: u32,
+    /// How many of them one plugin may have, so that one that keeps its clients waiting, or whose
+    /// clients keep it waiting, leaves some to the others. Default 96.
+    pub instances_per_plugin_max: u32,
     /// How many requests may wait for an instance; one more is refused. Default 1024.
     pub waiting_max: usize,
     /// The largest memory limit that a plugin may ask for, in bytes. Default 512 MiB.
@@ -75,6 +78,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             instances_max: 128,
+            instances_per_plugin_max: 96,
             waiting_max: 1024,
             memory_bytes_max: 512 << 20,
             request_bytes_max: 8 << 20,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_inference::InferenceError;
+use gw_inference::{Fault, InferenceError};
 
 use crate::chain::question::Refusal;
 
@@ -314,9 +314,9 @@ impl GuestError {
             | Self::OutOfMemory { .. }
             | Self::NoResponse { .. }
             | Self::BadResponse { .. } => true,
+            Self::Inference { source, .. } => asks_wrongly(&**source),
             // The time of the whole request is over.
             Self::DeadlinePassed { .. }
-            | Self::Inference { .. }
             | Self::RequestTooLarge { .. }
             | Self::RequestBroken { .. }
             | Self::Saturated { .. } => false,
@@ -329,6 +329,16 @@ impl GuestError {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         Self::Failed { plugin, reason, timings }
     }
+}
+
+/// Whether a model refused what it was asked, whoever stands before it.
+fn asks_wrongly(refusal: &(dyn std::error::Error + 'static)) -> bool {
+    let reasons = std::iter::successors(Some(refusal), |error| error.source());
+    let mut models = reasons.filter_map(|error| {
+        let boxed = || error.downcast_ref::<Box<InferenceError>>().map(|error| &**error);
+        error.downcast_ref::<InferenceError>().or_else(boxed)
+    });
+    models.any(|error| error.fault() == Fault::Caller)
 }
 
 /// Where the time of one request went.

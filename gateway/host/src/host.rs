@@ -110,7 +110,7 @@ impl Host {
             memory_bytes: spec.limits.memory.0,
             time: spec.limits.time,
             grants: Arc::new(Grants { models: spec.models, load, assets, reach }),
-            gate: Arc::clone(&self.gate),
+            gate: Arc::new(self.gate.share(self.config.instances_per_plugin_max as usize)),
             config: Arc::new(config),
             metrics: self.metrics.clone(),
             health: spec.health,

@@ -158,7 +158,16 @@ impl Plugin {
     /// One of its guests has done what it was asked for, or failed.
     pub(crate) fn ended(&self, error: Option<&GuestError>) {
         self.metrics.handled(&self.name, error);
-        self.health.note(error);
+        self.health.note(error, |text| self.mask(text));
+    }
+
+    /// What may be told of a text that its guest may have spelled: no secrets, and not too much.
+    pub(crate) fn mask(&self, text: &str) -> String {
+        const TEXT_BYTES_MAX: usize = 2 << 10;
+        // Before it is cut, as a cut may go through a secret.
+        let mut text = self.grants.reach.masks.mask(text);
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text
     }
 
     pub(crate) fn engine(&self) -> &Engine {

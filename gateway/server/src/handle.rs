@@ -100,6 +100,7 @@ impl Gateway {
         };
         access.route.clone_from(&found.route.pattern);
         access.app.clone_from(&found.revision.app);
+        access.plugins = Some(found.route.chain.clone());
         // The request holds its revision; a swap meanwhile does not touch it.
         drop(table);
         access.hold(Some(self.admission.enter()?));

@@ -16,12 +16,19 @@ impl Trip {
         &self,
         plugin: &Arc<Plugin>,
         request: &http::Request<Bytes>,
+        behind: bool,
         place: Option<Place>,
     ) -> Result<Outcome, GuestError> {
         let place = self.place(plugin, 1, place).await?;
         let result = hooks::pre(plugin, request, self.host(), &self.call, place).await;
-        let done = matches!(result, Ok((Outcome::Respond(_) | Outcome::Pass(_), _)));
-        if done || result.is_err() {
+        let done = match &result {
+            Ok((outcome, _)) => {
+                matches!(outcome, Outcome::Respond(_))
+                    || behind && matches!(outcome, Outcome::Pass(_))
+            }
+            Err(_) => true,
+        };
+        if done {
             plugin.ended(result.as_ref().err());
         }
         let (outcome, left) = result?;
@@ -72,8 +79,11 @@ impl Trip {
                 Arc::new(answered.map_err(|error| refused(Arc::new(error)))?)
             }
         };
-        hooks::outputs(&answered, plugin.config.tensor_bytes_max)
-            .map_err(|reason| plugin.bad_response(reason))
+        hooks::outputs(&answered, plugin.config.tensor_bytes_max).map_err(|reason| {
+            let error = plugin.bad_response(reason);
+            plugin.ended(Some(&error));
+            error
+        })
     }
 
     /// A place for `depth` instances: the given one, which has room for all behind it, or a new.

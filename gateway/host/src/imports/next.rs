@@ -3,8 +3,9 @@
 //! It needs no grant and reaches no network. A handler may go on once: a request that could go on
 //! many times would cost as many runs of everything behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::HOST;
 use http_body_util::BodyExt;
@@ -29,6 +30,9 @@ pub(crate) struct Onward<G> {
     granted: G,
 }
 
+/// What the rest of a chain answered, once it has.
+pub(crate) type Kept = Arc<OnceLock<http::Response<Bytes>>>;
+
 /// The rest of a chain.
 pub(crate) struct Next {
     pub(crate) trip: Arc<Trip>,
@@ -36,6 +40,8 @@ pub(crate) struct Next {
     pub(crate) at: usize,
     /// The place that its instances share with whoever calls it.
     pub(crate) place: Place,
+    /// Where the answer is kept, for whoever goes on without the plugin that asked for it.
+    pub(crate) kept: Option<Kept>,
 }
 
 impl<G> Onward<G> {
@@ -71,9 +77,31 @@ impl<G: WasiHttpHooks> WasiHttpHooks for Onward<G> {
     }
 }
 
+/// Keeps an answer whole, beside giving it on.
+async fn keep(
+    response: http::Response<Body>,
+    trip: &Trip,
+    at: usize,
+    kept: &Kept,
+) -> wasmtime_wasi_http::Result<http::Response<Body>> {
+    let (head, body) = response.into_parts();
+    let body = body.collect(trip.response_bytes_max(at)).await.map_err(|error| match error {
+        BodyError::Guest(error) => {
+            let text = trip.told(&error);
+            trip.failed(*error);
+            HttpError::InternalError(Some(text))
+        }
+        other => wasi_error(&other),
+    })?;
+    let response = http::Response::from_parts(head, body);
+    // There is one answer, as a guest goes on once.
+    let _ = kept.set(response.clone());
+    Ok(response.map(Body::whole))
+}
+
 impl Next {
     async fn send(self, request: http::Request<WasiBody>) -> wasmtime_wasi_http::Result<Sent> {
-        let Self { trip, at, place } = self;
+        let Self { trip, at, place, kept } = self;
         let (mut head, body) = request.into_parts();
         // What comes next was asked by the client and not by its neighbour.
         let path = head.uri.path_and_query().cloned();
@@ -84,17 +112,20 @@ impl Next {
         let request = http::Request::from_parts(head, Body::stream(body));
         let answered = Arc::clone(&trip).go(at, request, Some(place)).await;
         let response = answered.map_err(|error| {
-            let text = error.to_string();
+            let text = trip.told(&error);
             trip.failed(error);
             HttpError::InternalError(Some(text))
         })?;
+        let response = match kept {
+            Some(kept) => keep(response, &trip, at, &kept).await?,
+            None => response,
+        };
         let response = response.map(|body| {
             let told = move |error: BodyError| {
-                let wasi = wasi_error(&error);
-                if let BodyError::Guest(error) = error {
-                    trip.failed(*error);
-                }
-                wasi
+                let BodyError::Guest(error) = error else { return wasi_error(&error) };
+                let text = trip.told(&error);
+                trip.failed(*error);
+                HttpError::InternalError(Some(text))
             };
             body.map_err(told).boxed_unsync()
         });
@@ -109,6 +140,9 @@ pub(crate) fn wasi_error(error: &BodyError) -> HttpError {
     match error {
         BodyError::TooLarge { limit } => HttpError::HttpRequestBodySize(Some(*limit)),
         BodyError::Broken(_) => HttpError::ConnectionTerminated,
-        BodyError::Guest(error) => HttpError::InternalError(Some(error.to_string())),
+        // Its text may hold what only its own plugin may see.
+        BodyError::Guest(error) => {
+            HttpError::InternalError(Some(format!("plugin {} failed", error.plugin())))
+        }
     }
 }

@@ -101,6 +101,10 @@ async fn begin(
         }
         None => return Err(GuestError::NoResponse { plugin: plugin.name.clone(), timings }),
     };
+    if !(200..600).contains(&parts.status.as_u16()) {
+        let reason = format!("its status is {}, and not 200 to 599", parts.status.as_u16());
+        return Err(GuestError::BadResponse { plugin: plugin.name.clone(), reason, timings });
+    }
     let live = Live::new(trip, plugin, &parts.headers, frames, timings.clone());
     let mut live = live.map_err(|error| *error)?;
     let ended = match ended {

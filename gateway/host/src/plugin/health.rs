@@ -28,8 +28,9 @@ impl Health {
         Self((failures_max > 0).then(|| Arc::new(watch)))
     }
 
-    /// A guest ended. What is not the plugin's fault tells nothing about it.
-    pub(crate) fn note(&self, error: Option<&GuestError>) {
+    /// A guest ended. What is not the plugin's fault tells nothing about it. `mask` hides what
+    /// must not be told of an error.
+    pub(crate) fn note(&self, error: Option<&GuestError>, mask: impl Fn(&str) -> String) {
         let Some(watch) = &self.0 else { return };
         match error {
             None => {
@@ -41,7 +42,8 @@ impl Health {
             Some(error) if error.is_the_plugins() => {
                 let failures = watch.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 if failures.is_multiple_of(watch.failures_max) {
-                    (watch.alarm)(format!("{failures} failures in a row, the last: {error}"));
+                    let last = mask(&error.to_string());
+                    (watch.alarm)(format!("{failures} failures in a row, the last: {last}"));
                 }
             }
             Some(_) => {}
@@ -76,16 +78,16 @@ mod tests {
             GuestError::NoResponse { plugin: Arc::clone(&plugin), timings: Timings::default() };
         let busy = GuestError::Saturated { plugin, instances: 1 };
         for error in [Some(&failed), None, Some(&failed), Some(&busy)] {
-            health.note(error);
+            health.note(error, str::to_owned);
         }
         assert!(told.lock().unwrap().is_empty(), "one failure in a row, then another");
-        health.note(Some(&failed));
+        health.note(Some(&failed), str::to_owned);
         let text = told.lock().unwrap().concat();
         assert_eq!(text, "2 failures in a row, the last: plugin p returned without a response");
-        health.note(Some(&failed));
+        health.note(Some(&failed), str::to_owned);
         assert_eq!(told.lock().unwrap().len(), 1);
         let never = Health::watched(0, alarm);
-        never.note(Some(&failed));
+        never.note(Some(&failed), str::to_owned);
         assert_eq!(told.lock().unwrap().len(), 1);
     }
 }

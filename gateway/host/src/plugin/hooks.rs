@@ -125,8 +125,9 @@ async fn visit<T: Send + 'static>(
     match Box::pin(work).await? {
         (Ok(given), left) => Ok((given, left)),
         (Err(reason), left) => {
-            let plugin = plugin.name.clone();
-            Err(GuestError::failed(plugin, reason, left.timings))
+            // Before it is cut, as a cut may go through a secret.
+            let reason = plugin.mask(&reason);
+            Err(GuestError::failed(plugin.name.clone(), reason, left.timings))
         }
     }
 }
@@ -138,6 +139,7 @@ fn question(
     deadline: Instant,
 ) -> Result<Question, String> {
     let Some(model) = plugin.grants.models.get(name).map(Arc::clone) else {
+        let name = convert::shown(name);
         return Err(format!("it asks for the model {name:?}, which it is not granted"));
     };
     let inputs = convert::inputs(inputs, plugin.config.tensor_bytes_max)?;

@@ -183,6 +183,26 @@ fn a_plugin_that_fails_open_is_left_out_and_said_to_be() {
 }
 
 #[test]
+fn what_comes_after_a_plugin_that_is_left_out_runs_once() {
+    let bench = Bench::new();
+    let chain = bench.chain(&[("relay", Open), ("relay", Open), ("moody", Closed)]);
+    run(async {
+        let answer = ask(&chain, "late-panic", "hello").await.expect("an answer");
+        assert_eq!(answer.body, "hello");
+        assert_eq!(answer.skipped, ["relay", "relay"]);
+        // The second makes an answer of its own of it, which the first then does not give.
+        let answer = ask(&chain, "late-panic", "panic").await.expect("an answer");
+        assert!(answer.body.starts_with("next failed"), "{}", answer.body);
+        assert_eq!(answer.skipped, ["relay"]);
+    });
+    let metrics = bench.node.metrics();
+    for outcome in ["ok", "trap"] {
+        let once = format!(r#"{{plugin="moody",outcome="{outcome}"}} 1"#);
+        assert!(metrics.contains(&once), "{once} in {metrics}");
+    }
+}
+
+#[test]
 fn a_handler_hears_that_the_rest_failed_and_the_host_remembers_how() {
     let bench = Bench::new();
     let chain = bench.chain(&[("relay", Closed), ("moody", Closed)]);

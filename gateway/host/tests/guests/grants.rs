@@ -63,6 +63,16 @@ fn a_plugin_reads_its_values_and_its_secrets_and_lists_no_secret() {
 }
 
 #[test]
+fn what_is_told_of_an_error_holds_no_secret_and_is_short() {
+    let node = with_secret();
+    let secrets = ["KEY".to_owned()].into();
+    let plugin = load(&node, Grants { secrets, ..Grants::default() }).expect("it loads");
+    let chain = gw_host::Chain::of(plugin);
+    assert_eq!(chain.mask("upstream refused key hunter2"), "upstream refused key ***");
+    assert_eq!(chain.mask(&"x".repeat(1 << 20)).len(), 2 << 10);
+}
+
+#[test]
 fn a_secret_that_the_node_lacks_refuses_the_plugin_with_the_fix() {
     let node = Node::start();
     let secrets = ["OPENAI_KEY".to_owned()].into();

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use gw_host::Chain;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,6 +38,8 @@ pub(crate) struct Access {
     /// Who ended an answer before its end.
     pub(crate) cut: Option<Cut>,
     /// What the request takes of the node's limits until its end.
+    /// Those that answer it.
+    pub(crate) plugins: Option<Chain>,
     held: Vec<OwnedSemaphorePermit>,
     released: Option<Released>,
     method: Method,
@@ -58,6 +61,7 @@ impl Access {
             code: None,
             bytes: 0,
             cut: None,
+            plugins: None,
             held: Vec::new(),
             released: None,
             method: request.method().clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gw_deploy::Found;
-use gw_host::{Body, BodyError, Call, GuestError, Inferences, Report};
+use gw_host::{Body, BodyError, Call, Chain, GuestError, Inferences, Report};
 use gw_inference::Fault;
 use http::Request;
 
@@ -23,9 +23,9 @@ pub(crate) async fn call(
     call: Call,
     inferences: Option<Arc<dyn Inferences>>,
 ) -> Result<gw_host::Answer, Refused> {
-    let (id, app) = (call.request_id.clone(), &found.revision.app);
+    let id = call.request_id.clone();
     let failed = |error: GuestError| {
-        log(&error, &id, app);
+        log(&error, &id, &found.revision.app, &found.route.chain);
         Arc::new(HandleError::Guest(Box::new(error)))
     };
     let answered = found.route.chain.answer(request, call, inferences).await;
@@ -55,7 +55,7 @@ pub(crate) async fn call_whole(found: Found, request: Request<Body>, called: Cal
     let id = called.request_id.clone();
     let answer = call(&found, request, called, None).await?;
     let answer = whole(answer).await.map_err(|error| {
-        log(&error, &id, &found.revision.app);
+        log(&error, &id, &found.revision.app, &found.route.chain);
         Arc::new(HandleError::Guest(Box::new(error)))
     })?;
     let report = answer.progress.report();
@@ -91,8 +91,8 @@ pub(crate) fn skipped(report: &Report) -> Vec<String> {
 }
 
 /// A guest's fault, in the log.
-pub(crate) fn log(error: &GuestError, id: &str, app: &str) {
-    let reason = chain(error);
+pub(crate) fn log(error: &GuestError, id: &str, app: &str, plugins: &Chain) {
+    let reason = plugins.mask(&chain(error));
     match error {
         GuestError::Trap { backtrace, .. } => {
             tracing::warn!(id, app, reason, backtrace, "plugin trapped");

@@ -39,13 +39,19 @@ impl http_body::Body for Told {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 access.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // Nothing comes after trailers, so nobody asks for more.
+                if frame.is_trailers() {
+                    access.whole();
+                }
             }
             Poll::Ready(Some(Err(error))) => {
                 access.cut = Some(Cut::Plugin);
                 match error {
                     BodyError::Guest(error) => {
                         access.code = Some(guest_code(error));
-                        log(error, &access.id, &access.app);
+                        if let Some(plugins) = &access.plugins {
+                            log(error, &access.id, &access.app, plugins);
+                        }
                     }
                     other => tracing::warn!(id = access.id, reason = chain(other), "answer cut"),
                 }

@@ -141,7 +141,7 @@ fn read(headers: wit::Headers) -> Result<HeaderMap, String> {
 }
 
 /// The start of a guest's text, for a message.
-fn shown(text: &str) -> &str {
+pub(super) fn shown(text: &str) -> &str {
     const SHOWN_BYTES_MAX: usize = 64;
     &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
 }
