@@ -9,7 +9,7 @@ mod steps;
 mod trail;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -99,7 +99,8 @@ impl Chain {
         let host = authority.and_then(Result::ok).or(request.headers().get(HOST).cloned());
         let trail = Trail::default();
         let (chain, reached) = (self.clone(), AtomicUsize::new(0));
-        let trip = Arc::new(Trip { chain, call, host, inferences, trail, reached });
+        let broke_off = Arc::default();
+        let trip = Arc::new(Trip { chain, call, host, inferences, trail, reached, broke_off });
         let response = Arc::clone(&trip).go(0, request, None).await?;
         Ok(Answer { response, progress: Progress(trip) })
     }
@@ -169,6 +170,8 @@ pub(crate) struct Trip {
     pub(crate) trail: Trail,
     /// The last plugin that was given the request.
     reached: AtomicUsize,
+    /// Whether the body of the request broke off.
+    pub(crate) broke_off: Arc<AtomicBool>,
 }
 
 type Response = http::Response<Body>;
@@ -361,6 +364,16 @@ impl Trip {
         tracing::warn!(id, plugin = plugin_name, reason, "failed plugin left out");
         plugin.metrics.skipped(&plugin.name);
         self.trail.skipped(error);
+    }
+
+    /// A guest that was given the request has ended. One that fails over a body that broke off
+    /// tells nothing about its plugin.
+    pub(crate) fn ended(&self, plugin: &Plugin, error: Option<&GuestError>) {
+        if error.is_some() && self.broke_off.load(Ordering::Relaxed) {
+            plugin.metrics.handled(&plugin.name, error);
+        } else {
+            plugin.ended(error);
+        }
     }
 
     /// What the plugin `at` may answer, in bytes.

@@ -264,7 +264,7 @@ pub enum GuestError {
     Saturated {
         /// The plugin.
         plugin: Arc<str>,
-        /// The instances of this node, `instances_max`.
+        /// The instances that it may have: `instances_per_plugin_max`, or all of the node.
         instances: usize,
     },
 }

@@ -8,6 +8,7 @@
 mod live;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
@@ -29,7 +30,7 @@ use super::visit::{Left, Visit, trapped};
 use crate::chain::Trip;
 use crate::imports::next::{Next, wasi_error};
 use crate::instance::State;
-use crate::{Body, GuestError, Plugin, Timings};
+use crate::{Body, BodyError, GuestError, Plugin, Timings};
 
 /// A guest at work; it ends its instance and frees its place.
 type Guest = BoxFuture<'static, Result<Left, GuestError>>;
@@ -45,10 +46,10 @@ pub(crate) async fn run(
 ) -> Result<http::Response<Body>, GuestError> {
     let begun = begin(trip, plugin, handler, request, place, next).await;
     match &begun {
-        Ok((_, Stage::Ended)) => plugin.ended(None),
+        Ok((_, Stage::Ended)) => trip.ended(plugin, None),
         // It is counted when it ends.
         Ok((_, Stage::AtWork)) => {}
-        Err(error) => plugin.ended(Some(error)),
+        Err(error) => trip.ended(plugin, Some(error)),
     }
     begun.map(|(response, _)| response)
 }
@@ -71,7 +72,7 @@ async fn begin(
     let mut visit = Visit::new(plugin, &trip.call).map_err(unstarted)?;
     visit.store.data_mut().outbound.next = next;
     let Incoming { request, out, mut head } =
-        Incoming::new(&mut visit.store, request).map_err(unstarted)?;
+        Incoming::new(&mut visit.store, request, trip).map_err(unstarted)?;
     let (meter, handler) = (visit.meter.clone(), handler.clone());
     let mut guest: Guest = Box::pin(async move {
         let _place = place;
@@ -129,8 +130,17 @@ struct Incoming {
 type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Incoming {
-    fn new(store: &mut Store<State>, request: http::Request<Body>) -> wasmtime::Result<Self> {
-        let mut request = request.map(|body| body.map_err(|error| wasi_error(&error)));
+    fn new(
+        store: &mut Store<State>,
+        request: http::Request<Body>,
+        trip: &Trip,
+    ) -> wasmtime::Result<Self> {
+        let broke_off = Arc::clone(&trip.broke_off);
+        let told = move |error: BodyError| {
+            broke_off.store(true, Ordering::Relaxed);
+            wasi_error(&error)
+        };
+        let mut request = request.map(|body| body.map_err(told));
         // WASI wants an authority, which HTTP/1.0 clients may leave out or garble.
         let named = request.headers().get(HOST).is_some_and(|host| host.to_str().is_ok());
         if request.uri().authority().is_none() && !named {

@@ -1,10 +1,11 @@
 //! Bodies on their way: pieces as they come, trailers, limits, and readers that leave.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gw_host::{Answer, Body, BodyError, Chain, GuestError, HostConfig, PluginSpec};
+use gw_host::{Answer, Body, BodyError, Chain, GuestError, Health, HostConfig, PluginSpec};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -178,9 +179,16 @@ fn a_reader_that_leaves_ends_the_guest_and_frees_its_place() {
 }
 
 #[test]
-fn a_request_that_breaks_off_is_heard_by_its_guest() {
+fn a_request_that_breaks_off_is_heard_by_its_guest_and_not_held_against_it() {
     let node = Node::start();
-    let chain = Chain::of(node.load("streamer").expect("it loads"));
+    let alarms = Arc::new(AtomicUsize::new(0));
+    let rung = Arc::clone(&alarms);
+    let ring = move |_| {
+        rung.fetch_add(1, Ordering::Relaxed);
+    };
+    let health = Health::watched(1, Arc::new(ring));
+    let spec = PluginSpec { health, ..node.spec("streamer") };
+    let chain = Chain::of(node.host.load(spec).expect("it loads"));
     run(async {
         let (pieces, body) = piped();
         let answer = ask(&chain, "echo", body).await.expect("its head");
@@ -188,6 +196,10 @@ fn a_request_that_breaks_off_is_heard_by_its_guest() {
         pieces.send(Err(gone)).await.expect("it is read");
         let error = answer.response.into_body().collect(usize::MAX).await.expect_err("it panics");
         assert!(matches!(guest_error(error), GuestError::Trap { .. }));
+        assert_eq!(alarms.load(Ordering::Relaxed), 0);
+        let answer = ask(&chain, "trap", Body::default()).await.expect("its head");
+        answer.response.into_body().collect(usize::MAX).await.expect_err("it traps");
+        assert_eq!(alarms.load(Ordering::Relaxed), 1);
     });
 }
 

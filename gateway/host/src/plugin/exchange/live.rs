@@ -214,7 +214,7 @@ impl Live {
     fn settle(&mut self, error: Option<&GuestError>) {
         self.last = Last::Over;
         if self.task.take().is_some() {
-            self.plugin.ended(error);
+            self.trip.ended(&self.plugin, error);
         }
     }
 }
