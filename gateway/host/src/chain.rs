@@ -99,7 +99,7 @@ impl Chain {
         let host = authority.and_then(Result::ok).or(request.headers().get(HOST).cloned());
         let trail = Trail::default();
         let (chain, reached) = (self.clone(), AtomicUsize::new(0));
-        let broke_off = Arc::default();
+        let broke_off = AtomicBool::default();
         let trip = Arc::new(Trip { chain, call, host, inferences, trail, reached, broke_off });
         let response = Arc::clone(&trip).go(0, request, None).await?;
         Ok(Answer { response, progress: Progress(trip) })
@@ -171,7 +171,7 @@ pub(crate) struct Trip {
     /// The last plugin that was given the request.
     reached: AtomicUsize,
     /// Whether the body of the request broke off.
-    pub(crate) broke_off: Arc<AtomicBool>,
+    pub(crate) broke_off: AtomicBool,
 }
 
 type Response = http::Response<Body>;

@@ -133,11 +133,11 @@ impl Incoming {
     fn new(
         store: &mut Store<State>,
         request: http::Request<Body>,
-        trip: &Trip,
+        trip: &Arc<Trip>,
     ) -> wasmtime::Result<Self> {
-        let broke_off = Arc::clone(&trip.broke_off);
+        let trip = Arc::clone(trip);
         let told = move |error: BodyError| {
-            broke_off.store(true, Ordering::Relaxed);
+            trip.broke_off.store(true, Ordering::Relaxed);
             wasi_error(&error)
         };
         let mut request = request.map(|body| body.map_err(told));

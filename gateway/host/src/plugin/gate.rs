@@ -21,7 +21,7 @@ pub(crate) struct Gate {
 /// A place for instances. Whoever runs in one holds a clone, so it is free when all are gone.
 #[derive(Clone)]
 pub(crate) struct Place {
-    _permits: Arc<[OwnedSemaphorePermit]>,
+    _permits: Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Gate {
@@ -40,11 +40,12 @@ impl Gate {
     /// the deadline passes first. All are taken together: requests that each hold some and wait
     /// for more would wait for each other.
     pub(crate) async fn enter(&self, depth: u32, deadline: Instant) -> Option<Place> {
-        let mut permits = Vec::with_capacity(2);
-        for gate in std::iter::once(self).chain(self.node.as_deref()) {
-            permits.push(gate.permit(depth, deadline).await?);
-        }
-        Some(Place { _permits: permits.into() })
+        let own = self.permit(depth, deadline).await?;
+        let of_node = match &self.node {
+            Some(node) => Some(node.permit(depth, deadline).await?),
+            None => None,
+        };
+        Some(Place { _permits: Arc::new((own, of_node)) })
     }
 
     async fn permit(&self, depth: u32, deadline: Instant) -> Option<OwnedSemaphorePermit> {
