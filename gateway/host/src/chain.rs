@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use gw_artifact::manifest::Failure;
 use http::HeaderValue;
 use http::header::HOST;
+use http_body_util::BodyExt;
 
 use self::question::Inferences;
 use self::trail::Trail;
@@ -101,6 +102,7 @@ impl Chain {
         let (chain, reached) = (self.clone(), AtomicUsize::new(0));
         let broke_off = AtomicBool::default();
         let trip = Arc::new(Trip { chain, call, host, inferences, trail, reached, broke_off });
+        let request = request.map(|body| trip.watched(body));
         let response = Arc::clone(&trip).go(0, request, None).await?;
         Ok(Answer { response, progress: Progress(trip) })
     }
@@ -170,8 +172,8 @@ pub(crate) struct Trip {
     pub(crate) trail: Trail,
     /// The last plugin that was given the request.
     reached: AtomicUsize,
-    /// Whether the body of the request broke off.
-    pub(crate) broke_off: AtomicBool,
+    /// Whether the body that the client sends broke off.
+    broke_off: AtomicBool,
 }
 
 type Response = http::Response<Body>;
@@ -364,6 +366,18 @@ impl Trip {
         tracing::warn!(id, plugin = plugin_name, reason, "failed plugin left out");
         plugin.metrics.skipped(&plugin.name);
         self.trail.skipped(error);
+    }
+
+    /// The client's body, whose end is noted where it is no good one.
+    fn watched(self: &Arc<Self>, body: Body) -> Body {
+        if body.as_whole().is_some() {
+            return body;
+        }
+        let trip = Arc::clone(self);
+        Body::stream(body.map_err(move |error| {
+            trip.broke_off.store(true, Ordering::Relaxed);
+            error
+        }))
     }
 
     /// A guest that was given the request has ended. One that fails over a body that broke off

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
 
 use crate::chain::Trip;
 use crate::plugin::Place;
-use crate::{Body, BodyError};
+use crate::{Body, BodyError, GuestError};
 
 /// The name of the rest of the chain.
 const AUTHORITY: &str = "next";
@@ -77,6 +77,13 @@ impl<G: WasiHttpHooks> WasiHttpHooks for Onward<G> {
     }
 }
 
+/// Notes that what comes next failed, and what the guest hears of it.
+fn failed(trip: &Trip, error: GuestError) -> HttpError {
+    let text = trip.told(&error);
+    trip.failed(error);
+    HttpError::InternalError(Some(text))
+}
+
 /// Keeps an answer whole, beside giving it on.
 async fn keep(
     response: http::Response<Body>,
@@ -86,11 +93,7 @@ async fn keep(
 ) -> wasmtime_wasi_http::Result<http::Response<Body>> {
     let (head, body) = response.into_parts();
     let body = body.collect(trip.response_bytes_max(at)).await.map_err(|error| match error {
-        BodyError::Guest(error) => {
-            let text = trip.told(&error);
-            trip.failed(*error);
-            HttpError::InternalError(Some(text))
-        }
+        BodyError::Guest(error) => failed(trip, *error),
         other => wasi_error(&other),
     })?;
     let response = http::Response::from_parts(head, body);
@@ -111,11 +114,7 @@ impl Next {
         let body = body.map_err(|error| BodyError::Broken(Arc::new(error)));
         let request = http::Request::from_parts(head, Body::stream(body));
         let answered = Arc::clone(&trip).go(at, request, Some(place)).await;
-        let response = answered.map_err(|error| {
-            let text = trip.told(&error);
-            trip.failed(error);
-            HttpError::InternalError(Some(text))
-        })?;
+        let response = answered.map_err(|error| failed(&trip, error))?;
         let response = match kept {
             Some(kept) => keep(response, &trip, at, &kept).await?,
             None => response,
@@ -123,9 +122,7 @@ impl Next {
         let response = response.map(|body| {
             let told = move |error: BodyError| {
                 let BodyError::Guest(error) = error else { return wasi_error(&error) };
-                let text = trip.told(&error);
-                trip.failed(*error);
-                HttpError::InternalError(Some(text))
+                failed(&trip, *error)
             };
             body.map_err(told).boxed_unsync()
         });

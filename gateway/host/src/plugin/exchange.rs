@@ -8,7 +8,6 @@
 mod live;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
@@ -30,7 +29,7 @@ use super::visit::{Left, Visit, trapped};
 use crate::chain::Trip;
 use crate::imports::next::{Next, wasi_error};
 use crate::instance::State;
-use crate::{Body, BodyError, GuestError, Plugin, Timings};
+use crate::{Body, GuestError, Plugin, Timings};
 
 /// A guest at work; it ends its instance and frees its place.
 type Guest = BoxFuture<'static, Result<Left, GuestError>>;
@@ -72,7 +71,7 @@ async fn begin(
     let mut visit = Visit::new(plugin, &trip.call).map_err(unstarted)?;
     visit.store.data_mut().outbound.next = next;
     let Incoming { request, out, mut head } =
-        Incoming::new(&mut visit.store, request, trip).map_err(unstarted)?;
+        Incoming::new(&mut visit.store, request).map_err(unstarted)?;
     let (meter, handler) = (visit.meter.clone(), handler.clone());
     let mut guest: Guest = Box::pin(async move {
         let _place = place;
@@ -130,17 +129,8 @@ struct Incoming {
 type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Incoming {
-    fn new(
-        store: &mut Store<State>,
-        request: http::Request<Body>,
-        trip: &Arc<Trip>,
-    ) -> wasmtime::Result<Self> {
-        let trip = Arc::clone(trip);
-        let told = move |error: BodyError| {
-            trip.broke_off.store(true, Ordering::Relaxed);
-            wasi_error(&error)
-        };
-        let mut request = request.map(|body| body.map_err(told));
+    fn new(store: &mut Store<State>, request: http::Request<Body>) -> wasmtime::Result<Self> {
+        let mut request = request.map(|body| body.map_err(|error| wasi_error(&error)));
         // WASI wants an authority, which HTTP/1.0 clients may leave out or garble.
         let named = request.headers().get(HOST).is_some_and(|host| host.to_str().is_ok());
         if request.uri().authority().is_none() && !named {
