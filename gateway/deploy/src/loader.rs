@@ -12,7 +12,7 @@ use gw_artifact::manifest::{
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
-use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
+use gw_inference::{DeviceChoice, Model, ModelPolicy, ModelSpec, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
@@ -113,7 +113,8 @@ impl Loader {
             (DeviceChoice::Auto, DevicePreference::Cpu) => DeviceChoice::Cpu,
             (chosen, _) => chosen.clone(),
         };
-        let spec = ModelSpec { name: name.clone(), path, digest, device };
+        let spec =
+            ModelSpec { name: name.clone(), path, digest, device, policy: ModelPolicy::default() };
         self.models
             .load(&spec)
             .map_err(|source| DeployError::Model { model: name, source: Box::new(source) })

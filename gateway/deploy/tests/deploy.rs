@@ -108,7 +108,7 @@ async fn ask(deployments: &Deployments, path: &str, body: &str) -> Result<String
     };
     let request = Request::post(path).body(Bytes::copy_from_slice(body.as_bytes())).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let call = Call { deadline, request_id: "test".to_owned() };
+    let call = Call { deadline, request_id: "test".to_owned(), caller: Arc::default() };
     let handled = found.route.chain.links()[0].plugin.handle(request, call).await?;
     Ok(String::from_utf8(handled.response.into_body().to_vec()).unwrap())
 }
@@ -230,7 +230,7 @@ async fn requests_end_on_the_revision_on_which_they_began() {
     assert!(Arc::ptr_eq(&began.revision, &first), "a table does not change");
     let request = Request::post("/say").body(Bytes::from_static(b"late")).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let call = Call { deadline, request_id: "test".to_owned() };
+    let call = Call { deadline, request_id: "test".to_owned(), caller: Arc::default() };
     let handled = began.route.chain.links()[0].plugin.handle(request, call).await.unwrap();
     assert_eq!(handled.response.into_body(), "late");
     let next = node.live();

@@ -10,7 +10,6 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::Plugin;
 use crate::config::{HEADER_BYTES, HostConfig, MEMORIES, TABLES};
 use crate::imports::grants::Reach;
 use crate::imports::keyvalue::KeyvalueView;
@@ -20,6 +19,7 @@ use crate::imports::nn::Nn;
 use crate::imports::nn::component::NnView;
 use crate::imports::outbound::Outbound;
 use crate::plugin::{Grants, Meter};
+use crate::{Call, Plugin};
 
 /// Everything behind one instance. It lives for one request.
 pub(crate) struct State {
@@ -36,11 +36,11 @@ pub(crate) struct State {
 impl State {
     /// The context for a fresh instance: no files but the plugin's assets, no environment, no
     /// arguments, no sockets, output to the log.
-    fn new(plugin: &Plugin, deadline: Instant, request_id: &str) -> wasmtime::Result<Self> {
+    fn new(plugin: &Plugin, call: &Call) -> wasmtime::Result<Self> {
         let config = &plugin.config;
         let grants = Arc::clone(&plugin.grants);
         let masks = grants.reach.masks.clone();
-        let log = Log::new(&plugin.name, request_id, config.log_bytes_max, masks);
+        let log = Log::new(&plugin.name, &call.request_id, config.log_bytes_max, masks);
         let (stdout, stderr) = log.outputs();
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout).stderr(stderr);
@@ -51,8 +51,9 @@ impl State {
         http.set_field_size_limit(HEADER_BYTES);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.resources_max);
-        let mut nn = Nn::new(Arc::clone(&plugin.grants), deadline, config.tensor_bytes_max);
+        let mut nn = Nn::new(Arc::clone(&plugin.grants), call.deadline, config.tensor_bytes_max);
         nn.device_time_max = config.device_time_max;
+        nn.caller = Arc::clone(&call.caller);
         Ok(Self {
             wasi: wasi.build(),
             http,
@@ -96,13 +97,8 @@ impl State {
 }
 
 /// A store for one request, with every limit in place. `meter` tells how long its guest ran.
-pub(crate) fn store(
-    plugin: &Plugin,
-    deadline: Instant,
-    meter: Meter,
-    request_id: &str,
-) -> wasmtime::Result<Store<State>> {
-    let state = State::new(plugin, deadline, request_id)?;
+pub(crate) fn store(plugin: &Plugin, call: &Call, meter: Meter) -> wasmtime::Result<Store<State>> {
+    let state = State::new(plugin, call)?;
     let mut store = Store::new(plugin.engine(), state);
     store.limiter(|state| &mut state.growth);
     // A model is passed in one call, and one that is too large should be told so.

@@ -80,6 +80,8 @@ pub struct Call {
     pub deadline: Instant,
     /// Names the request in the guest's log lines.
     pub request_id: String,
+    /// For whom it is, towards models.
+    pub caller: Arc<gw_inference::Caller>,
 }
 
 /// A compiled and linked plugin. Every request gets a fresh instance of it.

@@ -1,9 +1,11 @@
 //! The limits of inference, and where they come from.
 
-use std::num::NonZeroUsize;
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gw_artifact::ByteSize;
 use serde::{Deserialize, Serialize};
 
 /// Section `[inference]` of the node's configuration.
@@ -21,6 +23,30 @@ pub struct InferenceConfig {
     /// them. Default 100 ms: a neighbour hardly notices, and starting a run costs far less.
     #[serde(with = "gw_artifact::duration")]
     pub run_time: Duration,
+    /// How long a request may wait for a model: one that would wait longer, as measured, is refused
+    /// at once, and so is one for a route whose models are all that busy. Default 2 s: a client
+    /// with that much patience is served; set it to a budget for latency to refuse earlier.
+    #[serde(with = "gw_artifact::duration")]
+    pub wait_max: Duration,
+    /// What a tenant's requests weigh beside those of others when devices are busy: one of weight 2
+    /// gets twice the device time of one of weight 1. Keys are the digests of API keys, or
+    /// `anonymous`. Default: 1 for each.
+    pub tenant_weights: BTreeMap<String, NonZeroU32>,
+    /// Bytes of host memory that models may hold; who was asked longest ago is evicted to make room
+    /// for another, and loaded again when it is asked. Default: no limit.
+    pub memory_max: Option<ByteSize>,
+    /// As `memory_max`, of the memory of each GPU. Default: no limit but that a device that has no
+    /// room left makes room the same way.
+    pub gpu_memory_max: Option<ByteSize>,
+    /// How long a model that nobody asks stays in memory, unless its manifest says otherwise.
+    /// Default: until its room is needed.
+    #[serde(with = "gw_artifact::duration::optional")]
+    pub keep_alive: Option<Duration>,
+    /// How long a run on the GPU may take before the device counts as hung: then it is opened anew,
+    /// and its models with it. Default 30 s, far above `run_time`; a first run, which compiles, is
+    /// not limited by it.
+    #[serde(with = "gw_artifact::duration")]
+    pub gpu_hang_time: Duration,
     /// Threads of the CPU backend, shared by all its models. Default: one per physical core.
     pub cpu_threads: Option<NonZeroUsize>,
     /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
@@ -56,6 +82,12 @@ impl Default for InferenceConfig {
             queue_max: 512,
             batch_max: 32,
             run_time: Duration::from_millis(100),
+            wait_max: Duration::from_secs(2),
+            tenant_weights: BTreeMap::new(),
+            memory_max: None,
+            gpu_memory_max: None,
+            keep_alive: None,
+            gpu_hang_time: Duration::from_secs(30),
             cpu_threads: None,
             gpu_expand_weights: false,
             gpu_fuse: true,

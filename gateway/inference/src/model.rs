@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::backend::read_back;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
-use crate::queue::{Doing, Job, Refused, Spent};
+use crate::queue::{Doing, Job, Refused};
 use crate::worker::Core;
-use crate::{Footprint, InferenceError, Signature};
+use crate::{Footprint, InferenceError, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
 /// its queue and its batches; when the last of them is dropped, the memory is freed.
@@ -107,29 +107,27 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         deadline: Instant,
     ) -> Result<Inference, InferenceError> {
-        self.infer_watched(inputs, deadline, Arc::default()).await
+        self.infer_for(inputs, Terms::until(deadline)).await
     }
 
-    /// As [`Self::infer`], for a caller that may drop the future and still wants to know where the
-    /// time went: a new `spent` tells it.
+    /// As [`Self::infer`], for somebody.
     ///
     /// # Errors
     /// As [`Self::infer`].
-    pub async fn infer_watched(
+    pub async fn infer_for(
         &self,
         inputs: Vec<(String, Tensor)>,
-        deadline: Instant,
-        spent: Arc<Spent>,
+        terms: Terms,
     ) -> Result<Inference, InferenceError> {
         let request = self.requests.begin();
         let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
-        let result = self.ask(inputs, deadline, spent, false).await;
+        let result = self.ask(inputs, terms, false).await;
         let result = result.and_then(|answer| answer.into_host(&self.name));
         request.settle(Outcome::of(&result));
         result
     }
 
-    /// As [`Self::infer_watched`], with values that may be on a device. Outputs of at least
+    /// As [`Self::infer_for`], with values that may be on a device. Outputs of at least
     /// [`InferenceConfig::gpu_keep_bytes_min`](crate::InferenceConfig::gpu_keep_bytes_min) bytes
     /// stay on the model's GPU, where another model on it takes them, or until
     /// [`read_back`](crate::read_back) copies them. A request with a value on a device shares its
@@ -140,11 +138,10 @@ impl Model {
     pub async fn infer_kept(
         &self,
         inputs: Vec<(String, Value)>,
-        deadline: Instant,
-        spent: Arc<Spent>,
+        terms: Terms,
     ) -> Result<Inference<Value>, InferenceError> {
         let request = self.requests.begin();
-        let result = self.ask(inputs, deadline, spent, true).await;
+        let result = self.ask(inputs, terms, true).await;
         request.settle(Outcome::of(&result));
         result
     }
@@ -157,10 +154,10 @@ impl Model {
     async fn ask(
         &self,
         inputs: Vec<(String, Value)>,
-        deadline: Instant,
-        spent: Arc<Spent>,
+        terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
+        let Terms { caller, deadline, spent } = terms;
         let model = || self.name.to_string();
         let late = |spent: &Spent| InferenceError::DeadlinePassed {
             model: model(),
@@ -178,7 +175,8 @@ impl Model {
         let (rows, key) = self.core.joining.place(&inputs);
         let (done, parts) = (0, Vec::new());
         let watched = Arc::clone(&spent);
-        let job = Job { inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
+        let job =
+            Job { caller, inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
         self.core.submit(job, now).map_err(|refused| match refused {
             Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
             Refused::Late { wait } => {

@@ -12,7 +12,9 @@ use prometheus_client::registry::Registry;
 use crate::backend::{Backend, BackendKind, ModelSource, open_backend};
 use crate::metrics::LoadOutcome;
 use crate::worker::{Core, Limits, Turn};
-use crate::{DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model};
+use crate::{
+    DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model, ModelPolicy,
+};
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct ModelSpec {
     pub digest: Digest,
     /// Where to run it.
     pub device: DeviceChoice,
+    /// How to serve it.
+    pub policy: ModelPolicy,
 }
 
 /// One entry of the ledger: a model whose weights are in memory.
@@ -56,6 +60,7 @@ struct Wanted<'a> {
     name: &'a str,
     digest: Digest,
     source: ModelSource<'a>,
+    policy: &'a ModelPolicy,
 }
 
 /// What is loaded once.
@@ -66,6 +71,7 @@ struct Key {
     /// brings the same bytes must not get those.
     in_memory: bool,
     device: String,
+    policy: ModelPolicy,
 }
 
 /// A device with its queue discipline.
@@ -111,8 +117,8 @@ impl Models {
     /// # Errors
     /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
-        let ModelSpec { name, path, digest, device } = spec;
-        let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path) };
+        let ModelSpec { name, path, digest, device, policy } = spec;
+        let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path), policy };
         let model = self.open(device, &wanted)?;
         let mut names = locked(&self.names);
         names.retain(|_, model| model.strong_count() > 0);
@@ -132,7 +138,8 @@ impl Models {
         digest: Digest,
         device: &DeviceChoice,
     ) -> Result<Arc<Model>, InferenceError> {
-        self.open(device, &Wanted { name, digest, source: ModelSource::Bytes(bytes) })
+        let (source, policy) = (ModelSource::Bytes(bytes), &ModelPolicy::default());
+        self.open(device, &Wanted { name, digest, source, policy })
     }
 
     /// The model that was last loaded under this name and is still in use.
@@ -209,6 +216,7 @@ impl Models {
             digest: wanted.digest,
             in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
             device: lane.backend.device().to_owned(),
+            policy: wanted.policy.clone(),
         };
         loop {
             let flight = self.flight(&key);
@@ -250,7 +258,7 @@ impl Models {
     }
 
     fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
-        let Wanted { name, digest, source } = *wanted;
+        let Wanted { name, digest, source, policy: _ } = *wanted;
         let started = Instant::now();
         let model = lane.backend.load(name, source)?;
         model.warm_up()?;

@@ -205,7 +205,8 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         let (spent, key) = (Arc::default(), Some(vec![vec![1]]));
         let (inputs, keeps, parts) = (Vec::new(), false, Vec::new());
-        (Job { inputs, keeps, rows, key, deadline, spent, reply, done: 0, parts }, answer)
+        let caller = Arc::default();
+        (Job { caller, inputs, keeps, rows, key, deadline, spent, reply, done: 0, parts }, answer)
     }
 
     /// A queue in front of a model that takes a second per row.

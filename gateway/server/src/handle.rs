@@ -21,6 +21,7 @@ use axum::extract::{Request, State};
 use futures::FutureExt;
 use gw_deploy::{Deployments, Found, Lookup};
 use gw_host::{Body as HostBody, Call, Inferences};
+use gw_inference::Caller;
 use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 use tokio::sync::oneshot;
@@ -168,7 +169,8 @@ impl Gateway {
         let inferences = lifetime.map(|lifetime| self.inferences(&work, lifetime, deadline));
         let asked = inferences.clone().map(|inferences| -> Arc<dyn Inferences> { inferences });
         let found = work.found.clone();
-        let called = Call { deadline, request_id: access.id.clone() };
+        let caller = work.caller();
+        let called = Call { deadline, request_id: access.id.clone(), caller };
         let answering = call(&found, work.request(body, &access.id), called, asked);
         let answer = tokio::select! {
             biased;
@@ -292,6 +294,12 @@ impl Work {
         .key()
     }
 
+    /// For whom models are asked.
+    fn caller(&self) -> Arc<Caller> {
+        let (tenant, route) = (Arc::clone(&self.principal.tenant), &self.found.route.pattern);
+        Arc::new(Caller { tenant, route: route.as_str().into() })
+    }
+
     /// What the first plugin sees.
     fn request(self, body: HostBody, request_id: &str) -> http::Request<HostBody> {
         let method = self.method().clone();
@@ -316,9 +324,9 @@ impl Work {
         request_id: String,
     ) -> crate::cache::Made {
         let Admitted { body, counted: _counted } = admitted;
-        let found = self.found.clone();
+        let (found, caller) = (self.found.clone(), self.caller());
         let request = self.request(HostBody::whole(body), &request_id);
-        call_whole(found, request, Call { deadline, request_id }).await
+        call_whole(found, request, Call { deadline, request_id, caller }).await
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use gw_artifact::manifest::NnDialect;
 use gw_artifact::{ByteSize, Digest, FetchConfig};
 use gw_host::{Ended, Folder, Host, HostConfig, LoadGrant, Program, ProgramSpec};
-use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
+use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelPolicy, ModelSpec, Models};
 use prometheus_client::registry::Registry;
 
 use crate::models;
@@ -157,7 +157,8 @@ fn preload(args: &Args, models: &Models) -> anyhow::Result<HashMap<String, Arc<M
             .and_then(Digest::of_reader)
             .with_context(|| format!("reading the model {}", path.display()))?;
         let device = args.device.clone();
-        let spec = ModelSpec { name: name.clone(), path, digest, device };
+        let spec =
+            ModelSpec { name: name.clone(), path, digest, device, policy: ModelPolicy::default() };
         if named.insert(name.clone(), models.load(&spec)?).is_some() {
             return Err(twice().into());
         }

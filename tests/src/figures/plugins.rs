@@ -200,7 +200,7 @@ async fn instantiations(plugin: &Arc<Plugin>, count: usize) -> Result<Vec<f64>> 
     for _ in 0..count {
         let request = http::Request::get("http://localhost/").body(Bytes::new())?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        let call = Call { deadline, request_id: "figure".to_owned() };
+        let call = Call { deadline, request_id: "figure".to_owned(), caller: Arc::default() };
         let handled = plugin.handle(request, call).await?;
         times.push(handled.timings.instantiate.as_secs_f64() * 1e6);
     }

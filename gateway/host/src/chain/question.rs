@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use gw_inference::{Inference, InferenceError, Model, Spent};
+use gw_inference::{Caller, Inference, InferenceError, Model, Spent, Terms};
 use gw_tensor::Tensor;
 
 /// One run of a model for hooks.
@@ -15,6 +15,8 @@ pub struct Question {
     pub inputs: Vec<(String, Tensor)>,
     /// When the answer must be there.
     pub deadline: Instant,
+    /// For whom.
+    pub caller: Arc<Caller>,
 }
 
 impl Question {
@@ -27,7 +29,8 @@ impl Question {
     }
 
     pub(crate) async fn ask_watched(self, spent: Arc<Spent>) -> Result<Inference, InferenceError> {
-        self.model.infer_watched(self.inputs, self.deadline, spent).await
+        let Self { model, inputs, deadline, caller } = self;
+        model.infer_for(inputs, Terms { caller, deadline, spent }).await
     }
 }
 

@@ -197,7 +197,8 @@ impl Program {
         pre: &InstancePre<ModuleState>,
         wasi: WasiCtxBuilder,
     ) -> Result<Ended, ProgramError> {
-        let bounds = Bounds { time: Duration::MAX, deadline: Instant::now() + NEVER };
+        let (deadline, caller) = (Instant::now() + NEVER, Arc::default());
+        let bounds = Bounds { time: Duration::MAX, deadline, caller };
         let (engine, grants) = (pre.module().engine(), Arc::clone(&self.grants));
         let mut store =
             module::store(engine, &self.config, wasi, grants, &bounds, Meter::default());

@@ -25,7 +25,7 @@ pub(crate) mod tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gw_inference::{Inference, InferenceError, Model, Spent, TensorSpec, Value};
+use gw_inference::{Caller, Inference, InferenceError, Model, Spent, TensorSpec, Terms, Value};
 
 use self::allowance::Allowance;
 use self::error::{ErrorCode, NnError};
@@ -37,6 +37,8 @@ use crate::plugin::Grants;
 pub(crate) struct Nn {
     grants: Arc<Grants>,
     deadline: Instant,
+    /// For whom models are asked.
+    pub(crate) caller: Arc<Caller>,
     /// What tensors may still take.
     pub(crate) allowance: Allowance,
     /// How long models may run for the request, all runs together.
@@ -60,6 +62,7 @@ impl Nn {
         Self {
             grants,
             deadline,
+            caller: Arc::default(),
             allowance: Allowance::new(bytes_max),
             device_time_max: Duration::MAX,
             queue: Duration::ZERO,
@@ -123,10 +126,11 @@ impl Nn {
         model: &Arc<Model>,
         inputs: Vec<(String, Value)>,
     ) -> Result<Inference<Value>, InferenceError> {
-        let spent = Arc::default();
+        let (spent, caller) = (Arc::default(), Arc::clone(&self.caller));
         // Noted here, because the future is dropped where the request's time is over.
         self.asked = Some((Arc::clone(model), Arc::clone(&spent)));
-        let result = model.infer_kept(inputs, self.deadline, spent).await;
+        let result =
+            model.infer_kept(inputs, Terms { caller, deadline: self.deadline, spent }).await;
         self.settle();
         if let Err(error) = &result {
             self.note(error);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gw_inference::Caller;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
@@ -33,6 +34,8 @@ pub(crate) struct Bounds {
     pub(crate) time: Duration,
     /// When it must be over, whatever it waits for.
     pub(crate) deadline: Instant,
+    /// For whom models are asked.
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// A store for one run, with every limit in place. `meter` tells how long its guest ran.
@@ -48,6 +51,7 @@ pub(crate) fn store(
     wasi.ctx().table.set_max_capacity(config.resources_max);
     let mut nn = Nn::new(grants, bounds.deadline, config.tensor_bytes_max);
     nn.device_time_max = config.device_time_max;
+    nn.caller = Arc::clone(&bounds.caller);
     let state = ModuleState {
         wasi,
         growth: Growth::new(config),

@@ -45,7 +45,8 @@ pub(crate) async fn run(
     let unstarted = |error| trapped(plugin, &error, Timings::default());
     let output = Output::new(bytes_max.saturating_add(HEADER_BYTES));
     let wasi = context(plugin, request, host, call, &output).map_err(unstarted)?;
-    let bounds = Bounds { time: plugin.time, deadline: call.deadline };
+    let (deadline, caller) = (call.deadline, Arc::clone(&call.caller));
+    let bounds = Bounds { time: plugin.time, deadline, caller };
     let (engine, grants) = (plugin.engine(), Arc::clone(&plugin.grants));
     let visit = Visit::with(plugin, call, |meter| {
         Ok(module::store(engine, config, wasi, grants, &bounds, meter))

@@ -64,8 +64,7 @@ pub(crate) async fn pre(
     let (outcome, left) = called.await?;
     let outcome = match outcome {
         WitOutcome::Infer(wit::Inference { model, inputs, state }) => {
-            let deadline = call.deadline;
-            question(plugin, &model, inputs, deadline)
+            question(plugin, &model, inputs, call)
                 .map(|question| Outcome::Infer { question, state })
         }
         WitOutcome::Respond(response) => convert::response(plugin, response).map(Outcome::Respond),
@@ -136,14 +135,15 @@ fn question(
     plugin: &Plugin,
     name: &str,
     inputs: WitTensors,
-    deadline: Instant,
+    call: &Call,
 ) -> Result<Question, String> {
     let Some(model) = plugin.grants.models.get(name).map(Arc::clone) else {
         let name = convert::shown(name);
         return Err(format!("it asks for the model {name:?}, which it is not granted"));
     };
     let inputs = convert::inputs(inputs, plugin.config.tensor_bytes_max)?;
-    Ok(Question { model, inputs, deadline })
+    let (deadline, caller) = (call.deadline, Arc::clone(&call.caller));
+    Ok(Question { model, inputs, deadline, caller })
 }
 
 fn unusable(plugin: &Plugin, reason: String, timings: Timings) -> GuestError {

@@ -30,9 +30,7 @@ pub(crate) struct Left {
 
 impl Visit {
     pub(crate) fn new(plugin: &Arc<Plugin>, call: &Call) -> wasmtime::Result<Self> {
-        Self::with(plugin, call, |meter| {
-            instance::store(plugin, call.deadline, meter, &call.request_id)
-        })
+        Self::with(plugin, call, |meter| instance::store(plugin, call, meter))
     }
 }
 

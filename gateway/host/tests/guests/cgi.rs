@@ -23,7 +23,11 @@ async fn ask(plugin: &Arc<Plugin>, path: &str, body: &str) -> Result<Handled, Gu
         .header("host", "api.example:81")
         .header("x-trace", "7")
         .body(Bytes::from(body.to_owned()));
-    let call = Call { deadline: Instant::now() + Duration::from_mins(1), request_id: "t".into() };
+    let call = Call {
+        deadline: Instant::now() + Duration::from_mins(1),
+        request_id: "t".into(),
+        caller: Arc::default(),
+    };
     plugin.handle(request.expect("a request"), call).await
 }
 

@@ -268,7 +268,7 @@ fn the_clients_deadline_ends_a_guest_before_its_own_limit() {
     let plugin = node.host.load(spec).expect("it loads");
     run(async {
         let deadline = Instant::now() + Duration::from_millis(30);
-        let call = Call { deadline, request_id: String::new() };
+        let call = Call { deadline, request_id: String::new(), caller: Arc::default() };
         let error = plugin.handle(http::Request::new(Bytes::new()), call).await.expect_err("late");
         assert!(
             matches!(error, GuestError::DeadlinePassed { after, .. } if after < time),

@@ -112,7 +112,7 @@ pub(crate) async fn ask_within(
 
 /// A call with so much time from now.
 pub(crate) fn within(timeout: Duration) -> Call {
-    Call { deadline: Instant::now() + timeout, request_id: "t".into() }
+    Call { deadline: Instant::now() + timeout, request_id: "t".into(), caller: Arc::default() }
 }
 
 /// The answer's body, where the guest answered.
@@ -171,7 +171,8 @@ fn load(models: &Models, folder: &Path, name: &str, onnx: &[u8]) -> Arc<Model> {
     let (name, digest) = (name.to_owned(), Digest::of(onnx));
     let path = folder.join(format!("{}.onnx", digest.hex()));
     std::fs::write(&path, onnx).expect("written");
-    let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu };
+    let spec =
+        ModelSpec { name, path, digest, device: DeviceChoice::Cpu, policy: Default::default() };
     models.load(&spec).expect("the model loads")
 }
 

@@ -298,7 +298,8 @@ mod tests {
         x: impl Into<Value>,
     ) -> Result<Inference<Value>, InferenceError> {
         let inputs = vec![("x".to_owned(), x.into())];
-        model.infer_kept(inputs, Instant::now() + Duration::from_mins(1), Arc::default()).await
+        let terms = crate::Terms::until(Instant::now() + Duration::from_mins(1));
+        model.infer_kept(inputs, terms).await
     }
 
     fn answered(answer: Result<Inference<Value>, InferenceError>) -> Value {

@@ -8,10 +8,11 @@ use tokio::sync::oneshot;
 
 use super::Spent;
 use crate::batch::{self, Key};
-use crate::{Inference, InferenceError};
+use crate::{Caller, Inference, InferenceError};
 
 /// A request that waits, already checked against the signature.
 pub(crate) struct Job {
+    pub(crate) caller: Arc<Caller>,
     /// In the signature's order.
     pub(crate) inputs: Vec<Value>,
     /// Whether its outputs may stay on the device.

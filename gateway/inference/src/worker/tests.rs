@@ -193,9 +193,9 @@ impl Rig {
         let model = Arc::clone(&self.model);
         let x = Tensor::from_slice([rows, 1], &vec![1f32; rows]).unwrap();
         let inputs = vec![("x".to_owned(), x.into())];
-        queued(Box::pin(
-            async move { model.infer_kept(inputs, far_future(), Arc::default()).await },
-        ))
+        queued(Box::pin(async move {
+            model.infer_kept(inputs, crate::Terms::until(far_future())).await
+        }))
         .await
     }
 

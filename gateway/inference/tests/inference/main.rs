@@ -48,6 +48,7 @@ impl ModelFile {
             path: self.dir.path().join("model.onnx"),
             digest: gw_artifact::Digest::of(&self.bytes),
             device: device.clone(),
+            policy: gw_inference::ModelPolicy::default(),
         }
     }
 }
