@@ -1,5 +1,8 @@
 //! A loaded model that many callers share.
 
+pub mod policy;
+pub mod terms;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
