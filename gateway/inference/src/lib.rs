@@ -60,6 +60,6 @@ pub use metrics::InferenceMetrics;
 pub use model::policy::ModelPolicy;
 pub use model::terms::{Caller, Terms};
 pub use model::{Inference, Model};
-pub use models::{ModelSpec, Models, Resident};
+pub use models::{Budget, ModelSpec, ModelState, ModelStatus, Models, Resident};
 pub use queue::Spent;
 pub use signature::{Dim, Signature, TensorSpec};
