@@ -99,11 +99,7 @@ pub trait LoadedModel: Send + Sync {
         keep_bytes_min: Option<u64>,
     ) -> Result<Vec<(String, Value)>, InferenceError> {
         let _ = keep_bytes_min;
-        let read = |(name, value): &(String, Value)| {
-            Ok((name.clone(), read_back(self.name(), value.clone())?))
-        };
-        let inputs = inputs.iter().map(read).collect::<Result<Vec<_>, InferenceError>>()?;
-        let outputs = self.run(&inputs)?.into_iter();
+        let outputs = self.run(&read_all(self.name(), inputs)?)?.into_iter();
         Ok(outputs.map(|(name, tensor)| (name, tensor.into())).collect())
     }
 
@@ -164,6 +160,16 @@ pub trait LoadedModel: Send + Sync {
         let _ = (inputs, runs);
         Ok(None)
     }
+}
+
+/// The tensors of all values, as [`read_back`] gives them.
+fn read_all(
+    model: &str,
+    values: &[(String, Value)],
+) -> Result<Vec<(String, Tensor)>, InferenceError> {
+    let read =
+        |(name, value): &(String, Value)| Ok((name.clone(), read_back(model, value.clone())?));
+    values.iter().map(read).collect()
 }
 
 /// The tensor of a value. It blocks where that is on a device. `model` is what errors call whoever

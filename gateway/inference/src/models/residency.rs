@@ -56,6 +56,12 @@ impl Residency {
         used
     }
 
+    /// What those hold who never leave.
+    fn pinned_bytes(slots: &mut Slots) -> u64 {
+        let slots = living(slots).into_iter().filter(|slot| slot.tenure.policy.pinned);
+        slots.map(|slot| slot.holding().bytes).sum()
+    }
+
     /// Waits until there is room for a model that is about to be loaded, and makes some: those go
     /// whom nobody has asked for the longest time, busy ones only where no other is left.
     pub(super) fn make_room(&self, wanted: &Arc<Slot>) -> Result<(), InferenceError> {
@@ -72,7 +78,8 @@ impl Residency {
             }
             let leaves = used.staying.saturating_add(needed) <= max
                 || Self::leaving(&mut door, wanted, true).is_some();
-            if !leaves && !wanted.is_awaited() && since.elapsed() > PATIENCE {
+            let never = Self::pinned_bytes(&mut door).saturating_add(needed) > max;
+            if never || !leaves && !wanted.is_awaited() && since.elapsed() > PATIENCE {
                 let (model, device) = (name.clone(), self.backend.device().to_owned());
                 return Err(InferenceError::NoRoom { model, device, needed, used: used.all, max });
             }

@@ -123,6 +123,7 @@ struct Setup {
     pads: bool,
     rows_side_by_side: Option<usize>,
     lane: Arc<Lane>,
+    workers: usize,
 }
 
 impl Default for Setup {
@@ -132,7 +133,7 @@ impl Default for Setup {
         let queue = QueueLimits { max: queue_max, run_time, wait_max: Duration::MAX };
         let limits = Limits { queue, batch_max, keep_bytes_min, keep_alive: None };
         let (fixed_rows, rows_side_by_side, lane) = (None, None, Arc::new(Lane::of(1)));
-        Self { limits, fixed_rows, pads: false, rows_side_by_side, lane }
+        Self { limits, fixed_rows, pads: false, rows_side_by_side, lane, workers: 1 }
     }
 }
 
@@ -181,7 +182,7 @@ impl Rig {
             digest: Digest::of(b"doubler"),
             model: Box::new(doubler),
             lane: setup.lane,
-            workers: 1,
+            workers: setup.workers,
             limits: setup.limits,
             policy: &ModelPolicy::default(),
             metrics: metrics.model("doubler", "test"),
@@ -641,6 +642,28 @@ async fn a_worker_that_dies_leaves_nobody_waiting() {
     }
     rig.core.finished().await;
     assert!(matches!(rig.ask(1, 1, 1.0).await.await, Err(InferenceError::Unloading { .. })));
+}
+
+#[tokio::test]
+async fn a_device_with_two_slots_does_two_runs_at_once() {
+    let side_by_side = Setup { lane: Arc::new(Lane::of(2)), workers: 2, ..Setup::default() };
+    let rig = Rig::new(side_by_side);
+    // The first is alone and has all of the device; who comes meanwhile waits.
+    let alone = rig.ask(1, 1, 1.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    // Three more: two side by side, each in its own run, for another shape each.
+    let others = [rig.ask(1, 2, 2.0).await, rig.ask(1, 3, 3.0).await, rig.ask(1, 4, 4.0).await];
+    assert!(rig.started.try_recv().is_err());
+    rig.let_it_run();
+    assert_eq!((rig.run_starts(), rig.run_starts()), (1, 1));
+    for _ in 0..3 {
+        rig.let_it_run();
+    }
+    assert_eq!(values(&alone.await.unwrap()), [2.0]);
+    for (n, asked) in others.into_iter().enumerate() {
+        let expected = vec![(n + 2) as f32 * 2.0; n + 2];
+        assert_eq!(values(&asked.await.unwrap()), expected);
+    }
 }
 
 #[tokio::test]
