@@ -112,6 +112,55 @@ pub enum InferenceError {
         /// What it reported.
         reason: String,
     },
+    /// The device was lost under a request, and again when the request was tried once more; or it
+    /// hung, and nothing is tried again that may hang it.
+    #[error("model {model}: {reason}; the device is opened anew, try again")]
+    DeviceLost {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What it reported, with its name.
+        reason: String,
+    },
+    /// The device was lost and does not open any more.
+    #[error(
+        "model {model}: the device {device} was lost and does not open: {reason}; it is tried \
+         again in {retry:.1?}"
+    )]
+    DeviceGone {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Why it does not open.
+        reason: String,
+        /// When it is tried again.
+        retry: Duration,
+    },
+    /// The device has no memory left, although everything went that nobody uses.
+    #[error(
+        "model {model}: the device {device} has no memory left for {what}; try again, or give it \
+         fewer or smaller models"
+    )]
+    OutOfMemory {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What there is no room for.
+        what: String,
+    },
+    /// An output holds what is not a number, and the model's manifest refuses that.
+    #[error("model {model}: its output {output:?} on {device} is not a number")]
+    NotANumber {
+        /// The model.
+        model: String,
+        /// Where it ran.
+        device: String,
+        /// The output.
+        output: String,
+    },
     /// A backend panicked; only the requests of that run are lost.
     #[error("model {model}: the {device} backend panicked: {reason}")]
     Panicked {
@@ -135,12 +184,17 @@ impl InferenceError {
             Self::NotFound { .. }
             | Self::Unsupported { .. }
             | Self::Load { .. }
-            | Self::NoDevice { .. } => Fault::Operator,
+            | Self::NoDevice { .. }
+            | Self::NotANumber { .. } => Fault::Operator,
             Self::QueueFull { .. }
             | Self::Busy { .. }
             | Self::DeadlinePassed { .. }
-            | Self::Unloading { .. } => Fault::Overload,
-            Self::Device { .. } | Self::Panicked { .. } => Fault::Ours,
+            | Self::Unloading { .. }
+            | Self::OutOfMemory { .. } => Fault::Overload,
+            Self::Device { .. }
+            | Self::DeviceLost { .. }
+            | Self::DeviceGone { .. }
+            | Self::Panicked { .. } => Fault::Ours,
         }
     }
 }

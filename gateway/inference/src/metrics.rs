@@ -10,8 +10,13 @@
 //! | `gw_model_bytes` | gauge | `model`, `device`, `kind` |
 //! | `gw_model_load_seconds` | histogram | `model`, `device` |
 //! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
+//! | `gw_device_losses_total` | counter | `device` |
+//! | `gw_device_reopens_total` | counter | `device`, `outcome` |
+//! | `gw_nan_outputs_total` | counter | `model`, `device` |
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
+
+mod devices;
 
 use std::time::Duration;
 
@@ -22,6 +27,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub(crate) use self::devices::DeviceMetrics;
+use self::devices::Failures;
 use crate::{Footprint, Inference, InferenceError};
 
 /// The metrics of all models; a clone shares them.
@@ -35,6 +42,7 @@ pub struct InferenceMetrics {
     bytes: Family<BytesLabels, Gauge>,
     load: Histograms,
     loads: Family<LoadLabels, Counter>,
+    failures: Failures,
 }
 
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
@@ -51,6 +59,7 @@ impl InferenceMetrics {
             bytes: Family::default(),
             load: Family::new_with_constructor(load_seconds),
             loads: Family::default(),
+            failures: Failures::register(registry),
         };
         let m = metrics.clone();
         registry.register("gw_infer_requests", "Requests to models, by how they ended", m.requests);
@@ -95,6 +104,7 @@ impl InferenceMetrics {
             waiting: self.waiting.get_or_create(&labels).clone(),
             weight_bytes: bytes(BytesKind::Weights),
             arena_bytes: bytes(BytesKind::Arena),
+            nans: self.failures.nans(&labels),
         }
     }
 }
@@ -131,7 +141,9 @@ impl LoadOutcome {
         match result {
             Ok(_) => Self::Ok,
             Err(InferenceError::Unsupported { .. }) => Self::Unsupported,
-            Err(InferenceError::NoDevice { .. }) => Self::NoDevice,
+            Err(InferenceError::NoDevice { .. } | InferenceError::DeviceGone { .. }) => {
+                Self::NoDevice
+            }
             Err(_) => Self::Failed,
         }
     }
@@ -250,9 +262,14 @@ pub(crate) struct ModelMetrics {
     waiting: Gauge,
     weight_bytes: Gauge,
     arena_bytes: Gauge,
+    nans: Counter,
 }
 
 impl ModelMetrics {
+    pub(crate) fn not_a_number(&self) {
+        self.nans.inc();
+    }
+
     pub(crate) fn loaded(&self, took: Duration) {
         self.load.observe(took.as_secs_f64());
     }
@@ -339,6 +356,7 @@ mod tests {
         metrics.requests("m", "cpu").begin().settle(Outcome::Ok);
         metrics.model("m", "cpu").ran(4, Duration::from_millis(1));
         metrics.count_load("m", "cpu", LoadOutcome::NoDevice);
+        metrics.device("gpu").lost();
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         // A bucket of each histogram is enough to see its labels.
@@ -352,6 +370,9 @@ mod tests {
         gw_batch_rows_bucket{le="+Inf",model="m",device="cpu"}
         gw_batch_rows_count{model="m",device="cpu"}
         gw_batch_rows_sum{model="m",device="cpu"}
+        gw_device_losses_total{device="gpu"}
+        gw_device_reopens_total{device="gpu",outcome="failed"}
+        gw_device_reopens_total{device="gpu",outcome="ok"}
         gw_infer_compute_seconds_bucket{le="+Inf",model="m",device="cpu"}
         gw_infer_compute_seconds_count{model="m",device="cpu"}
         gw_infer_compute_seconds_sum{model="m",device="cpu"}
@@ -371,6 +392,7 @@ mod tests {
         gw_model_load_seconds_count{model="m",device="cpu"}
         gw_model_load_seconds_sum{model="m",device="cpu"}
         gw_model_loads_total{model="m",device="cpu",outcome="no_device"}
+        gw_nan_outputs_total{model="m",device="cpu"}
         gw_queue_depth{model="m",device="cpu"}
         "#);
     }

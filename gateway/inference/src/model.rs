@@ -4,7 +4,7 @@ pub mod policy;
 pub mod terms;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gw_artifact::Digest;
@@ -23,7 +23,12 @@ use crate::{Footprint, InferenceError, Signature, Terms};
 pub struct Model {
     name: Arc<str>,
     core: Arc<Core>,
+    metrics: InferenceMetrics,
+    /// The device on which it was loaded, and what is counted there.
+    device: Arc<str>,
     requests: RequestMetrics,
+    /// What is counted where another device has taken over; see [`Model::device`].
+    moved: OnceLock<RequestMetrics>,
 }
 
 /// An answer, with what it took.
@@ -47,7 +52,7 @@ impl fmt::Debug for Model {
         f.debug_struct("Model")
             .field("name", &self.name)
             .field("digest", &self.core.digest)
-            .field("device", &self.core.device)
+            .field("device", &self.core.device())
             .finish_non_exhaustive()
     }
 }
@@ -64,8 +69,9 @@ impl Inference<Value> {
 
 impl Model {
     pub(crate) fn new(name: &str, core: Arc<Core>, metrics: &InferenceMetrics) -> Self {
-        let requests = metrics.requests(name, &core.device);
-        Self { name: name.into(), core, requests }
+        let (device, metrics) = (core.device(), metrics.clone());
+        let requests = metrics.requests(name, &device);
+        Self { name: name.into(), core, metrics, device, requests, moved: OnceLock::new() }
     }
 
     /// The name under which it was loaded.
@@ -83,9 +89,11 @@ impl Model {
         &self.core.signature
     }
 
-    /// The device that it runs on.
-    pub fn device(&self) -> &str {
-        &self.core.device
+    /// The device that it runs on. Where that is a GPU, the model asked for
+    /// [`DeviceChoice::Auto`](crate::DeviceChoice::Auto) and the GPU is lost and does not open any
+    /// more, the CPU takes over, until the model is loaded anew.
+    pub fn device(&self) -> Arc<str> {
+        self.core.device()
     }
 
     /// The memory that it holds, shared with its namesakes; zero once it is unloaded.
@@ -122,7 +130,7 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         terms: Terms,
     ) -> Result<Inference, InferenceError> {
-        let request = self.requests.begin();
+        let request = self.requests().begin();
         let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
         let result = self.ask(inputs, terms, false).await;
         let result = result.and_then(|answer| answer.into_host(&self.name));
@@ -143,15 +151,18 @@ impl Model {
         inputs: Vec<(String, Value)>,
         terms: Terms,
     ) -> Result<Inference<Value>, InferenceError> {
-        let request = self.requests.begin();
+        let request = self.requests().begin();
         let result = self.ask(inputs, terms, true).await;
         request.settle(Outcome::of(&result));
         result
     }
 
-    #[cfg(test)]
     pub(crate) fn requests(&self) -> &RequestMetrics {
-        &self.requests
+        let device = self.core.device();
+        if device == self.device {
+            return &self.requests;
+        }
+        self.moved.get_or_init(|| self.metrics.requests(&self.name, &device))
     }
 
     async fn ask(

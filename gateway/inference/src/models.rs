@@ -1,4 +1,8 @@
 //! The models of a node: each file is loaded once per device, however many names it has.
+//!
+//! - `spare`: who takes over where a GPU is gone for good.
+
+mod spare;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -71,6 +75,8 @@ struct Key {
     /// brings the same bytes must not get those.
     in_memory: bool,
     device: String,
+    /// Whether the CPU may take over: what asked for this GPU must not find itself there.
+    may_move: bool,
     policy: ModelPolicy,
 }
 
@@ -79,6 +85,13 @@ struct Key {
 struct Lane {
     backend: Arc<dyn Backend>,
     turn: Option<Arc<Turn>>,
+}
+
+impl Lane {
+    fn of(backend: Arc<dyn Backend>, metrics: &InferenceMetrics) -> Self {
+        backend.watch(metrics);
+        Self { turn: (backend.kind() == BackendKind::Gpu).then(Arc::default), backend }
+    }
 }
 
 /// One load of one file on one device, shared by all who ask meanwhile and after.
@@ -112,10 +125,13 @@ impl Models {
 
     /// Loads a model, or shares it where the same file is already loaded on the same device. It
     /// blocks; concurrent loads of one file wait for one of them. With [`DeviceChoice::Auto`] a
-    /// model with an operator that the GPU lacks is loaded on the CPU.
+    /// model with an operator that the GPU lacks is loaded on the CPU, and so is one whose GPU was
+    /// lost and does not open.
     ///
     /// # Errors
-    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
+    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
+    /// [`InferenceError::OutOfMemory`], and [`InferenceError::DeviceGone`] where the CPU was not
+    /// allowed.
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
         let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path), policy };
@@ -156,7 +172,7 @@ impl Models {
         let mut resident: Vec<Resident> = (self.cores(|_| true).iter())
             .map(|core| Resident {
                 digest: core.digest,
-                device: Arc::clone(&core.device),
+                device: core.device(),
                 footprint: core.footprint(),
             })
             .collect();
@@ -190,10 +206,9 @@ impl Models {
         wanted: &Wanted<'_>,
     ) -> Result<Arc<Model>, InferenceError> {
         let core = match self.load_on(device, wanted) {
-            Err(error @ InferenceError::Unsupported { .. })
-                if *device == DeviceChoice::Auto
-                    && self.lane(device)?.backend.kind() == BackendKind::Gpu =>
-            {
+            Err(
+                error @ (InferenceError::Unsupported { .. } | InferenceError::DeviceGone { .. }),
+            ) if spare::may_move(device, &self.lane(device)?) => {
                 tracing::warn!(%error, "using the cpu for this model");
                 self.load_on(&DeviceChoice::Cpu, wanted)?
             }
@@ -216,6 +231,7 @@ impl Models {
             digest: wanted.digest,
             in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
             device: lane.backend.device().to_owned(),
+            may_move: spare::may_move(device, &lane),
             policy: wanted.policy.clone(),
         };
         loop {
@@ -223,7 +239,7 @@ impl Models {
             // Whoever loads keeps the model alive until it is handed out.
             let mut loaded = None;
             let result = flight.0.get_or_init(|| {
-                let core = self.load_now(&lane, wanted);
+                let core = self.load_now(device, &lane, wanted);
                 self.count_load(wanted, lane.backend.device(), &core);
                 let core = Arc::new(core?);
                 loaded = Some(Arc::clone(&core));
@@ -257,20 +273,26 @@ impl Models {
         Arc::clone(flights.entry(key.clone()).or_default())
     }
 
-    fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
-        let Wanted { name, digest, source, policy: _ } = *wanted;
+    fn load_now(
+        &self,
+        device: &DeviceChoice,
+        lane: &Lane,
+        wanted: &Wanted<'_>,
+    ) -> Result<Core, InferenceError> {
+        let Wanted { name, digest, source, policy } = *wanted;
         let started = Instant::now();
         let model = lane.backend.load(name, source)?;
         model.warm_up()?;
         let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
             self.config;
-        let keep_bytes_min = gpu_keep_bytes_min;
-        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
+        let (keep_bytes_min, refuse_nan) = (gpu_keep_bytes_min, policy.refuse_nan);
+        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min, refuse_nan };
         let took = started.elapsed();
         let metrics = self.metrics.model(name, lane.backend.device());
         metrics.loaded(took);
-        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics)?;
-        tracing::info!(model = %name, device = %core.device, ?took, "model loaded");
+        let spare = self.spare(device, lane, wanted)?;
+        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics, spare)?;
+        tracing::info!(model = %name, device = %core.device(), ?took, "model loaded");
         Ok(core)
     }
 
@@ -290,10 +312,7 @@ impl Models {
         }
         let backend = open_backend(choice, &self.config)?;
         let known = lanes.values().find(|lane| lane.backend.device() == backend.device());
-        let lane = known.cloned().unwrap_or_else(|| Lane {
-            turn: (backend.kind() == BackendKind::Gpu).then(Arc::default),
-            backend,
-        });
+        let lane = known.cloned().unwrap_or_else(|| Lane::of(backend, &self.metrics));
         lanes.insert(choice.clone(), lane.clone());
         Ok(lane)
     }

@@ -1,4 +1,10 @@
 //! The thread behind each loaded model: it takes what waits the moment its device is free.
+//!
+//! - `recover`: what it does about faults of its device and of its model.
+//! - `nan`: whether an answer holds what is not a number.
+
+mod nan;
+mod recover;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,6 +14,7 @@ use gw_artifact::Digest;
 use gw_engine::Value;
 use tokio::sync::watch;
 
+pub(crate) use self::recover::Spare;
 use crate::batch::{self, Joining};
 use crate::metrics::ModelMetrics;
 use crate::queue::{Doing, Job, Queue, Refused, Room, Share};
@@ -17,7 +24,6 @@ use crate::{Footprint, Inference, InferenceError, LoadedModel, Signature};
 /// worker and frees the model.
 pub(crate) struct Core {
     pub(crate) digest: Digest,
-    pub(crate) device: Arc<str>,
     pub(crate) signature: Signature,
     pub(crate) joining: Joining,
     shared: Arc<Shared>,
@@ -26,8 +32,14 @@ pub(crate) struct Core {
 
 struct Shared {
     queue: Queue,
-    metrics: ModelMetrics,
+    place: Mutex<Place>,
     published: Mutex<Published>,
+}
+
+/// Where the model runs, and is counted: another device may take over.
+struct Place {
+    device: Arc<str>,
+    metrics: Arc<ModelMetrics>,
 }
 
 /// What the gauges hold on behalf of one model.
@@ -47,21 +59,23 @@ impl Core {
         turn: Option<Arc<Turn>>,
         limits: Limits,
         metrics: ModelMetrics,
+        spare: Option<Spare>,
     ) -> Result<Self, InferenceError> {
-        let device: Arc<str> = model.device().into();
+        let place = Place { device: model.device().into(), metrics: Arc::new(metrics) };
         let signature = model.signature().clone();
         let joining = Joining::of(&signature, model.rows_are_independent());
         let shared = Arc::new(Shared {
             queue: Queue::new(limits.queue_max, limits.run_time),
-            metrics,
+            place: Mutex::new(place),
             published: Mutex::default(),
         });
         shared.publish(model.footprint());
         let (finish, finished) = watch::channel(());
         let worker = Worker {
             name: name.to_owned(),
-            device: Arc::clone(&device),
             turn,
+            spare,
+            refuse_nan: limits.refuse_nan,
             batch_max: limits.batch_max.min(model.rows_side_by_side().unwrap_or(usize::MAX)),
             keep_bytes_min: limits.keep_bytes_min,
             model,
@@ -76,13 +90,18 @@ impl Core {
                 model: name.to_owned(),
                 reason: format!("its worker thread does not start: {error}"),
             })?;
-        Ok(Self { digest, device, signature, joining, shared, finished })
+        Ok(Self { digest, signature, joining, shared, finished })
     }
 
     pub(crate) fn submit(&self, job: Job, now: Instant) -> Result<(), Refused> {
         self.shared.queue.push(job, now)?;
         self.shared.count_waiting();
         Ok(())
+    }
+
+    /// The device that runs it now.
+    pub(crate) fn device(&self) -> Arc<str> {
+        self.shared.device()
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
@@ -111,14 +130,18 @@ impl Shared {
     fn count_waiting(&self) {
         let mut published = self.published();
         let waiting = self.queue.depth();
-        self.metrics.waiting(published.waiting, waiting);
+        self.metrics().waiting(published.waiting, waiting);
         published.waiting = waiting;
     }
 
     fn publish(&self, footprint: Footprint) {
         let mut published = self.published();
-        self.metrics.resident(published.footprint, footprint);
+        self.metrics().resident(published.footprint, footprint);
         published.footprint = footprint;
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn published(&self) -> MutexGuard<'_, Published> {
@@ -134,6 +157,8 @@ pub(crate) struct Limits {
     pub(crate) run_time: Duration,
     /// Bytes from which an output is worth to stay on the device, where its caller wants that.
     pub(crate) keep_bytes_min: u64,
+    /// Whether an answer that is not a number is an error.
+    pub(crate) refuse_nan: bool,
 }
 
 /// How many rows of one request run before anything is measured: enough to measure, few enough
@@ -142,9 +167,10 @@ const UNMEASURED_ROWS: usize = 4;
 
 struct Worker {
     name: String,
-    device: Arc<str>,
     model: Box<dyn LoadedModel>,
     turn: Option<Arc<Turn>>,
+    spare: Option<Spare>,
+    refuse_nan: bool,
     batch_max: usize,
     keep_bytes_min: u64,
     joinable: bool,
@@ -202,6 +228,7 @@ impl Worker {
         }
         match self.run(&shares) {
             Ok(ran) => self.answer(shares, ran),
+            Err(Failure::Model(error)) if self.recovers(&error, &mut shares) => self.serve(shares),
             Err(Failure::Model(error)) if shares.len() == 1 => {
                 for share in shares {
                     share.job.reply(Err((*error).clone()));
@@ -259,7 +286,7 @@ impl Worker {
         }
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
         let compute = ended.saturating_duration_since(started);
-        self.shared.metrics.ran(batch, compute);
+        self.shared.metrics().ran(batch, compute);
         if let Some(key) = key {
             self.shared.queue.ran(key, batch + padding, compute);
         }
@@ -286,6 +313,10 @@ impl Worker {
 
     fn answer(&mut self, shares: Vec<Share>, ran: Ran) {
         for (mut share, outputs) in shares.into_iter().zip(ran.parts) {
+            if let Some(error) = self.not_a_number(&ran.names, &outputs) {
+                share.job.reply(Err(error));
+                continue;
+            }
             share.job.done += share.rows;
             share.job.parts.push(outputs);
             if share.job.left() > 0 {
@@ -299,10 +330,10 @@ impl Worker {
             };
             let spent = Arc::clone(&share.job.spent);
             spent.end(Instant::now());
-            self.shared.metrics.waited(spent.queue());
+            self.shared.metrics().waited(spent.queue());
             let outputs = ran.names.iter().cloned().zip(outputs).collect();
             let (queue, compute, batch) = (spent.queue(), spent.compute(), ran.batch);
-            let device = Arc::clone(&self.device);
+            let device = self.shared.device();
             share.job.reply(Ok(Inference { outputs, queue, compute, batch, device }));
         }
     }

@@ -119,7 +119,8 @@ impl Default for Setup {
     fn default() -> Self {
         let (queue_max, batch_max, keep_bytes_min) = (100, 8, 1000);
         let run_time = Duration::from_hours(1);
-        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
+        let refuse_nan = false;
+        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min, refuse_nan };
         Self { limits, fixed_rows: None, pads: false, rows_side_by_side: None, turn: None }
     }
 }
@@ -166,6 +167,7 @@ impl Rig {
             setup.turn,
             setup.limits,
             metrics.model("doubler", "test"),
+            None,
         );
         let core = Arc::new(core.unwrap());
         let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
