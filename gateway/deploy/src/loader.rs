@@ -255,7 +255,7 @@ fn identity(
     let model = |(name, model): (&String, &Arc<Model>)| ModelIdentity {
         name: name.clone(),
         digest: model.digest(),
-        device: model.device().to_string(),
+        device: model.device().to_owned(),
     };
     let plugin = |(link, entry): (&Link, &&PluginEntry)| PluginIdentity {
         component: link.plugin.digest(),

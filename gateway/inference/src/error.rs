@@ -138,18 +138,15 @@ pub enum InferenceError {
         /// When it is tried again.
         retry: Duration,
     },
-    /// The device has no memory left, although everything went that nobody uses.
-    #[error(
-        "model {model}: the device {device} has no memory left for {what}; try again, or give it \
-         fewer or smaller models"
-    )]
+    /// The device has no memory left, although everything went that its model can do without.
+    #[error("model {model}: {device} has no memory left: {reason}")]
     OutOfMemory {
         /// The model.
         model: String,
         /// Which device.
         device: String,
-        /// What there is no room for.
-        what: String,
+        /// What there was no memory for.
+        reason: String,
     },
     /// An output holds what is not a number, and the model's manifest refuses that.
     #[error("model {model}: its output {output:?} on {device} is not a number")]

@@ -16,7 +16,7 @@
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 
-mod devices;
+mod failures;
 
 use std::time::Duration;
 
@@ -266,8 +266,9 @@ pub(crate) struct ModelMetrics {
 }
 
 impl ModelMetrics {
-    pub(crate) fn not_a_number(&self) {
-        self.nans.inc();
+    /// Counts outputs that are no numbers.
+    pub(crate) fn not_numbers(&self, outputs: usize) {
+        self.nans.inc_by(outputs as u64);
     }
 
     pub(crate) fn loaded(&self, took: Duration) {
@@ -356,7 +357,7 @@ mod tests {
         metrics.requests("m", "cpu").begin().settle(Outcome::Ok);
         metrics.model("m", "cpu").ran(4, Duration::from_millis(1));
         metrics.count_load("m", "cpu", LoadOutcome::NoDevice);
-        metrics.device("gpu").lost();
+        metrics.failures("gpu").lost();
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         // A bucket of each histogram is enough to see its labels.

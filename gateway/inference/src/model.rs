@@ -1,10 +1,11 @@
 //! A loaded model that many callers share.
 
 pub mod policy;
+mod spare;
 pub mod terms;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gw_artifact::Digest;
@@ -12,6 +13,8 @@ use gw_engine::Value;
 use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
+pub(crate) use self::spare::LoadSpare;
+use self::spare::Spare;
 use crate::backend::read_back;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::queue::{Doing, Job, Refused};
@@ -23,12 +26,8 @@ use crate::{Footprint, InferenceError, Signature, Terms};
 pub struct Model {
     name: Arc<str>,
     core: Arc<Core>,
-    metrics: InferenceMetrics,
-    /// The device on which it was loaded, and what is counted there.
-    device: Arc<str>,
     requests: RequestMetrics,
-    /// What is counted where another device has taken over; see [`Model::device`].
-    moved: OnceLock<RequestMetrics>,
+    spare: Option<Spare>,
 }
 
 /// An answer, with what it took.
@@ -52,7 +51,7 @@ impl fmt::Debug for Model {
         f.debug_struct("Model")
             .field("name", &self.name)
             .field("digest", &self.core.digest)
-            .field("device", &self.core.device())
+            .field("device", &self.device())
             .finish_non_exhaustive()
     }
 }
@@ -68,10 +67,14 @@ impl Inference<Value> {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: &InferenceMetrics) -> Self {
-        let (device, metrics) = (core.device(), metrics.clone());
-        let requests = metrics.requests(name, &device);
-        Self { name: name.into(), core, metrics, device, requests, moved: OnceLock::new() }
+    pub(crate) fn new(
+        name: &str,
+        core: Arc<Core>,
+        spare: Option<LoadSpare>,
+        metrics: &InferenceMetrics,
+    ) -> Self {
+        let requests = metrics.requests(name, &core.device);
+        Self { name: name.into(), core, requests, spare: spare.map(Spare::new) }
     }
 
     /// The name under which it was loaded.
@@ -89,16 +92,20 @@ impl Model {
         &self.core.signature
     }
 
-    /// The device that it runs on. Where that is a GPU, the model asked for
-    /// [`DeviceChoice::Auto`](crate::DeviceChoice::Auto) and the GPU is lost and does not open any
-    /// more, the CPU takes over, until the model is loaded anew.
-    pub fn device(&self) -> Arc<str> {
-        self.core.device()
+    /// The device that it runs on. Where the model may be on any, and its GPU was lost and does not
+    /// open, the CPU takes over, until the model is loaded anew.
+    pub fn device(&self) -> &str {
+        &self.core().device
     }
 
     /// The memory that it holds, shared with its namesakes; zero once it is unloaded.
     pub fn footprint(&self) -> Footprint {
-        self.core.footprint()
+        self.core().footprint()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        moved.map_or(&self.core, |(core, _)| core)
     }
 
     /// Answers one request. It may share its run with others, but never their faults: a request
@@ -132,7 +139,7 @@ impl Model {
     ) -> Result<Inference, InferenceError> {
         let request = self.requests().begin();
         let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
-        let result = self.ask(inputs, terms, false).await;
+        let result = self.answer(inputs, terms, false).await;
         let result = result.and_then(|answer| answer.into_host(&self.name));
         request.settle(Outcome::of(&result));
         result
@@ -152,21 +159,38 @@ impl Model {
         terms: Terms,
     ) -> Result<Inference<Value>, InferenceError> {
         let request = self.requests().begin();
-        let result = self.ask(inputs, terms, true).await;
+        let result = self.answer(inputs, terms, true).await;
         request.settle(Outcome::of(&result));
         result
     }
 
     pub(crate) fn requests(&self) -> &RequestMetrics {
-        let device = self.core.device();
-        if device == self.device {
-            return &self.requests;
-        }
-        self.moved.get_or_init(|| self.metrics.requests(&self.name, &device))
+        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        moved.map_or(&self.requests, |(_, requests)| requests)
+    }
+
+    /// Asks the model where it is, and where it goes on when its device is gone.
+    async fn answer(
+        &self,
+        inputs: Vec<(String, Value)>,
+        terms: Terms,
+        keeps: bool,
+    ) -> Result<Inference<Value>, InferenceError> {
+        let Some(spare) = self.spare.as_ref().filter(|spare| spare.loaded().is_none()) else {
+            return self.ask(self.core(), inputs, terms, keeps).await;
+        };
+        let gone = match self.ask(&self.core, inputs.clone(), terms.clone(), keeps).await {
+            Err(gone @ InferenceError::DeviceGone { .. }) => gone,
+            answer => return answer,
+        };
+        let loaded = tokio::time::timeout_at(terms.deadline.into(), spare.core(&self.name, &gone));
+        let Ok(core) = loaded.await else { return Err(gone) };
+        self.ask(core?, inputs, terms, keeps).await
     }
 
     async fn ask(
         &self,
+        core: &Core,
         inputs: Vec<(String, Value)>,
         terms: Terms,
         keeps: bool,
@@ -178,7 +202,7 @@ impl Model {
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let inputs = (self.core.signature.check_values(inputs))
+        let inputs = (core.signature.check_values(inputs))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {
@@ -186,12 +210,12 @@ impl Model {
         }
         spent.turn(Doing::Waits, now);
         let (reply, answer) = oneshot::channel();
-        let (rows, key) = self.core.joining.place(&inputs);
+        let (rows, key) = core.joining.place(&inputs);
         let (done, parts) = (0, Vec::new());
         let watched = Arc::clone(&spent);
         let job =
             Job { caller, inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
-        self.core.submit(job, now).map_err(|refused| match refused {
+        core.submit(job, now).map_err(|refused| match refused {
             Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
             Refused::Late { wait } => {
                 InferenceError::Busy { model: model(), wait, left: deadline - now }

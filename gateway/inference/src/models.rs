@@ -1,6 +1,6 @@
 //! The models of a node: each file is loaded once per device, however many names it has.
 //!
-//! - `spare`: who takes over where a GPU is gone for good.
+//! - `spare`: how a model is loaded where it goes on once its GPU is gone.
 
 mod spare;
 
@@ -56,6 +56,8 @@ pub struct Models {
     lanes: Mutex<HashMap<DeviceChoice, Lane>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     names: Mutex<HashMap<String, Weak<Model>>>,
+    /// Those that went on elsewhere when their device was gone.
+    moved: Arc<Mutex<Vec<Weak<Core>>>>,
 }
 
 /// One load: what to call the model, what it is, and where its bytes are.
@@ -75,8 +77,6 @@ struct Key {
     /// brings the same bytes must not get those.
     in_memory: bool,
     device: String,
-    /// Whether the CPU may take over: what asked for this GPU must not find itself there.
-    may_move: bool,
     policy: ModelPolicy,
 }
 
@@ -120,6 +120,7 @@ impl Models {
             lanes: Mutex::default(),
             flights: Mutex::default(),
             names: Mutex::default(),
+            moved: Arc::default(),
         }
     }
 
@@ -130,8 +131,8 @@ impl Models {
     ///
     /// # Errors
     /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
-    /// [`InferenceError::OutOfMemory`], and [`InferenceError::DeviceGone`] where the CPU was not
-    /// allowed.
+    /// [`InferenceError::OutOfMemory`], and [`InferenceError::DeviceGone`] where the CPU was ruled
+    /// out.
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
         let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path), policy };
@@ -172,7 +173,7 @@ impl Models {
         let mut resident: Vec<Resident> = (self.cores(|_| true).iter())
             .map(|core| Resident {
                 digest: core.digest,
-                device: core.device(),
+                device: Arc::clone(&core.device),
                 footprint: core.footprint(),
             })
             .collect();
@@ -197,7 +198,10 @@ impl Models {
     fn cores(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Arc<Core>> {
         let flights = locked(&self.flights);
         let loaded = flights.iter().filter(|(key, _)| wanted(&key.digest));
-        loaded.filter_map(|(_, flight)| flight.0.get()?.as_ref().ok()?.upgrade()).collect()
+        let loaded = loaded.filter_map(|(_, flight)| flight.0.get()?.as_ref().ok()?.upgrade());
+        let moved = locked(&self.moved);
+        let moved = moved.iter().filter_map(Weak::upgrade).filter(|core| wanted(&core.digest));
+        loaded.chain(moved).collect()
     }
 
     fn open(
@@ -205,16 +209,16 @@ impl Models {
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<Model>, InferenceError> {
-        let core = match self.load_on(device, wanted) {
+        let (core, spare) = match self.load_on(device, wanted) {
             Err(
                 error @ (InferenceError::Unsupported { .. } | InferenceError::DeviceGone { .. }),
             ) if spare::may_move(device, &self.lane(device)?) => {
                 tracing::warn!(%error, "using the cpu for this model");
-                self.load_on(&DeviceChoice::Cpu, wanted)?
+                (self.load_on(&DeviceChoice::Cpu, wanted)?, None)
             }
-            result => result?,
+            result => (result?, self.spare(device, wanted)?),
         };
-        Ok(Arc::new(Model::new(wanted.name, core, &self.metrics)))
+        Ok(Arc::new(Model::new(wanted.name, core, spare, &self.metrics)))
     }
 
     fn load_on(
@@ -231,7 +235,6 @@ impl Models {
             digest: wanted.digest,
             in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
             device: lane.backend.device().to_owned(),
-            may_move: spare::may_move(device, &lane),
             policy: wanted.policy.clone(),
         };
         loop {
@@ -239,7 +242,7 @@ impl Models {
             // Whoever loads keeps the model alive until it is handed out.
             let mut loaded = None;
             let result = flight.0.get_or_init(|| {
-                let core = self.load_now(device, &lane, wanted);
+                let core = self.load_now(&lane, wanted);
                 self.count_load(wanted, lane.backend.device(), &core);
                 let core = Arc::new(core?);
                 loaded = Some(Arc::clone(&core));
@@ -273,27 +276,25 @@ impl Models {
         Arc::clone(flights.entry(key.clone()).or_default())
     }
 
-    fn load_now(
-        &self,
-        device: &DeviceChoice,
-        lane: &Lane,
-        wanted: &Wanted<'_>,
-    ) -> Result<Core, InferenceError> {
+    fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
         let Wanted { name, digest, source, policy } = *wanted;
         let started = Instant::now();
         let model = lane.backend.load(name, source)?;
         model.warm_up()?;
-        let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
-            self.config;
-        let (keep_bytes_min, refuse_nan) = (gpu_keep_bytes_min, policy.refuse_nan);
-        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min, refuse_nan };
+        let limits = self.limits(policy);
         let took = started.elapsed();
         let metrics = self.metrics.model(name, lane.backend.device());
         metrics.loaded(took);
-        let spare = self.spare(device, lane, wanted)?;
-        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics, spare)?;
-        tracing::info!(model = %name, device = %core.device(), ?took, "model loaded");
+        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics)?;
+        tracing::info!(model = %name, device = %core.device, ?took, "model loaded");
         Ok(core)
+    }
+
+    fn limits(&self, policy: &ModelPolicy) -> Limits {
+        let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
+            self.config;
+        let (keep_bytes_min, refuse_nan) = (gpu_keep_bytes_min, policy.refuse_nan);
+        Limits { queue_max, batch_max, run_time, keep_bytes_min, refuse_nan }
     }
 
     /// Forgets a flight that is over, unless another took its place.

@@ -14,7 +14,6 @@ use gw_artifact::Digest;
 use gw_engine::Value;
 use tokio::sync::watch;
 
-pub(crate) use self::recover::Spare;
 use crate::batch::{self, Joining};
 use crate::metrics::ModelMetrics;
 use crate::queue::{Doing, Job, Queue, Refused, Room, Share};
@@ -24,6 +23,7 @@ use crate::{Footprint, Inference, InferenceError, LoadedModel, Signature};
 /// worker and frees the model.
 pub(crate) struct Core {
     pub(crate) digest: Digest,
+    pub(crate) device: Arc<str>,
     pub(crate) signature: Signature,
     pub(crate) joining: Joining,
     shared: Arc<Shared>,
@@ -32,14 +32,8 @@ pub(crate) struct Core {
 
 struct Shared {
     queue: Queue,
-    place: Mutex<Place>,
+    metrics: ModelMetrics,
     published: Mutex<Published>,
-}
-
-/// Where the model runs, and is counted: another device may take over.
-struct Place {
-    device: Arc<str>,
-    metrics: Arc<ModelMetrics>,
 }
 
 /// What the gauges hold on behalf of one model.
@@ -59,25 +53,24 @@ impl Core {
         turn: Option<Arc<Turn>>,
         limits: Limits,
         metrics: ModelMetrics,
-        spare: Option<Spare>,
     ) -> Result<Self, InferenceError> {
-        let place = Place { device: model.device().into(), metrics: Arc::new(metrics) };
+        let device: Arc<str> = model.device().into();
         let signature = model.signature().clone();
         let joining = Joining::of(&signature, model.rows_are_independent());
         let shared = Arc::new(Shared {
             queue: Queue::new(limits.queue_max, limits.run_time),
-            place: Mutex::new(place),
+            metrics,
             published: Mutex::default(),
         });
         shared.publish(model.footprint());
         let (finish, finished) = watch::channel(());
         let worker = Worker {
             name: name.to_owned(),
+            device: Arc::clone(&device),
             turn,
-            spare,
-            refuse_nan: limits.refuse_nan,
             batch_max: limits.batch_max.min(model.rows_side_by_side().unwrap_or(usize::MAX)),
             keep_bytes_min: limits.keep_bytes_min,
+            refuse_nan: limits.refuse_nan,
             model,
             joinable: joining == Joining::Rows,
             shared: Arc::clone(&shared),
@@ -90,18 +83,13 @@ impl Core {
                 model: name.to_owned(),
                 reason: format!("its worker thread does not start: {error}"),
             })?;
-        Ok(Self { digest, signature, joining, shared, finished })
+        Ok(Self { digest, device, signature, joining, shared, finished })
     }
 
     pub(crate) fn submit(&self, job: Job, now: Instant) -> Result<(), Refused> {
         self.shared.queue.push(job, now)?;
         self.shared.count_waiting();
         Ok(())
-    }
-
-    /// The device that runs it now.
-    pub(crate) fn device(&self) -> Arc<str> {
-        self.shared.device()
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
@@ -130,18 +118,14 @@ impl Shared {
     fn count_waiting(&self) {
         let mut published = self.published();
         let waiting = self.queue.depth();
-        self.metrics().waiting(published.waiting, waiting);
+        self.metrics.waiting(published.waiting, waiting);
         published.waiting = waiting;
     }
 
     fn publish(&self, footprint: Footprint) {
         let mut published = self.published();
-        self.metrics().resident(published.footprint, footprint);
+        self.metrics.resident(published.footprint, footprint);
         published.footprint = footprint;
-    }
-
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn published(&self) -> MutexGuard<'_, Published> {
@@ -167,12 +151,12 @@ const UNMEASURED_ROWS: usize = 4;
 
 struct Worker {
     name: String,
+    device: Arc<str>,
     model: Box<dyn LoadedModel>,
     turn: Option<Arc<Turn>>,
-    spare: Option<Spare>,
-    refuse_nan: bool,
     batch_max: usize,
     keep_bytes_min: u64,
+    refuse_nan: bool,
     joinable: bool,
     shared: Arc<Shared>,
     _finish: watch::Sender<()>,
@@ -228,7 +212,7 @@ impl Worker {
         }
         match self.run(&shares) {
             Ok(ran) => self.answer(shares, ran),
-            Err(Failure::Model(error)) if self.recovers(&error, &mut shares) => self.serve(shares),
+            Err(Failure::Model(error)) if self.shortens(&error, &mut shares) => self.serve(shares),
             Err(Failure::Model(error)) if shares.len() == 1 => {
                 for share in shares {
                     share.job.reply(Err((*error).clone()));
@@ -286,7 +270,7 @@ impl Worker {
         }
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
         let compute = ended.saturating_duration_since(started);
-        self.shared.metrics().ran(batch, compute);
+        self.shared.metrics.ran(batch, compute);
         if let Some(key) = key {
             self.shared.queue.ran(key, batch + padding, compute);
         }
@@ -330,10 +314,10 @@ impl Worker {
             };
             let spent = Arc::clone(&share.job.spent);
             spent.end(Instant::now());
-            self.shared.metrics().waited(spent.queue());
+            self.shared.metrics.waited(spent.queue());
             let outputs = ran.names.iter().cloned().zip(outputs).collect();
             let (queue, compute, batch) = (spent.queue(), spent.compute(), ran.batch);
-            let device = self.shared.device();
+            let device = Arc::clone(&self.device);
             share.job.reply(Ok(Inference { outputs, queue, compute, batch, device }));
         }
     }

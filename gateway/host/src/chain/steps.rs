@@ -73,7 +73,7 @@ impl Trip {
                 answered.inference
             }
             None => {
-                let (spent, device) = (Arc::<Spent>::default(), question.model.device());
+                let (spent, device) = (Arc::<Spent>::default(), question.model.device().into());
                 let answered = question.ask_watched(Arc::clone(&spent)).await;
                 self.trail.inferred(spent.queue(), spent.compute(), &device);
                 Arc::new(answered.map_err(|error| refused(Arc::new(error)))?)

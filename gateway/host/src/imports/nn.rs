@@ -144,7 +144,7 @@ impl Nn {
         self.queue += spent.queue();
         self.infer += spent.compute();
         if !spent.compute().is_zero() {
-            self.device = Some(model.device());
+            self.device = Some(model.device().into());
         }
     }
 }

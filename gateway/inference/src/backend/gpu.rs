@@ -61,7 +61,7 @@ impl Backend for Gpu {
     }
 
     fn watch(&self, metrics: &InferenceMetrics) {
-        self.place.watch(metrics.device(&self.name));
+        self.place.watch(metrics.failures(&self.name));
     }
 
     fn load(
@@ -373,8 +373,8 @@ mod tests {
         let metrics = InferenceMetrics::register(&mut Registry::default());
         let model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
         let (digest, counted) = (Digest::of(file), metrics.model("m", gpu.device()));
-        let core = Core::start("m", digest, model, None, limits, counted, None).unwrap();
-        crate::Model::new("m", Arc::new(core), &metrics)
+        let core = Core::start("m", digest, model, None, limits, counted).unwrap();
+        crate::Model::new("m", Arc::new(core), None, &metrics)
     }
 
     async fn ask(

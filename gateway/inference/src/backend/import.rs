@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use gw_engine::graph::{Attr, Graph, Node, ValueId};
-use gw_engine::{DeviceError, Model, ModelError, OpError, PlanError, RunError};
+use gw_engine::{Model, ModelError, OpError, PlanError, RunError};
 use gw_tensor::DType;
 
 use super::ModelSource;
@@ -167,9 +167,6 @@ pub(super) fn is_too_large(error: &RunError) -> bool {
 pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> InferenceError {
     let reason = reason(model, error);
     let (model, device) = (model.to_owned(), device.to_owned());
-    if let Some(DeviceError::OutOfMemory { what }) = error.device() {
-        return InferenceError::OutOfMemory { model, device, what: what.clone() };
-    }
     match error {
         RunError::Plan(PlanError::Node { node, op, reason, .. }) if lacks_kernel(reason) => {
             let (op, node, reason) = (op.clone(), node.clone(), reason.to_string());
@@ -178,6 +175,7 @@ pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> Inferenc
         // A shape that the model cannot take, or that is too large for the adapter.
         RunError::Plan(_) | RunError::Memory(_) => InferenceError::Run { model, device, reason },
         _ if error.is_caller_fault() => InferenceError::Run { model, device, reason },
+        _ if error.is_out_of_memory() => InferenceError::OutOfMemory { model, device, reason },
         _ if error.is_device_lost() => InferenceError::DeviceLost { model, device, reason },
         _ => InferenceError::Device { model, device, reason },
     }

@@ -167,10 +167,9 @@ impl Rig {
             setup.turn,
             setup.limits,
             metrics.model("doubler", "test"),
-            None,
         );
         let core = Arc::new(core.unwrap());
-        let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
+        let model = Arc::new(Model::new("doubler", Arc::clone(&core), None, &metrics));
         Self { model, core, started, keeps, permit }
     }
 

@@ -42,7 +42,7 @@ impl Inferences for CachedInferences {
             route: &self.found.route.pattern,
             identity: &self.found.route.identity,
             model: &question.model.digest(),
-            device: &question.model.device(),
+            device: question.model.device(),
             inputs: &question.inputs,
         }
         .key();

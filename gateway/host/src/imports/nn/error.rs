@@ -139,7 +139,7 @@ mod tests {
                 ErrorCode::RuntimeError,
             ),
             (
-                InferenceError::OutOfMemory { model: text(), device: text(), what: text() },
+                InferenceError::OutOfMemory { model: text(), device: text(), reason: text() },
                 ErrorCode::RuntimeError,
             ),
             (

@@ -7,7 +7,7 @@ use gw_engine::{Device, DeviceError};
 
 use super::chain;
 use crate::InferenceError;
-use crate::metrics::DeviceMetrics;
+use crate::metrics::DeviceFailures;
 
 /// How long a device that does not open is left alone: a driver that restarts takes seconds, and
 /// each attempt loads it once more.
@@ -22,7 +22,7 @@ pub(super) struct Place {
     open: Open,
     hang_time: Duration,
     state: Mutex<State>,
-    metrics: OnceLock<DeviceMetrics>,
+    metrics: OnceLock<DeviceFailures>,
 }
 
 struct State {
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// Counts what happens to the device from now on.
-    pub(super) fn watch(&self, metrics: DeviceMetrics) {
+    pub(super) fn watch(&self, metrics: DeviceFailures) {
         let _ = self.metrics.set(metrics);
     }
 
@@ -75,7 +75,7 @@ impl Place {
         let Some(loss) = state.device.loss() else { return Ok(Arc::clone(&state.device)) };
         if !std::mem::replace(&mut state.noted, true) {
             tracing::error!(device = %self.name, %loss, "it is opened anew");
-            self.count(DeviceMetrics::lost);
+            self.count(DeviceFailures::lost);
         }
         if let Some((at, reason)) = &state.failed
             && let Some(retry) = RETRY.checked_sub(at.elapsed())
@@ -100,7 +100,7 @@ impl Place {
         }
     }
 
-    fn count(&self, what: impl FnOnce(&DeviceMetrics)) {
+    fn count(&self, what: impl FnOnce(&DeviceFailures)) {
         if let Some(metrics) = self.metrics.get() {
             what(metrics);
         }

@@ -10,7 +10,7 @@ use super::{InferenceMetrics, ModelLabels};
 /// The families; a clone shares them.
 #[derive(Clone, Default)]
 pub(super) struct Failures {
-    losses: Family<DeviceLabels, Counter>,
+    losses: Family<LossLabels, Counter>,
     reopens: Family<ReopenLabels, Counter>,
     nans: Family<ModelLabels, Counter>,
 }
@@ -33,14 +33,14 @@ impl Failures {
 }
 
 impl InferenceMetrics {
-    /// The counters of one device, all there from the start.
-    pub(crate) fn device(&self, device: &str) -> DeviceMetrics {
-        let labels = DeviceLabels { device: device.to_owned() };
+    /// What is counted of one device, all of it there from the start.
+    pub(crate) fn failures(&self, device: &str) -> DeviceFailures {
+        let labels = LossLabels { device: device.to_owned() };
         let reopens = |outcome| {
             let labels = ReopenLabels { device: device.to_owned(), outcome };
             self.failures.reopens.get_or_create(&labels).clone()
         };
-        DeviceMetrics {
+        DeviceFailures {
             losses: self.failures.losses.get_or_create(&labels).clone(),
             opened: reopens(ReopenOutcome::Ok),
             failed: reopens(ReopenOutcome::Failed),
@@ -48,14 +48,14 @@ impl InferenceMetrics {
     }
 }
 
-/// What is counted of one device.
-pub(crate) struct DeviceMetrics {
+/// What is counted where one device fails.
+pub(crate) struct DeviceFailures {
     losses: Counter,
     opened: Counter,
     failed: Counter,
 }
 
-impl DeviceMetrics {
+impl DeviceFailures {
     pub(crate) fn lost(&self) {
         self.losses.inc();
     }
@@ -66,7 +66,7 @@ impl DeviceMetrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeviceLabels {
+struct LossLabels {
     device: String,
 }
 
