@@ -7,6 +7,7 @@
 //! - `pages`: large files in memory.
 //! - `threads`: work of a start, spread over the cores.
 //! - `single`: one dispatch with its own buffers, for kernel tests.
+//! - `watch`: whether a device is gone, and how long it may be silent.
 
 pub mod adapter;
 pub mod error;
@@ -15,16 +16,19 @@ pub(crate) mod pipelines;
 pub mod roofline;
 mod single;
 pub(crate) mod threads;
+pub(crate) mod watch;
 
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
 use gw_shaders::kernel::{Caps, PARAM_WORDS_MAX};
 
 pub use adapter::{AdapterInfo, AdapterLimits, AdapterSelect, adapters};
 pub use error::DeviceError;
+pub use watch::Fault;
+use watch::Watch;
 
 /// Bytes of immediates in every pipeline layout: one size, so that layouts stay compatible.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
@@ -39,7 +43,20 @@ pub struct Device {
     caps: Caps,
     limits: wgpu::Limits,
     pipelines: pipelines::Pipelines,
-    lost: Arc<OnceLock<String>>,
+    watch: Arc<Watch>,
+    memory_max: AtomicU64,
+    /// The last field, so that whoever holds the other end knows when the rest is dropped.
+    last: Option<mpsc::Sender<()>>,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.is_lost() {
+            let (last, gone) = mpsc::channel();
+            self.last = Some(last);
+            watch::abandon(self.raw.clone(), self.queue.clone(), gone);
+        }
+    }
 }
 
 impl Device {
@@ -99,11 +116,10 @@ impl Device {
     }
 
     fn build(raw: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo) -> Self {
-        let lost = Arc::new(OnceLock::new());
-        let note = Arc::clone(&lost);
+        let watch = Arc::<Watch>::default();
+        let note = Arc::clone(&watch);
         raw.set_device_lost_callback(move |reason, message| {
-            // Only the first report says what happened.
-            let _ = note.set(format!("{reason:?} {message}"));
+            note.lost(format!("{reason:?} {message}"));
         });
         // What a run does is inside an error scope; whatever is left is logged, never a panic.
         raw.on_uncaptured_error(Arc::new(|error: wgpu::Error| {
@@ -117,7 +133,9 @@ impl Device {
             queue,
             info,
             limits,
-            lost,
+            watch,
+            memory_max: AtomicU64::new(u64::MAX),
+            last: None,
         }
     }
 
@@ -131,9 +149,10 @@ impl Device {
         self.caps
     }
 
-    /// Whether the device is gone; nothing made on it works any more.
-    pub fn is_lost(&self) -> bool {
-        self.lost.get().is_some()
+    /// From now on the device has no memory for a buffer with which they would take more than
+    /// `bytes` together. Buffers that are made at one time are looked at one by one.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.memory_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Live objects, as the graphics library counts them. A steady state changes none of them.
@@ -146,12 +165,6 @@ impl Device {
             memory_allocations: hal.memory_allocations.read(),
             buffer_bytes: hal.buffer_memory.read(),
         }
-    }
-
-    /// Gives the adapter up at once, as a driver crash would; for tests of what follows.
-    pub fn destroy(&self) {
-        self.raw.destroy();
-        let _ = self.lost.set("destroyed".to_owned());
     }
 
     /// Whether kernels may bind what the CPU maps, and lose nothing by it: the CPU computes.
@@ -189,28 +202,20 @@ impl Device {
         }
     }
 
-    /// Waits until the device has done everything up to `submission`.
-    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-        // The library panics where the driver reports a lost device during the wait.
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.raw.poll(wait)));
-        self.check_lost()?;
-        match polled {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(DeviceError::Refused {
-                what: "waiting for the device".to_owned(),
-                reason: error.to_string(),
-            }),
-            Err(_) => Err(self.lost_error("the driver stopped answering")),
+    /// Whether there is memory for `bytes` more, as far as [`Device::limit_memory`] decides that.
+    pub(crate) fn has_memory(&self, what: &str, bytes: u64) -> Result<(), DeviceError> {
+        let held = u64::try_from(self.counters().buffer_bytes).unwrap_or(0);
+        if held.saturating_add(bytes) > self.memory_max.load(Ordering::Relaxed) {
+            return Err(DeviceError::OutOfMemory { what: what.to_owned() });
         }
+        Ok(())
     }
 
-    pub(crate) fn check_lost(&self) -> Result<(), DeviceError> {
-        self.lost.get().map_or(Ok(()), |reason| Err(self.lost_error(reason)))
-    }
-
-    pub(crate) fn lost_error(&self, reason: &str) -> DeviceError {
-        DeviceError::Lost { adapter: self.info.name.clone(), reason: reason.to_owned() }
+    /// Gives back what was dropped since the device was last waited for.
+    pub(crate) fn reclaim(&self) {
+        // It only looks, so there is nothing to time out; who waits next learns of a lost device.
+        let poll = std::panic::AssertUnwindSafe(|| self.raw.poll(wgpu::PollType::Poll));
+        drop(std::panic::catch_unwind(poll));
     }
 }
 

@@ -38,7 +38,7 @@ mod ops;
 pub mod plan;
 pub mod session;
 
-pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, adapters};
+pub use device::{AdapterInfo, AdapterSelect, Device, DeviceError, Fault, adapters};
 pub use error::{ModelError, OpError, PlanError, UnsupportedOp};
 pub use model::{Model, PlanOptions, PortSignature, Signature, WeightMode};
 pub use ops::operators;

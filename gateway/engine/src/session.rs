@@ -12,6 +12,7 @@
 //! - `prepared`: a plan with its pipelines, bind groups and arenas; tensors on the device.
 //! - `weights`: constants on the device, shared by all plans.
 //! - [`profile`]: where the time of a run goes.
+//! - `room`: what goes where there is no memory for another plan.
 //! - `staging`: mapped memory on the way in and out.
 //! - [`tune`]: which variants of the kernels are the fastest.
 //! - `convert`: tensors to device form and back.
@@ -26,6 +27,7 @@ mod planning;
 mod plans;
 mod prepared;
 pub mod profile;
+mod room;
 mod staging;
 pub mod tune;
 mod weights;
@@ -252,7 +254,15 @@ impl Session {
     fn with_last<T>(
         &self,
         inputs: &[Given<'_>],
-        last: impl FnOnce(&Prepared) -> Result<T, RunError>,
+        last: impl Fn(&Prepared) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        self.with_room(|| self.to_last(inputs, &last))
+    }
+
+    fn to_last<T>(
+        &self,
+        inputs: &[Given<'_>],
+        last: impl Fn(&Prepared) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
         let mut key = Part::shapes(inputs.iter().map(|input| input.shape()));
         loop {
@@ -281,11 +291,11 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn warm_up(&self, shapes: &BTreeMap<String, Shape>) -> Result<(), RunError> {
-        match &*self.prepared_for(shapes)? {
+        self.with_room(|| match &*self.prepared_for(shapes)? {
             Ready::Whole(prepared) | Ready::Value(prepared) => prepared.warm_up(&self.device),
             // The run decides what it needs.
             Ready::Input(_) => Ok(()),
-        }
+        })
     }
 
     /// What a run with these shapes does; plans it if it was not planned yet. Of a run that its
@@ -361,16 +371,6 @@ impl Session {
         }
         self.dispatches.store(plan.steps.len(), Ordering::Relaxed);
         Ok(made)
-    }
-
-    /// Drops prepared plans until `bytes` more are within the session's bound.
-    fn make_room(&self, key: &[Part], bytes: u64) -> Result<(), RunError> {
-        let max = self.options.memory_max;
-        if bytes > max {
-            return Err(RunError::MemoryLimit { bytes, max });
-        }
-        self.plans.shed(key, || self.ledger.runs() + bytes > max);
-        Ok(())
     }
 }
 

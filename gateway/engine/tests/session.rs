@@ -8,6 +8,8 @@
 
 #[path = "support/device.rs"]
 mod device;
+#[path = "session/faults.rs"]
+mod faults;
 #[path = "session/memory.rs"]
 mod memory;
 #[path = "session/resident.rs"]

@@ -15,7 +15,7 @@ use gw_engine::{AdapterSelect, Device, Profile, Tuned, Value};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
-use crate::{DeviceChoice, InferenceConfig, InferenceError, Signature};
+use crate::{DeviceChoice, InferenceConfig, InferenceError, InferenceMetrics, Signature};
 
 /// The two kinds of backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +46,11 @@ pub trait Backend: Send + Sync {
     /// How many runs it can do side by side, each with its share of it.
     fn slots(&self) -> usize {
         1
+    }
+
+    /// Counts what happens to the device from now on. The CPU is never lost.
+    fn watch(&self, metrics: &InferenceMetrics) {
+        let _ = metrics;
     }
 
     /// Loads a model. `name` is what errors call it.
@@ -80,7 +85,10 @@ pub trait LoadedModel: Send + Sync {
         Ok(())
     }
 
-    /// Runs once, in the calling thread, and returns every output in the signature's order.
+    /// Runs once, in the calling thread, and returns every output in the signature's order. A model
+    /// whose device was lost is loaded anew on it, and runs once more. A run on a GPU that hangs is
+    /// given up after [`InferenceConfig::gpu_hang_time`]; one on the CPU ends when it ends, because
+    /// a thread cannot be stopped.
     ///
     /// # Errors
     /// [`InferenceError::BadInput`] where the inputs do not fit the signature, else what the
@@ -176,7 +184,8 @@ fn read_all(
 /// wants it.
 ///
 /// # Errors
-/// [`InferenceError::Device`] where the device fails, or was lost.
+/// [`InferenceError::Device`] where the device fails, [`InferenceError::DeviceLost`] where it was
+/// lost, and the value with it.
 pub fn read_back(model: &str, value: Value) -> Result<Tensor, InferenceError> {
     match value {
         Value::Host(tensor) => Ok(tensor),
@@ -228,7 +237,12 @@ pub fn open_backend(
         return Ok(Arc::new(gpu));
     }
     match select(choice, adapters)? {
-        Selected::Cpu => Ok(Arc::new(cpu::Cpu::new(config.cpu_threads))),
+        Selected::Cpu => {
+            if *choice == DeviceChoice::Auto {
+                tracing::info!("there is no hardware adapter; the cpu serves");
+            }
+            Ok(Arc::new(cpu::Cpu::new(config.cpu_threads)))
+        }
         Selected::Adapter(adapter) => match Device::open(&adapter) {
             Ok(device) => Ok(Arc::new(gpu::Gpu::new(device, config))),
             Err(error) if *choice == DeviceChoice::Auto => {
@@ -254,7 +268,7 @@ fn named(choice: &DeviceChoice, config: &InferenceConfig) -> Option<gpu::Gpu> {
 /// A device that takes every command and computes nothing, to time what a run costs the CPU.
 /// Nothing that serves answers may use it.
 pub fn open_noop(config: &InferenceConfig) -> Arc<dyn Backend> {
-    Arc::new(gpu::Gpu::new(Device::noop(), config))
+    Arc::new(gpu::Gpu::opened(Device::noop(), Box::new(|| Ok(Device::noop())), config))
 }
 
 /// Opens one model without a queue, for tools that measure or inspect it.

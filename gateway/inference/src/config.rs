@@ -43,8 +43,8 @@ pub struct InferenceConfig {
     #[serde(with = "gw_artifact::duration::optional")]
     pub keep_alive: Option<Duration>,
     /// How long a run on the GPU may take before the device counts as hung: then it is opened anew,
-    /// and its models with it. Default 30 s, far above `run_time`; a first run, which compiles, is
-    /// not limited by it.
+    /// and its models with it, and the run fails. Default 30 s, far above `run_time`; a first run,
+    /// which compiles, has ten times as long. A run on the CPU cannot be stopped.
     #[serde(with = "gw_artifact::duration")]
     pub gpu_hang_time: Duration,
     /// Threads of the CPU backend, shared by all its models. Default: one per physical core.

@@ -85,16 +85,6 @@ pub enum InferenceError {
         /// The configured limit.
         max: u64,
     },
-    /// The device has no memory left.
-    #[error("model {model}: {device} has no memory left: {reason}")]
-    OutOfMemory {
-        /// The model.
-        model: String,
-        /// Which device.
-        device: String,
-        /// What there was no memory for.
-        reason: String,
-    },
     /// The caller's deadline passed before the answer was ready.
     #[error(
         "model {model}: the deadline passed after {queue:.1?} in its queue and {compute:.1?} in \
@@ -154,6 +144,52 @@ pub enum InferenceError {
         /// What it reported.
         reason: String,
     },
+    /// The device was lost under a request, and again when the request was tried once more; or it
+    /// hung, and nothing is tried again that may hang it.
+    #[error("model {model}: {reason}; the device is opened anew, try again")]
+    DeviceLost {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What it reported, with its name.
+        reason: String,
+    },
+    /// The device was lost and does not open any more.
+    #[error(
+        "model {model}: the device {device} was lost and does not open: {reason}; it is tried \
+         again in {retry:.1?}"
+    )]
+    DeviceGone {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Why it does not open.
+        reason: String,
+        /// When it is tried again.
+        retry: Duration,
+    },
+    /// The device has no memory left, although everything went that its model can do without.
+    #[error("model {model}: {device} has no memory left: {reason}")]
+    OutOfMemory {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What there was no memory for.
+        reason: String,
+    },
+    /// An output holds what is not a number, and the model's manifest refuses that.
+    #[error("model {model}: its output {output:?} on {device} is not a number")]
+    NotANumber {
+        /// The model.
+        model: String,
+        /// Where it ran.
+        device: String,
+        /// The output.
+        output: String,
+    },
     /// A backend panicked; only the requests of that run are lost.
     #[error("model {model}: the {device} backend panicked: {reason}")]
     Panicked {
@@ -178,14 +214,18 @@ impl InferenceError {
             | Self::Unsupported { .. }
             | Self::Load { .. }
             | Self::TooLarge { .. }
-            | Self::NoDevice { .. } => Fault::Operator,
+            | Self::NoDevice { .. }
+            | Self::NotANumber { .. } => Fault::Operator,
             Self::QueueFull { .. }
             | Self::Busy { .. }
             | Self::DeadlinePassed { .. }
             | Self::NoRoom { .. }
             | Self::OutOfMemory { .. }
             | Self::Unloading { .. } => Fault::Overload,
-            Self::Device { .. } | Self::Panicked { .. } => Fault::Ours,
+            Self::Device { .. }
+            | Self::DeviceLost { .. }
+            | Self::DeviceGone { .. }
+            | Self::Panicked { .. } => Fault::Ours,
         }
     }
 }

@@ -12,6 +12,9 @@
 //! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
 //! | `gw_model_evictions_total` | counter | `model`, `device`, `reason` |
 //! | `gw_device_busy_seconds_total` | counter | `device` |
+//! | `gw_device_losses_total` | counter | `device` |
+//! | `gw_device_reopens_total` | counter | `device`, `outcome` |
+//! | `gw_nan_outputs_total` | counter | `model`, `device` |
 //!
 //! What callers used, in `usage`, with the labels `tenant`, `route`, `model`, `device`:
 //! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`, `gw_usage_queue_seconds_total`,
@@ -19,6 +22,7 @@
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 
+mod failures;
 pub(crate) mod usage;
 
 use std::sync::Arc;
@@ -31,6 +35,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub(crate) use self::failures::DeviceFailures;
+use self::failures::Failures;
 use self::usage::{DeviceMetrics, ModelUsage, Seconds, Usage};
 use crate::{Footprint, Inference, InferenceError};
 
@@ -48,6 +54,7 @@ pub struct InferenceMetrics {
     evictions: Family<EvictionLabels, Counter>,
     busy: Family<DeviceLabels, Seconds>,
     usage: Usage,
+    failures: Failures,
 }
 
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
@@ -67,6 +74,7 @@ impl InferenceMetrics {
             evictions: Family::default(),
             busy: Family::default(),
             usage: Usage::register(registry),
+            failures: Failures::register(registry),
         };
         let m = metrics.clone();
         registry.register("gw_infer_requests", "Requests to models, by how they ended", m.requests);
@@ -128,6 +136,7 @@ impl InferenceMetrics {
             staging_bytes: bytes(BytesKind::Staging),
             kept_bytes: bytes(BytesKind::Kept),
             usage: self.usage.of(model, device),
+            nans: self.failures.nans(&labels),
         }
     }
 }
@@ -167,7 +176,7 @@ impl LoadOutcome {
     pub(crate) fn of_error(error: &InferenceError) -> Self {
         match error {
             InferenceError::Unsupported { .. } => Self::Unsupported,
-            InferenceError::NoDevice { .. } => Self::NoDevice,
+            InferenceError::NoDevice { .. } | InferenceError::DeviceGone { .. } => Self::NoDevice,
             _ => Self::Failed,
         }
     }
@@ -289,9 +298,15 @@ pub(crate) struct ModelMetrics {
     staging_bytes: Gauge,
     kept_bytes: Gauge,
     pub(crate) usage: ModelUsage,
+    nans: Counter,
 }
 
 impl ModelMetrics {
+    /// Counts outputs that are no numbers.
+    pub(crate) fn not_numbers(&self, outputs: usize) {
+        self.nans.inc_by(outputs as u64);
+    }
+
     pub(crate) fn loaded(&self, took: Duration) {
         self.load.observe(took.as_secs_f64());
     }
@@ -421,6 +436,7 @@ mod tests {
         metrics.requests("m", "cpu").begin().settle(Outcome::Ok);
         metrics.model("m", "cpu").ran(4, Duration::from_millis(1));
         metrics.count_load("m", "cpu", LoadOutcome::NoDevice);
+        metrics.failures("gpu").lost();
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         // A bucket of each histogram is enough to see its labels.
@@ -434,6 +450,9 @@ mod tests {
         gw_batch_rows_bucket{le="+Inf",model="m",device="cpu"}
         gw_batch_rows_count{model="m",device="cpu"}
         gw_batch_rows_sum{model="m",device="cpu"}
+        gw_device_losses_total{device="gpu"}
+        gw_device_reopens_total{device="gpu",outcome="failed"}
+        gw_device_reopens_total{device="gpu",outcome="ok"}
         gw_infer_compute_seconds_bucket{le="+Inf",model="m",device="cpu"}
         gw_infer_compute_seconds_count{model="m",device="cpu"}
         gw_infer_compute_seconds_sum{model="m",device="cpu"}
@@ -453,6 +472,7 @@ mod tests {
         gw_model_load_seconds_count{model="m",device="cpu"}
         gw_model_load_seconds_sum{model="m",device="cpu"}
         gw_model_loads_total{model="m",device="cpu",outcome="no_device"}
+        gw_nan_outputs_total{model="m",device="cpu"}
         gw_queue_depth{model="m",device="cpu"}
         "#);
     }

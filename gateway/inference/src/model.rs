@@ -1,6 +1,7 @@
 //! A loaded model that many callers share.
 
 pub mod policy;
+mod spare;
 pub mod terms;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use gw_engine::Value;
 use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
+pub(crate) use self::spare::LoadSpare;
+use self::spare::Spare;
 use crate::backend::read_back;
 use crate::batch::Place;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
@@ -25,6 +28,7 @@ pub struct Model {
     name: Arc<str>,
     slot: Arc<Slot>,
     requests: RequestMetrics,
+    spare: Option<Spare>,
 }
 
 /// An answer, with what it took.
@@ -64,14 +68,21 @@ impl Inference<Value> {
 }
 
 impl Model {
-    /// The model at a place where it was loaded once.
-    pub(crate) fn new(name: &str, slot: Arc<Slot>, metrics: &InferenceMetrics) -> Self {
+    /// The model at a place where it was loaded once, and where else it may go on.
+    pub(crate) fn new(
+        name: &str,
+        slot: Arc<Slot>,
+        spare: Option<LoadSpare>,
+        metrics: &InferenceMetrics,
+    ) -> Self {
         let requests = metrics.requests(name, &slot.known().device);
-        Self { name: name.into(), slot, requests }
+        Self { name: name.into(), slot, requests, spare: spare.map(Spare::new) }
     }
 
+    /// Where it is now.
     pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        moved.map_or(&self.slot, |(slot, _)| slot)
     }
 
     /// The name under which it was loaded.
@@ -89,9 +100,10 @@ impl Model {
         &self.slot.known().signature
     }
 
-    /// The device that it runs on.
+    /// The device that it runs on. Where the model may be on any, and its GPU was lost and does not
+    /// open, the CPU takes over, until the model is loaded anew.
     pub fn device(&self) -> &str {
-        &self.slot.known().device
+        &self.slot().known().device
     }
 
     /// How it is served.
@@ -101,13 +113,13 @@ impl Model {
 
     /// The memory that it holds, shared with its namesakes; zero while it is not loaded.
     pub fn footprint(&self) -> Footprint {
-        self.slot.holding().footprint
+        self.slot().holding().footprint
     }
 
     /// Why a new request of this caller would be refused now, if so: what waits already takes
     /// longer than it may wait, or the queue is full. It only looks; asking may still fail.
     pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
-        let refused = self.slot.core()?.refusal(caller, deadline)?;
+        let refused = self.slot().core()?.refusal(caller, deadline)?;
         Some(self.refused(refused, deadline))
     }
 
@@ -152,9 +164,9 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         terms: Terms,
     ) -> Result<Inference, InferenceError> {
-        let request = self.requests.begin();
+        let request = self.requests().begin();
         let inputs = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
-        let result = self.ask(inputs, terms, false).await;
+        let result = self.answer(inputs, terms, false).await;
         let result = result.and_then(|answer| answer.into_host(&self.name));
         request.settle(Outcome::of(&result));
         result
@@ -173,19 +185,39 @@ impl Model {
         inputs: Vec<(String, Value)>,
         terms: Terms,
     ) -> Result<Inference<Value>, InferenceError> {
-        let request = self.requests.begin();
-        let result = self.ask(inputs, terms, true).await;
+        let request = self.requests().begin();
+        let result = self.answer(inputs, terms, true).await;
         request.settle(Outcome::of(&result));
         result
     }
 
-    #[cfg(test)]
     pub(crate) fn requests(&self) -> &RequestMetrics {
-        &self.requests
+        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        moved.map_or(&self.requests, |(_, requests)| requests)
+    }
+
+    /// Asks the model where it is, and where it goes on when its device is gone.
+    async fn answer(
+        &self,
+        inputs: Vec<(String, Value)>,
+        terms: Terms,
+        keeps: bool,
+    ) -> Result<Inference<Value>, InferenceError> {
+        let Some(spare) = self.spare.as_ref().filter(|spare| spare.loaded().is_none()) else {
+            return self.ask(self.slot(), inputs, terms, keeps).await;
+        };
+        let gone = match self.ask(&self.slot, inputs.clone(), terms.clone(), keeps).await {
+            Err(gone @ InferenceError::DeviceGone { .. }) => gone,
+            answer => return answer,
+        };
+        let loaded = tokio::time::timeout_at(terms.deadline.into(), spare.slot(&self.name, &gone));
+        let Ok(slot) = loaded.await else { return Err(gone) };
+        self.ask(slot?, inputs, terms, keeps).await
     }
 
     async fn ask(
         &self,
+        slot: &Arc<Slot>,
         inputs: Vec<(String, Value)>,
         terms: Terms,
         keeps: bool,
@@ -197,7 +229,7 @@ impl Model {
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let known = self.slot.known();
+        let known = slot.known();
         let inputs = (known.signature.check_values(inputs))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
@@ -206,7 +238,7 @@ impl Model {
         }
         spent.turn(Doing::Waits, now);
         // It stays in memory until it has answered.
-        let core = match self.slot.ready(deadline).await {
+        let core = match slot.ready(deadline).await {
             Err(InferenceError::DeadlinePassed { .. }) => return Err(late(&spent)),
             core => core?,
         };

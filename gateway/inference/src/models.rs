@@ -2,9 +2,11 @@
 //!
 //! - [`slot`]: the place of one model, whether it is in memory or not.
 //! - [`residency`]: who may be in the memory of a device.
+//! - `spare`: how a model is loaded where it goes on once its GPU is gone.
 
 mod residency;
 mod slot;
+mod spare;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ pub use self::slot::ModelState;
 pub(crate) use self::slot::Slot;
 use self::slot::Source;
 pub(crate) use self::slot::Tenure;
-use crate::backend::{BackendKind, open_backend};
+use crate::backend::{Backend, BackendKind, open_backend};
 use crate::metrics::{EvictionReason, LoadOutcome};
 use crate::queue::{QueueLimits, Shares};
 use crate::worker::lane::Lane;
@@ -139,11 +141,14 @@ impl Models {
 
     /// Loads a model, or shares it where the same file is already loaded on the same device. It
     /// blocks; concurrent loads of one file wait for one of them. With [`DeviceChoice::Auto`] a
-    /// model with an operator that the GPU lacks is loaded on the CPU.
+    /// model with an operator that the GPU lacks is loaded on the CPU, and so is one whose GPU was
+    /// lost and does not open.
     ///
     /// # Errors
     /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
-    /// and where it does not fit: [`InferenceError::TooLarge`], [`InferenceError::NoRoom`].
+    /// where it does not fit [`InferenceError::TooLarge`], [`InferenceError::NoRoom`] and
+    /// [`InferenceError::OutOfMemory`], and [`InferenceError::DeviceGone`] where the CPU was ruled
+    /// out.
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
         let source = Source::File(path.clone());
@@ -263,17 +268,16 @@ impl Models {
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<Model>, InferenceError> {
-        let slot = match self.load_on(device, wanted) {
-            Err(error @ InferenceError::Unsupported { .. })
-                if *device == DeviceChoice::Auto
-                    && self.device(device)?.backend.kind() == BackendKind::Gpu =>
-            {
+        let (slot, spare) = match self.load_on(device, wanted) {
+            Err(
+                error @ (InferenceError::Unsupported { .. } | InferenceError::DeviceGone { .. }),
+            ) if spare::may_move(device, &*self.device(device)?) => {
                 tracing::warn!(%error, "using the cpu for this model");
-                self.load_on(&DeviceChoice::Cpu, wanted)?
+                (self.load_on(&DeviceChoice::Cpu, wanted)?, None)
             }
-            result => result?,
+            result => (result?, self.spare(device, wanted)?),
         };
-        Ok(Arc::new(Model::new(wanted.name, slot, &self.metrics)))
+        Ok(Arc::new(Model::new(wanted.name, slot, spare, &self.metrics)))
     }
 
     fn load_on(
@@ -338,17 +342,20 @@ impl Models {
         }
         let backend = open_backend(choice, &self.config)?;
         let known = devices.values().find(|known| known.backend.device() == backend.device());
-        let residency = known.cloned().unwrap_or_else(|| {
-            let bytes_max = match backend.kind() {
-                BackendKind::Cpu => self.config.memory_max,
-                BackendKind::Gpu => self.config.gpu_memory_max,
-            };
-            let shares = Shares::new(self.config.tenant_weights.clone());
-            let lane = Lane::new(backend.slots(), shares, self.metrics.device(backend.device()));
-            Residency::new(backend, Arc::new(lane), bytes_max.map(|ByteSize(bytes)| bytes))
-        });
+        let residency = known.cloned().unwrap_or_else(|| self.residency(backend));
         devices.insert(choice.clone(), Arc::clone(&residency));
         Ok(residency)
+    }
+
+    fn residency(&self, backend: Arc<dyn Backend>) -> Arc<Residency> {
+        backend.watch(&self.metrics);
+        let bytes_max = match backend.kind() {
+            BackendKind::Cpu => self.config.memory_max,
+            BackendKind::Gpu => self.config.gpu_memory_max,
+        };
+        let shares = Shares::new(self.config.tenant_weights.clone());
+        let lane = Lane::new(backend.slots(), shares, self.metrics.device(backend.device()));
+        Residency::new(backend, Arc::new(lane), bytes_max.map(|ByteSize(bytes)| bytes))
     }
 }
 

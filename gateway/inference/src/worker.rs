@@ -3,9 +3,13 @@
 //!
 //! - `core`: what they share with the callers.
 //! - [`lane`]: the device, and whose turn it is.
+//! - `recover`: what they do about faults of their device and of their model.
+//! - `nan`: whether an answer holds what is not a number.
 
 mod core;
 pub(crate) mod lane;
+mod nan;
+mod recover;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +34,7 @@ struct Worker {
     lane: Arc<Lane>,
     batch_max: usize,
     keep_bytes_min: u64,
+    refuse_nan: bool,
     patience: Patience,
     shared: Arc<Shared>,
     // Last: it tells that the model is gone.
@@ -103,6 +108,9 @@ impl Worker {
         }
         match self.run(&shares, held) {
             Ok(ran) => self.answer(shares, ran, held),
+            Err(Failure::Model(error)) if self.shortens(&error, &mut shares) => {
+                self.serve(shares, held);
+            }
             Err(Failure::Model(error)) if shares.len() == 1 => {
                 for share in shares {
                     share.job.reply(Err((*error).clone()));
@@ -243,6 +251,10 @@ impl Worker {
 
     fn answer(&mut self, shares: Vec<Share>, ran: Ran, held: &Held) {
         for (mut share, outputs) in shares.into_iter().zip(ran.parts) {
+            if let Some(error) = self.not_a_number(&ran.names, &outputs) {
+                share.job.reply(Err(error));
+                continue;
+            }
             share.job.done += share.rows;
             share.job.parts.push(outputs);
             if share.job.left() > 0 {

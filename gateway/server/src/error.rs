@@ -81,6 +81,12 @@ codes! {
     Saturated "saturated" SERVICE_UNAVAILABLE Overload "the node is busy; try again",
     DeadlinePassed "deadline_passed" GATEWAY_TIMEOUT Overload
         "the answer was not ready in time; try again",
+    DeviceLost "device_lost" SERVICE_UNAVAILABLE Ours
+        "the device of the model was lost and is opened anew; try again",
+    DeviceOutOfMemory "device_out_of_memory" SERVICE_UNAVAILABLE Overload
+        "the device of the model has no memory left; try again",
+    NotANumber "not_a_number" BAD_GATEWAY Operator
+        "the model's answer is not a number, which its manifest refuses",
     NotCached "not_cached" GATEWAY_TIMEOUT Caller
         "no cached answer, and the request asked for nothing else",
     PluginTrapped "plugin_trapped" BAD_GATEWAY Guest "the plugin failed",
@@ -200,6 +206,7 @@ impl HandleError {
                 InferenceError::Busy { wait, left, .. } => {
                     wait.saturating_sub(left).as_secs().saturating_add(1)
                 }
+                InferenceError::DeviceGone { retry, .. } => retry.as_secs().saturating_add(1),
                 _ => 1,
             },
             Self::Guest(error) => match &**error {
@@ -270,6 +277,11 @@ impl IntoResponse for HandleError {
 fn inference_code(error: &InferenceError) -> Code {
     match (error, error.fault()) {
         (InferenceError::DeadlinePassed { .. }, _) => Code::DeadlinePassed,
+        (InferenceError::DeviceLost { .. } | InferenceError::DeviceGone { .. }, _) => {
+            Code::DeviceLost
+        }
+        (InferenceError::OutOfMemory { .. }, _) => Code::DeviceOutOfMemory,
+        (InferenceError::NotANumber { .. }, _) => Code::NotANumber,
         (_, ModelFault::Overload) => Code::Saturated,
         (_, ModelFault::Caller) => Code::PluginBadTensors,
         (_, ModelFault::Operator | ModelFault::Ours) => Code::Internal,
@@ -443,6 +455,14 @@ mod tests {
         assert_eq!(
             (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
             (503, &"11".parse().unwrap())
+        );
+        let (model, device, reason) = ("m".into(), "gpu".into(), "no driver".into());
+        let retry = Duration::from_millis(2500);
+        let source = Box::new(InferenceError::DeviceGone { model, device, reason, retry });
+        let gone = HandleError::Inference { source, timings: Box::default() }.response("x");
+        assert_eq!(
+            (gone.status().as_u16(), &gone.headers()[RETRY_AFTER]),
+            (503, &"3".parse().unwrap())
         );
         let wrong = HandleError::MethodNotAllowed { allow: "POST".into() }.response("x");
         assert_eq!(

@@ -1,5 +1,7 @@
 //! What can go wrong with a device.
 
+use std::time::Duration;
+
 /// Why a device could not be opened or could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -52,6 +54,14 @@ pub enum DeviceError {
         adapter: String,
         /// What the driver said.
         reason: String,
+    },
+    /// The device was silent for so long that it counts as lost. Open it again.
+    #[error("device {adapter} hangs: it gave no sign of life for {limit:?}")]
+    Hung {
+        /// The adapter's name.
+        adapter: String,
+        /// How long it may be silent.
+        limit: Duration,
     },
     /// The device has no memory left.
     #[error("the device has no memory left for {what}")]

@@ -9,6 +9,7 @@ use gw_shaders::{peak, pointwise};
 use serde::Serialize;
 use wgpu::BufferUsages;
 
+use super::watch::Patience;
 use super::{Device, DeviceError};
 
 /// Bytes that one copy reads, and writes: more than the caches of most devices hold, and no more
@@ -108,7 +109,7 @@ impl Device {
                 drop(pass);
                 self.queue.submit([encoder.finish()])
             })?;
-            self.wait(submission)?;
+            self.wait(submission, Patience::Compile)?;
             Ok(start.elapsed().as_secs_f64() / f64::from(DISPATCHES))
         };
         // The first compiles, and touches memory for the first time.

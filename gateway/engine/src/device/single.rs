@@ -8,6 +8,7 @@ use gw_shaders::kernel::{Dispatch, PARAM_WORDS_MAX};
 use wgpu::BufferUsages;
 
 use super::pipelines::Pipeline;
+use super::watch::Patience;
 use super::{Device, DeviceError};
 
 impl Device {
@@ -59,7 +60,7 @@ impl Device {
             let submission = self.scoped(dispatch.kernel.name, || {
                 self.submit_single(dispatch, &pipeline, &group, std::iter::empty())
             })?;
-            self.wait(submission)?;
+            self.wait(submission, Patience::Compile)?;
             Ok(start.elapsed())
         };
         (0..runs).map(run).collect()
@@ -166,7 +167,7 @@ impl Device {
             });
         }
         drop(sender);
-        self.wait(submission)?;
+        self.wait(submission, Patience::Compile)?;
         for result in mapped {
             result.map_err(|_| self.lost_error("its memory could not be read"))?;
         }

@@ -131,10 +131,20 @@ impl RunError {
 
     /// Whether the device is gone: open it again, and make new sessions on it.
     pub fn is_device_lost(&self) -> bool {
+        matches!(self.device(), Some(DeviceError::Lost { .. } | DeviceError::Hung { .. }))
+    }
+
+    /// Whether the device had no memory left: another run may find some.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.device(), Some(DeviceError::OutOfMemory { .. }))
+    }
+
+    /// What the device reported, where that is why the run failed.
+    pub fn device(&self) -> Option<&DeviceError> {
         match self {
-            Self::Device(error) => matches!(error, DeviceError::Lost { .. }),
-            Self::Step { source, .. } => matches!(**source, DeviceError::Lost { .. }),
-            _ => false,
+            Self::Device(error) => Some(error),
+            Self::Step { source, .. } => Some(source),
+            _ => None,
         }
     }
 }

@@ -25,6 +25,7 @@ use super::ledger::{Held, Ledger};
 use super::profile::{Laps, Phases};
 use super::staging::{Form, Ring, Staging};
 use super::weights::Weights;
+use crate::device::watch::Patience;
 use crate::device::{Device, DeviceError};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MemoryPlan};
@@ -42,6 +43,8 @@ pub(super) struct Prepared {
     program: Mutex<Program>,
     /// Whether some step could be faster for all that is known, and nobody has looked yet.
     untuned: AtomicBool,
+    /// Whether the driver has compiled its kernels, which some put off to the first dispatch.
+    compiled: AtomicBool,
     uploads: Vec<Copy>,
     downloads: Vec<Copy>,
     inputs: Vec<String>,
@@ -100,6 +103,7 @@ impl Prepared {
                 steps: steps.into(),
             }),
             untuned: AtomicBool::new(false),
+            compiled: AtomicBool::new(false),
             uploads: build::copies(&uploads, &locations),
             downloads: build::copies(&downloads, &locations),
             inputs: plan.inputs.iter().map(|port| port.name.clone()).collect(),
@@ -132,6 +136,7 @@ impl Prepared {
     /// Does each step as `plan` does it, which is this plan with other variants of its kernels.
     pub(super) fn adopt(&self, device: &Device, plan: &Plan) -> Result<(), RunError> {
         let program = self.program().with(device, plan)?;
+        self.compiled.store(false, Ordering::Relaxed);
         *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
         Ok(())
     }
@@ -198,8 +203,7 @@ impl Prepared {
             phases.upload_us = laps.lap();
             let submission = submit(staging, phases)?;
             laps.lap();
-            device.wait(submission)?;
-            staging.arrivals.wait(device)?;
+            self.wait(device, submission, staging)?;
             phases.wait_us = laps.lap();
             let outputs = self.read(staging, asked);
             phases.read_back_us = laps.lap();
@@ -247,11 +251,27 @@ impl Prepared {
                 staging.expect(true, true);
                 submission
             })?;
-            device.wait(submission)?;
-            staging.arrivals.wait(device)?;
+            self.wait(device, submission, staging)?;
             staging.download.as_ref().inspect(|buffer| buffer.unmap());
             Ok(())
         })
+    }
+
+    /// Waits for a run and for its staging memory.
+    fn wait(
+        &self,
+        device: &Device,
+        submission: wgpu::SubmissionIndex,
+        staging: &Staging,
+    ) -> Result<(), RunError> {
+        let patience = match self.compiled.load(Ordering::Relaxed) {
+            true => Patience::Run,
+            false => Patience::Compile,
+        };
+        device.wait(submission, patience)?;
+        staging.arrivals.wait(device)?;
+        self.compiled.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Hands one command buffer over, and asks for the staging memory behind it.

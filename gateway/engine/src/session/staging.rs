@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use wgpu::BufferUsages;
 
+use crate::device::watch::{LOOK, Patience};
 use crate::device::{Device, DeviceError};
 
 /// A stretch of memory that a kernel binds.
@@ -108,7 +108,9 @@ impl Staging {
             BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC | bound,
             BufferUsages::MAP_READ | BufferUsages::COPY_DST | bound,
         );
-        device.scoped("the staging memory of a plan", || {
+        const WHAT: &str = "the staging memory of a plan";
+        device.has_memory(WHAT, form.upload_bytes + form.download_bytes)?;
+        device.scoped(WHAT, || {
             let upload = buffer("upload", form.upload_bytes, up, true);
             let download = buffer("download", form.download_bytes, down, false);
             let group = |own: &Bindings| own.group(device, [upload.as_ref(), download.as_ref()]);
@@ -159,11 +161,11 @@ impl Arrivals {
     /// Waits until every expected buffer is mapped. The device has finished by then, but another
     /// thread's wait may be the one that reports it.
     pub(super) fn wait(&self, device: &Device) -> Result<(), DeviceError> {
-        // A lost device may never answer: look for that now and then.
-        const LOOK: Duration = Duration::from_millis(100);
+        let waiting = device.waiting(Patience::Run);
         let mut state = self.state();
         while state.pending > 0 {
-            device.check_lost()?;
+            // A lost device may never answer.
+            waiting.look()?;
             let waited = self.changed.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -15,6 +15,9 @@ use crate::plan::{Buffer, BufferKind, Plan};
 /// hold twice the bytes of a buffer while it is uploaded.
 const SHARD_BYTES: u64 = 32 << 20;
 
+/// What errors call it.
+const WHAT: &str = "the weights of a model";
+
 /// Where a weight lies.
 #[derive(Clone, Debug)]
 pub(super) struct WeightPlace {
@@ -77,7 +80,8 @@ impl Weights {
     ) -> Result<(), RunError> {
         let shards = shards(plan, shared, table, device.alignment());
         let filled = on_all_cores(&shards, |shard| {
-            device.scoped("the weights of a model", || fill(device, shard)).flatten()
+            device.has_memory(WHAT, shard.bytes)?;
+            device.scoped(WHAT, || fill(device, shard)).flatten()
         });
         for (shard, buffer) in shards.into_iter().zip(filled) {
             let buffer = buffer?;
@@ -129,8 +133,7 @@ fn fill(device: &Device, shard: &Shard<'_>) -> Result<wgpu::Buffer, DeviceError>
         mapped_at_creation: true,
     });
     let mapped = buffer.get_mapped_range_mut(..);
-    let mut mapped = mapped
-        .map_err(|_| DeviceError::OutOfMemory { what: "the weights of a model".to_owned() })?;
+    let mut mapped = mapped.map_err(|_| DeviceError::OutOfMemory { what: WHAT.to_owned() })?;
     for (_, data, offset) in &shard.members {
         let start = usize::try_from(*offset).unwrap_or(usize::MAX);
         mapped.slice(start..start + data.len()).copy_from_slice(data);

@@ -1,31 +1,43 @@
 //! The GPU: `gw-engine` on one adapter.
+//!
+//! A device may be lost at any moment, and every session with it. Whoever meets a lost one takes
+//! the next from the `place`, makes a session of its model there and runs once more.
+
+mod place;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_engine::{
-    Device, Model, PlanCache, PlanOptions, Profile, RunError, Session, SessionOptions,
-    SessionStats, Tuned, Tuning, Value, WeightMode,
+    AdapterSelect, Device, DeviceError, Model, PlanCache, PlanOptions, Profile, RunError, Session,
+    SessionOptions, SessionStats, Tuned, Tuning, Value, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
 
+use self::place::{Open, Place};
 use super::guard::guard;
-use super::import::{import_error, read, rows_are_independent, run_error, signature};
+use super::import::{chain, import_error, read, rows_are_independent, run_error, signature};
 use super::nominal::nominal_shapes;
 use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
 use crate::batch::bucket;
-use crate::{InferenceConfig, InferenceError, InputProblem, Signature};
+use crate::{InferenceConfig, InferenceError, InferenceMetrics, InputProblem, Signature};
 
 /// One adapter.
 pub(super) struct Gpu {
-    device: Arc<Device>,
+    place: Arc<Place>,
     name: Arc<str>,
     options: SessionOptions,
 }
 
 impl Gpu {
+    /// The adapter of an opened device.
     pub(super) fn new(device: Arc<Device>, config: &InferenceConfig) -> Self {
-        let name = device.info().name.as_str().into();
+        let select = AdapterSelect::Named(device.info().name.clone());
+        Self::opened(device, Box::new(move || Device::open(&select)), config)
+    }
+
+    /// As [`Gpu::new`], of a device that `open` opens anew.
+    pub(super) fn opened(device: Arc<Device>, open: Open, config: &InferenceConfig) -> Self {
         let weights = if config.gpu_expand_weights { WeightMode::F32 } else { WeightMode::Int8 };
         let plan = PlanOptions { weights, fuse: config.gpu_fuse };
         let bytes_max = config.plan_cache_bytes_max;
@@ -35,7 +47,8 @@ impl Gpu {
         let tunes = device.info().backend != "noop";
         let tuning = tunes.then(|| Arc::new(Tuning::new(&device, cache.clone(), config.gpu_tune)));
         let options = SessionOptions { plan, cache, tuning, ..SessionOptions::default() };
-        Self { device, name, options }
+        let place = Arc::new(Place::new(device, open, config.gpu_hang_time));
+        Self { name: Arc::clone(place.name()), place, options }
     }
 }
 
@@ -46,6 +59,10 @@ impl Backend for Gpu {
 
     fn device(&self) -> &str {
         &self.name
+    }
+
+    fn watch(&self, metrics: &InferenceMetrics) {
+        self.place.watch(metrics.failures(&self.name));
     }
 
     fn load(
@@ -70,11 +87,22 @@ impl Gpu {
         guard(name, &self.name, || {
             let signature = signature(model.graph());
             let rows_are_independent = rows_are_independent(model.graph());
-            let (device, options) = (Arc::clone(&self.device), self.options.clone());
-            let session = Session::new(Arc::new(model), device, options);
-            let (name, device) = (name.to_owned(), Arc::clone(&self.name));
-            let model = GpuModel { name, device, session, signature, rows_are_independent };
-            Ok(Box::new(model) as _)
+            let (place, options) = (Arc::clone(&self.place), self.options.clone());
+            let device = place.device().map_err(|gone| gone.of(name, &self.name))?;
+            let model = Arc::new(model);
+            let session = Session::new(Arc::clone(&model), device, options.clone());
+            let (session, name) = (Mutex::new(Arc::new(session)), name.to_owned());
+            let device = Arc::clone(&self.name);
+            Ok(Box::new(GpuModel {
+                name,
+                device,
+                model,
+                place,
+                options,
+                session,
+                signature,
+                rows_are_independent,
+            }) as _)
         })
     }
 }
@@ -82,9 +110,66 @@ impl Gpu {
 struct GpuModel {
     name: String,
     device: Arc<str>,
-    session: Session,
+    model: Arc<Model>,
+    place: Arc<Place>,
+    options: SessionOptions,
+    /// On the device that is there, or on the one that was.
+    session: Mutex<Arc<Session>>,
     signature: Signature,
     rows_are_independent: bool,
+}
+
+impl GpuModel {
+    /// The session, made anew where its device is gone.
+    fn session(&self) -> Result<Arc<Session>, InferenceError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if !session.device().is_lost() {
+            return Ok(Arc::clone(&session));
+        }
+        let device = self.place.device().map_err(|gone| gone.of(&self.name, &self.device))?;
+        *session = Arc::new(Session::new(Arc::clone(&self.model), device, self.options.clone()));
+        let anew = Arc::clone(&session);
+        drop(session);
+        tracing::info!(model = %self.name, device = %self.device, "model loaded on the new device");
+        // Before a run is given only so much time, the driver has compiled what it takes.
+        if let Some(shapes) = nominal_shapes(&self.signature)
+            && let Err(error) = anew.warm_up(&shapes)
+        {
+            tracing::debug!(model = %self.name, %error, "not warmed up");
+        }
+        Ok(anew)
+    }
+
+    /// Does `work`, and once more where the device was lost under it. One that hung is not asked
+    /// again: it was perhaps this that hung it.
+    fn with_session<T>(
+        &self,
+        work: impl Fn(&Session) -> Result<T, RunError>,
+    ) -> Result<T, InferenceError> {
+        let session = self.session()?;
+        match self.guarded(&session, &work) {
+            Err(error) if matches!(session.device().loss(), Some(DeviceError::Lost { .. })) => {
+                tracing::warn!(model = %self.name, %error, "running once more");
+                self.guarded(&*self.session()?, &work)
+            }
+            done => done,
+        }
+    }
+
+    fn guarded<T>(
+        &self,
+        session: &Session,
+        work: impl Fn(&Session) -> Result<T, RunError>,
+    ) -> Result<T, InferenceError> {
+        guard(&self.name, &self.device, || {
+            work(session).map_err(|error| run_error(&self.name, &self.device, &error))
+        })
+    }
+
+    /// The session as it is.
+    fn seen(&self) -> Arc<Session> {
+        Arc::clone(&self.session.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl GpuModel {
@@ -121,23 +206,24 @@ impl LoadedModel for GpuModel {
     }
 
     /// Runs once on nothing, so that the driver has compiled most kernels. What goes wrong at sizes
-    /// that nobody asked for says nothing about other sizes, unless a kernel is missing.
+    /// that nobody asked for says nothing about other sizes, unless a kernel is missing, the device
+    /// is gone or has no memory left.
     fn warm_up(&self) -> Result<(), InferenceError> {
         let Some(shapes) = nominal_shapes(&self.signature) else { return Ok(()) };
-        let warmed = guard(&self.name, &self.device, || {
-            let warmed = self.session.warm_up(&shapes);
-            warmed.map_err(|error| run_error(&self.name, &self.device, &error))
-        });
-        match warmed {
-            Err(error @ (InferenceError::Unsupported { .. } | InferenceError::Panicked { .. })) => {
-                Err(error)
-            }
+        match self.with_session(|session| session.warm_up(&shapes)) {
+            Err(
+                error @ (InferenceError::Unsupported { .. }
+                | InferenceError::Panicked { .. }
+                | InferenceError::OutOfMemory { .. }
+                | InferenceError::DeviceLost { .. }
+                | InferenceError::DeviceGone { .. }),
+            ) => Err(error),
             Err(error) => {
                 tracing::debug!(model = %self.name, %error, "not warmed up");
                 Ok(())
             }
             Ok(()) => {
-                let SessionStats { planned, loaded, .. } = self.session.stats();
+                let SessionStats { planned, loaded, .. } = self.seen().stats();
                 tracing::debug!(model = %self.name, planned, loaded, "warmed up");
                 Ok(())
             }
@@ -146,9 +232,7 @@ impl LoadedModel for GpuModel {
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let inputs = self.checked(inputs)?;
-        guard(&self.name, &self.device, || {
-            self.session.run(&inputs).map_err(|error| run_error(&self.name, &self.device, &error))
-        })
+        self.with_session(|session| session.run(&inputs))
     }
 
     fn run_values(
@@ -165,10 +249,7 @@ impl LoadedModel for GpuModel {
         };
         let inputs = inputs.iter().map(looked_at).collect::<Result<Vec<_>, InferenceError>>()?;
         let inputs = self.named(self.signature.check_values(inputs))?;
-        guard(&self.name, &self.device, || {
-            let outputs = self.session.run_values(&inputs, keep_bytes_min);
-            outputs.map_err(|error| run_error(&self.name, &self.device, &error))
-        })
+        self.with_session(|session| session.run_values(&inputs, keep_bytes_min))
     }
 
     fn rows_are_independent(&self) -> bool {
@@ -180,7 +261,11 @@ impl LoadedModel for GpuModel {
     }
 
     fn footprint(&self) -> Footprint {
-        let stats = self.session.stats();
+        let session = self.seen();
+        if session.device().is_lost() {
+            return Footprint::default();
+        }
+        let stats = session.stats();
         Footprint {
             weight_bytes: stats.weight_bytes,
             arena_bytes: stats.arena_bytes,
@@ -191,21 +276,19 @@ impl LoadedModel for GpuModel {
     }
 
     fn dispatches(&self, shapes: &[(String, Shape)]) -> Result<Option<usize>, InferenceError> {
-        guard(&self.name, &self.device, || {
-            let shapes: BTreeMap<String, Shape> = shapes.iter().cloned().collect();
-            match self.session.plan_for(&shapes) {
-                Ok(plan) => Ok(Some(plan.dispatches)),
-                // Those of the last run, where there was one.
-                Err(RunError::ValueNeeded { .. }) => {
-                    Ok(Some(self.session.stats().dispatches).filter(|&count| count > 0))
-                }
-                Err(error) => Err(run_error(&self.name, &self.device, &error)),
+        let shapes: BTreeMap<String, Shape> = shapes.iter().cloned().collect();
+        self.with_session(|session| match session.plan_for(&shapes) {
+            Ok(plan) => Ok(Some(plan.dispatches)),
+            // Those of the last run, where there was one.
+            Err(RunError::ValueNeeded { .. }) => {
+                Ok(Some(session.stats().dispatches).filter(|&count| count > 0))
             }
+            Err(error) => Err(error),
         })
     }
 
     fn settle(&self) -> Vec<Tuned> {
-        self.session.settle()
+        self.seen().settle()
     }
 
     fn profile(
@@ -214,15 +297,14 @@ impl LoadedModel for GpuModel {
         runs: u32,
     ) -> Result<Option<Profile>, InferenceError> {
         let inputs = self.checked(inputs)?;
-        guard(&self.name, &self.device, || {
-            let profile = self.session.profile(&inputs, runs);
-            profile.map(Some).map_err(|error| run_error(&self.name, &self.device, &error))
-        })
+        self.with_session(|session| session.profile(&inputs, runs).map(Some))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    mod faults;
+
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
@@ -271,7 +353,8 @@ mod tests {
     fn gpu() -> Option<Arc<Gpu>> {
         let device = Device::open_unmapped(&AdapterSelect::Any).ok()?;
         let config = InferenceConfig { gpu_tune: Duration::ZERO, ..InferenceConfig::default() };
-        Some(Arc::new(Gpu::new(device, &config)))
+        let open = Box::new(|| Device::open_unmapped(&AdapterSelect::Any));
+        Some(Arc::new(Gpu::opened(device, open, &config)))
     }
 
     /// A model behind its queue, which keeps outputs of 16 bytes.
@@ -283,7 +366,7 @@ mod tests {
         let backend: Arc<dyn Backend> = Arc::<Gpu>::clone(gpu);
         let slot = Slot::new(Tenure::of("m", file, limits, &metrics, backend));
         slot.ready_blocking().unwrap();
-        crate::Model::new("m", slot, &metrics)
+        crate::Model::new("m", slot, None, &metrics)
     }
 
     async fn ask(

@@ -175,6 +175,8 @@ pub(super) fn run_error(model: &str, device: &str, error: &RunError) -> Inferenc
         // A shape that the model cannot take, or that is too large for the adapter.
         RunError::Plan(_) | RunError::Memory(_) => InferenceError::Run { model, device, reason },
         _ if error.is_caller_fault() => InferenceError::Run { model, device, reason },
+        _ if error.is_out_of_memory() => InferenceError::OutOfMemory { model, device, reason },
+        _ if error.is_device_lost() => InferenceError::DeviceLost { model, device, reason },
         _ => InferenceError::Device { model, device, reason },
     }
 }

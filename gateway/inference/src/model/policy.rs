@@ -19,7 +19,8 @@ pub struct ModelPolicy {
     pub keep_alive: Option<Duration>,
     /// Whether it is never evicted to make room for others.
     pub pinned: bool,
-    /// Whether a run with an output that is not a number fails; else it is only counted.
+    /// Whether a request fails whose answer holds what is not a number; else that is only counted,
+    /// in `gw_nan_outputs_total`. Infinity is a number, and what stays on a GPU is not looked at.
     pub refuse_nan: bool,
     /// Outputs that are the state of an execution context, each with the input that takes it in the
     /// next run. A model with state is never batched.

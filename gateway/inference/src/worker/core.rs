@@ -111,6 +111,7 @@ impl Core {
                 lane: Arc::clone(&lane),
                 batch_max,
                 keep_bytes_min: limits.keep_bytes_min,
+                refuse_nan: policy.refuse_nan,
                 patience,
                 shared: Arc::clone(&shared),
                 _ending: Arc::clone(&ending),

@@ -192,7 +192,7 @@ impl Rig {
         let cpu = open_backend(&DeviceChoice::Cpu, &InferenceConfig::default()).unwrap();
         let tenure = Tenure::of("doubler", &Bytes::new(), setup.limits, &metrics, cpu);
         let slot = Slot::of(tenure, Arc::clone(&core));
-        let model = Arc::new(Model::new("doubler", slot, &metrics));
+        let model = Arc::new(Model::new("doubler", slot, None, &metrics));
         Self { model, core, started, keeps, permit }
     }
 

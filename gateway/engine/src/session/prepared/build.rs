@@ -49,7 +49,9 @@ pub(super) fn arenas(
     device: &Device,
     memory: &MemoryPlan,
 ) -> Result<Vec<wgpu::Buffer>, DeviceError> {
-    device.scoped("the arenas of a plan", || {
+    const WHAT: &str = "the arenas of a plan";
+    device.has_memory(WHAT, memory.arena_bytes())?;
+    device.scoped(WHAT, || {
         let buffer = |&size: &u64| {
             device.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("arena"),

@@ -6,6 +6,7 @@ use wgpu::{BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor};
 
 use super::program::{Bound, Ready};
 use super::{Asked, Prepared};
+use crate::device::watch::Patience;
 use crate::device::{Device, DeviceError};
 use crate::session::error::RunError;
 use crate::session::profile::{Laps, Method, Phases};
@@ -68,7 +69,7 @@ impl Clock {
         let mut times = Vec::new();
         for _ in 0..EMPTY {
             let mut laps = Laps::start();
-            device.wait(submit(device, |_| ())?)?;
+            device.wait(submit(device, |_| ())?, Patience::Compile)?;
             times.push(laps.lap());
         }
         times.sort_by(f64::total_cmp);
@@ -108,7 +109,7 @@ fn by_submissions<'a>(
         let record = |pass: &mut wgpu::ComputePass<'_>| {
             ready.encode(pass, own, None, ready.workgroups);
         };
-        device.wait(submit(device, record)?)?;
+        device.wait(submit(device, record)?, Patience::Compile)?;
         Ok((laps.lap() - empty).max(0.0))
     };
     dispatches.map(time).collect()
@@ -187,7 +188,7 @@ impl Prepared {
                 device.queue.submit([encoder.finish()])
             })
         };
-        device.wait(copies(&|encoder| self.upload(encoder, staging, asked))?)?;
+        device.wait(copies(&|encoder| self.upload(encoder, staging, asked))?, Patience::Compile)?;
         times.extend(by_submissions(device, self.program().bound(staging), empty)?);
         let submission = copies(&|encoder| self.download(encoder, staging, asked))?;
         self.expect(staging, asked);
@@ -234,7 +235,7 @@ impl Stamps {
             arrivals.expect(&self.read, wgpu::MapMode::Read);
             submission
         })?;
-        device.wait(submission)?;
+        device.wait(submission, Patience::Compile)?;
         arrivals.wait(device)?;
         let mut times = self.read()?;
         times.truncate(count);

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::program::Ready;
 use super::{Prepared, refused};
 use crate::device::Device;
+use crate::device::watch::Patience;
 use crate::session::error::RunError;
 use crate::session::staging::{Arrivals, Memory, Stretch};
 
@@ -170,7 +171,7 @@ impl<'a> Race<'a> {
             arrivals.expect(&buffer, wgpu::MapMode::Read);
             submission
         })?;
-        device.wait(submission)?;
+        device.wait(submission, Patience::Compile)?;
         arrivals.wait(device)?;
         let mapped = buffer.get_mapped_range(..);
         let mapped = mapped.map_err(|error| refused("comparing variants", &error))?;

@@ -7,6 +7,7 @@ use gw_tensor::{DType, Shape, Tensor};
 use wgpu::{BufferUsages, CommandEncoderDescriptor};
 
 use super::{range, refused};
+use crate::device::watch::Patience;
 use crate::device::{Device, DeviceError};
 use crate::net::scalar;
 use crate::session::convert;
@@ -100,8 +101,10 @@ impl DeviceTensor {
         ledger: &Arc<Ledger>,
         (output, dtype, shape): (&str, DType, &Shape),
     ) -> Result<Self, DeviceError> {
+        const WHAT: &str = "an output that stays on the device";
         let size = convert::device_bytes(shape.elements());
-        let buffer = device.scoped("an output that stays on the device", || {
+        device.has_memory(WHAT, size)?;
+        let buffer = device.scoped(WHAT, || {
             device.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("kept"),
                 size,
@@ -155,6 +158,7 @@ impl DeviceTensor {
         if bytes == 0 {
             return self.decode(&[]);
         }
+        device.has_memory(WHAT, bytes)?;
         let staging = device.scoped(WHAT, || {
             device.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read"),
@@ -172,7 +176,7 @@ impl DeviceTensor {
             arrivals.expect(&staging, wgpu::MapMode::Read);
             submission
         })?;
-        device.wait(submission)?;
+        device.wait(submission, Patience::Run)?;
         arrivals.wait(device)?;
         let mapped = staging.get_mapped_range(..).map_err(|error| refused(WHAT, &error))?;
         self.decode(mapped.get(range(0, bytes)).unwrap_or_default())

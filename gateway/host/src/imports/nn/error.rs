@@ -74,7 +74,10 @@ impl From<InferenceError> for NnError {
             | InferenceError::QueueFull { .. }
             | InferenceError::Unloading { .. }
             | InferenceError::Load { .. }
-            | InferenceError::Device { .. } => ErrorCode::RuntimeError,
+            | InferenceError::Device { .. }
+            | InferenceError::DeviceLost { .. }
+            | InferenceError::DeviceGone { .. }
+            | InferenceError::NotANumber { .. } => ErrorCode::RuntimeError,
             InferenceError::Panicked { .. } => ErrorCode::Unknown,
         };
         Self::new(code, error.to_string())
@@ -122,6 +125,27 @@ mod tests {
             ),
             (
                 InferenceError::Device { model: text(), device: text(), reason: text() },
+                ErrorCode::RuntimeError,
+            ),
+            (
+                InferenceError::DeviceLost { model: text(), device: text(), reason: text() },
+                ErrorCode::RuntimeError,
+            ),
+            (
+                InferenceError::DeviceGone {
+                    model: text(),
+                    device: text(),
+                    reason: text(),
+                    retry: time,
+                },
+                ErrorCode::RuntimeError,
+            ),
+            (
+                InferenceError::OutOfMemory { model: text(), device: text(), reason: text() },
+                ErrorCode::RuntimeError,
+            ),
+            (
+                InferenceError::NotANumber { model: text(), device: text(), output: text() },
                 ErrorCode::RuntimeError,
             ),
             (

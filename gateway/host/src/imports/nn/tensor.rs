@@ -376,7 +376,8 @@ mod tests {
         tensor.device().destroy();
         let error = answer.data().await.unwrap_err();
         let device = &tensor.device().info().name;
-        assert!(matches!(&error, InferenceError::Device { model, .. } if model == "m"), "{error}");
+        let lost = matches!(&error, InferenceError::DeviceLost { model, .. } if model == "m");
+        assert!(lost, "{error}");
         assert!(error.to_string().contains(device.as_str()), "{error}");
         assert_eq!(answer.input(None).await.unwrap_err().code, ErrorCode::RuntimeError);
     }
