@@ -91,6 +91,9 @@ pub(super) struct Staging {
     pub(super) arrivals: Arc<Arrivals>,
 }
 
+/// What errors call it.
+const WHAT: &str = "the staging memory of a plan";
+
 impl Staging {
     pub(super) fn new(device: &Device, form: &Form) -> Result<Self, DeviceError> {
         let buffer = |label, size, usage, mapped_at_creation| {
@@ -108,7 +111,6 @@ impl Staging {
             BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC | bound,
             BufferUsages::MAP_READ | BufferUsages::COPY_DST | bound,
         );
-        const WHAT: &str = "the staging memory of a plan";
         device.has_memory(WHAT, form.upload_bytes + form.download_bytes)?;
         device.scoped(WHAT, || {
             let upload = buffer("upload", form.upload_bytes, up, true);
