@@ -1,5 +1,7 @@
 //! From a manifest and its content to a revision that can answer.
 
+mod serving;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use gw_artifact::manifest::{
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
-use gw_inference::{DeviceChoice, Model, ModelPolicy, ModelSpec, Models};
+use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
@@ -63,6 +65,7 @@ impl Loader {
         for entry in &manifest.models {
             let bundled = bundled(&manifest, &content, entry)?;
             let model = self.load_model(entry, bundled, &files, base)?;
+            serving::check(&manifest, entry, &model)?;
             models.insert(entry.name.clone(), model);
         }
         let mut plugins = HashMap::new();
@@ -113,8 +116,8 @@ impl Loader {
             (DeviceChoice::Auto, DevicePreference::Cpu) => DeviceChoice::Cpu,
             (chosen, _) => chosen.clone(),
         };
-        let spec =
-            ModelSpec { name: name.clone(), path, digest, device, policy: ModelPolicy::default() };
+        let policy = serving::policy(&entry.serving);
+        let spec = ModelSpec { name: name.clone(), path, digest, device, policy };
         self.models
             .load(&spec)
             .map_err(|source| DeployError::Model { model: name, source: Box::new(source) })
@@ -256,6 +259,7 @@ fn identity(
         name: name.clone(),
         digest: model.digest(),
         device: model.device().to_owned(),
+        policy: model.policy().answers_digest(),
     };
     let plugin = |(link, entry): (&Link, &&PluginEntry)| PluginIdentity {
         component: link.plugin.digest(),

@@ -7,6 +7,7 @@ mod guard;
 mod import;
 mod nominal;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -100,6 +101,12 @@ pub trait LoadedModel: Send + Sync {
         let inputs = inputs.iter().map(read).collect::<Result<Vec<_>, InferenceError>>()?;
         let outputs = self.run(&inputs)?.into_iter();
         Ok(outputs.map(|(name, tensor)| (name, tensor.into())).collect())
+    }
+
+    /// Lets these outputs stay on the device however few bytes they take, in runs that keep any: the
+    /// next run takes them from there.
+    fn keep_always(&mut self, outputs: BTreeSet<String>) {
+        let _ = outputs;
     }
 
     /// Whether a row's result depends on that row alone. It does not where a node takes the range

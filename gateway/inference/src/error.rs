@@ -227,6 +227,15 @@ pub enum InputProblem {
         /// The entries of the table.
         entries: usize,
     },
+    /// A state that is left out begins with zeros, and those would be too many.
+    Zeros {
+        /// The input.
+        name: String,
+        /// Their shape, from the inputs that are given.
+        dims: Vec<usize>,
+        /// How many bytes they may take.
+        bytes_max: usize,
+    },
 }
 
 impl fmt::Display for InputProblem {
@@ -257,6 +266,11 @@ impl fmt::Display for InputProblem {
                 "input {name:?} holds {value} at index {index}, but the table that it is looked up \
                  in takes -{entries} to {}",
                 entries.saturating_sub(1)
+            ),
+            Self::Zeros { name, dims, bytes_max } => write!(
+                f,
+                "input {name:?} would begin with zeros of {dims:?}, which is more than {bytes_max} \
+                 bytes; give fewer rows, or the input itself"
             ),
         }
     }

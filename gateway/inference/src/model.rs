@@ -1,6 +1,7 @@
 //! A loaded model that many callers share.
 
 pub mod policy;
+mod state;
 pub mod terms;
 
 use std::fmt;
@@ -16,12 +17,13 @@ use crate::backend::read_back;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::queue::{Doing, Job, Refused};
 use crate::worker::Core;
-use crate::{Footprint, InferenceError, Signature, Terms};
+use crate::{Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
 /// its queue and its batches; when the last of them is dropped, the memory is freed.
 pub struct Model {
     name: Arc<str>,
+    policy: ModelPolicy,
     core: Arc<Core>,
     requests: RequestMetrics,
 }
@@ -63,9 +65,14 @@ impl Inference<Value> {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: &InferenceMetrics) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        policy: ModelPolicy,
+        core: Arc<Core>,
+        metrics: &InferenceMetrics,
+    ) -> Self {
         let requests = metrics.requests(name, &core.device);
-        Self { name: name.into(), core, requests }
+        Self { name: name.into(), policy, core, requests }
     }
 
     /// The name under which it was loaded.
@@ -83,6 +90,11 @@ impl Model {
         &self.core.signature
     }
 
+    /// How it is served.
+    pub fn policy(&self) -> &ModelPolicy {
+        &self.policy
+    }
+
     /// The device that it runs on.
     pub fn device(&self) -> &str {
         &self.core.device
@@ -96,6 +108,9 @@ impl Model {
     /// Answers one request. It may share its run with others, but never their faults: a request
     /// is checked before it can join, and a run that fails is repeated for each request alone. One
     /// with many rows is computed in parts, between which others have their turn.
+    ///
+    /// Inputs that the policy calls state may be left out: they are zeros, of the size that the
+    /// other inputs give to open dimensions, else 1.
     ///
     /// Dropping the future withdraws the request; the device sees no more of it.
     ///
@@ -133,7 +148,8 @@ impl Model {
     /// As [`Self::infer_for`], with values that may be on a device. Outputs of at least
     /// [`InferenceConfig::gpu_keep_bytes_min`](crate::InferenceConfig::gpu_keep_bytes_min) bytes
     /// stay on the model's GPU, where another model on it takes them, or until
-    /// [`read_back`](crate::read_back) copies them. A request with a value on a device shares its
+    /// [`read_back`](crate::read_back) copies them; outputs that are state do so however small they
+    /// are. A request with a value on a device shares its
     /// run with no other and is not cut.
     ///
     /// # Errors
@@ -156,7 +172,7 @@ impl Model {
 
     async fn ask(
         &self,
-        inputs: Vec<(String, Value)>,
+        mut inputs: Vec<(String, Value)>,
         terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
@@ -167,7 +183,9 @@ impl Model {
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let inputs = (self.core.signature.check_values(inputs))
+        let signature = &self.core.signature;
+        let begun = state::begin(&self.policy, signature, &mut inputs);
+        let inputs = (begun.and_then(|()| signature.check_values(inputs)))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {

@@ -199,7 +199,7 @@ impl Models {
             }
             result => result?,
         };
-        Ok(Arc::new(Model::new(wanted.name, core, &self.metrics)))
+        Ok(Arc::new(Model::new(wanted.name, wanted.policy.clone(), core, &self.metrics)))
     }
 
     fn load_on(
@@ -258,9 +258,10 @@ impl Models {
     }
 
     fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
-        let Wanted { name, digest, source, policy: _ } = *wanted;
+        let Wanted { name, digest, source, policy } = *wanted;
         let started = Instant::now();
-        let model = lane.backend.load(name, source)?;
+        let mut model = lane.backend.load(name, source)?;
+        model.keep_always(policy.state.keys().cloned().collect());
         model.warm_up()?;
         let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
             self.config;

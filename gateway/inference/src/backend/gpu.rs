@@ -1,6 +1,6 @@
 //! The GPU: `gw-engine` on one adapter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gw_engine::{
@@ -178,6 +178,10 @@ impl LoadedModel for GpuModel {
         })
     }
 
+    fn keep_always(&mut self, outputs: BTreeSet<String>) {
+        self.session.keep_always(outputs);
+    }
+
     fn rows_are_independent(&self) -> bool {
         self.rows_are_independent
     }
@@ -239,7 +243,7 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::batch;
     use crate::worker::{Core, Limits};
-    use crate::{Inference, InferenceMetrics};
+    use crate::{Inference, InferenceMetrics, ModelPolicy};
 
     const FLOAT: u8 = 1;
     const INT64: u8 = 7;
@@ -249,18 +253,21 @@ mod tests {
         [&[tag, u8::try_from(body.len()).unwrap()], body].concat()
     }
 
-    /// An ONNX file of one node: from `x` to `y`, each of any number of rows, `dims` behind them.
-    fn onnx(op: &str, inputs: &[&str], [from, to]: [u8; 2], dims: &[u8], table: &[u8]) -> Bytes {
-        let inputs: Vec<_> = inputs.iter().map(|name| field(0x0a, name.as_bytes())).collect();
-        let node = [inputs.concat(), field(0x12, b"y"), field(0x22, op.as_bytes())].concat();
+    /// An input (0x5a) or output (0x62) of a graph, of any number of rows, `dims` behind them.
+    fn port(tag: u8, name: &[u8], dtype: u8, dims: &[u8]) -> Vec<u8> {
         let rows = field(0x0a, &field(0x12, b"n"));
         let dims = dims.iter().map(|&size| field(0x0a, &[0x08, size]));
         let shape = field(0x12, &[rows, dims.collect::<Vec<_>>().concat()].concat());
-        let port = |name: &[u8], dtype| {
-            let kind = field(0x0a, &[&[0x08, dtype], shape.as_slice()].concat());
-            [field(0x0a, name), field(0x12, &kind)].concat()
-        };
-        let ports = [field(0x5a, &port(b"x", from)), field(0x62, &port(b"y", to))];
+        let kind = field(0x0a, &[&[0x08, dtype], shape.as_slice()].concat());
+        field(tag, &[field(0x0a, name), field(0x12, &kind)].concat())
+    }
+
+    /// An ONNX file of one node: from `x` to `y`, each of any number of rows, `dims` behind them.
+    /// `table` is what else is in its graph.
+    fn onnx(op: &str, inputs: &[&str], [from, to]: [u8; 2], dims: &[u8], table: &[u8]) -> Bytes {
+        let inputs: Vec<_> = inputs.iter().map(|name| field(0x0a, name.as_bytes())).collect();
+        let node = [inputs.concat(), field(0x12, b"y"), field(0x22, op.as_bytes())].concat();
+        let ports = [port(0x5a, b"x", from, dims), port(0x62, b"y", to, dims)];
         let graph = [field(0x0a, &node), field(0x12, b"g"), table.to_vec(), ports.concat()];
         let model = [vec![0x08, 8], field(0x42, &[0x10, 13]), field(0x3a, &graph.concat())];
         model.concat().into()
@@ -280,6 +287,10 @@ mod tests {
 
     /// A model behind its queue, which keeps outputs of 16 bytes.
     fn served(gpu: &Gpu, file: &Bytes) -> crate::Model {
+        served_as(gpu, file, ModelPolicy::default())
+    }
+
+    fn served_as(gpu: &Gpu, file: &Bytes, policy: ModelPolicy) -> crate::Model {
         let limits = Limits {
             queue_max: 10,
             batch_max: 8,
@@ -287,10 +298,11 @@ mod tests {
             keep_bytes_min: 16,
         };
         let metrics = InferenceMetrics::register(&mut Registry::default());
-        let model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
+        let mut model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
+        model.keep_always(policy.state.keys().cloned().collect());
         let (digest, counted) = (Digest::of(file), metrics.model("m", gpu.device()));
         let core = Core::start("m", digest, model, None, limits, counted).unwrap();
-        crate::Model::new("m", Arc::new(core), &metrics)
+        crate::Model::new("m", policy, Arc::new(core), &metrics)
     }
 
     async fn ask(
@@ -333,6 +345,26 @@ mod tests {
         let cpu = Cpu::new(None).load("m", ModelSource::Bytes(&double())).unwrap();
         let outputs = cpu.run_values(&inputs, Some(0)).unwrap();
         assert_eq!(outputs[0].1.host().unwrap().to_vec::<f32>().unwrap(), times(4.0));
+    }
+
+    #[tokio::test]
+    async fn a_state_begins_with_zeros_and_stays_on_the_gpu_however_small() {
+        let Some(gpu) = gpu() else { return };
+        // `y = h + x`, and each `y` is the next `h`.
+        let file = onnx("Add", &["h", "x"], [FLOAT; 2], &[2], &port(0x5a, b"h", FLOAT, &[2]));
+        let state = BTreeMap::from([("y".to_owned(), "h".to_owned())]);
+        let model = served_as(&gpu, &file, ModelPolicy { state, ..ModelPolicy::default() });
+        let x = |x: f32| ("x".to_owned(), Tensor::from_slice([1, 2], &[x, -x]).unwrap().into());
+        let terms = || crate::Terms::until(Instant::now() + Duration::from_mins(1));
+        let mut y = answered(model.infer_kept(vec![x(1.0)], terms()).await);
+        for (step, sum) in [(2.0, 3.0), (4.0, 7.0)] {
+            assert!(matches!(&y, Value::Device(_)), "8 bytes stay: {y:?}");
+            y = answered(model.infer_kept(vec![x(step), ("h".to_owned(), y)], terms()).await);
+            assert_eq!(floats(y.clone()), [sum, -sum]);
+        }
+        let Value::Host(x) = x(5.0).1 else { panic!("it was made here") };
+        let answer = model.infer_for(vec![("x".to_owned(), x)], terms()).await.unwrap();
+        assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), [5.0, -5.0], "a new beginning");
     }
 
     #[tokio::test]

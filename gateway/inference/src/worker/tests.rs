@@ -168,7 +168,8 @@ impl Rig {
             metrics.model("doubler", "test"),
         );
         let core = Arc::new(core.unwrap());
-        let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
+        let model =
+            Arc::new(Model::new("doubler", ModelPolicy::default(), Arc::clone(&core), &metrics));
         Self { model, core, started, keeps, permit }
     }
 

@@ -1,4 +1,5 @@
-//! Execution contexts: a graph, and in the older snapshots the tensors that are bound to it.
+//! Execution contexts: a graph, the state that its runs leave, and in the older snapshots the
+//! tensors that are bound to it.
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use super::{Graph, Named, Nn, wanted};
 /// What one inference is bound to.
 pub(crate) struct ExecutionContext {
     model: Arc<Model>,
-    /// Bound by `set-input`; each belongs to an input of the model, so they are few.
-    inputs: Vec<(String, NnTensor)>,
+    /// Bound by `set-input`, or the state that the last run left; each belongs to an input of the
+    /// model, so they are few.
+    inputs: Named,
     /// What the last `compute` gave, for `get-output`.
     outputs: Option<Named>,
 }
@@ -40,24 +42,50 @@ impl ExecutionContext {
             );
         }
         named(&name, tensor.check())?;
-        self.inputs.retain(|(bound, _)| *bound != name);
-        self.inputs.push((name, tensor));
+        self.put(name, tensor);
         Ok(())
     }
 
-    /// Drops the outputs of the last run.
-    pub(crate) fn forget(&mut self) {
+    fn put(&mut self, name: String, tensor: NnTensor) {
+        self.inputs.retain(|(bound, _)| *bound != name);
+        self.inputs.push((name, tensor));
+    }
+
+    /// Ends a sequence: the outputs of the last run are gone, and the state with them.
+    pub(crate) fn restart(&mut self) {
         self.outputs = None;
+        let state = &self.model.policy().state;
+        self.inputs.retain(|(name, _)| !state.values().any(|input| input == name));
     }
 
     /// What is bound, to run with. Until the run has ended there are no outputs.
     pub(crate) fn bound(&mut self) -> (Arc<Model>, Named) {
-        self.forget();
+        self.outputs = None;
         (self.model(), self.inputs.clone())
     }
 
-    /// Keeps the outputs of a run.
+    /// What is given, and what is bound where nothing is given for it, to run with.
+    pub(crate) fn given(&self, mut inputs: Named) -> (Arc<Model>, Named) {
+        let left_out = |(name, _): &&(String, NnTensor)| !inputs.iter().any(|(it, _)| it == name);
+        let bound: Named = self.inputs.iter().filter(left_out).cloned().collect();
+        inputs.extend(bound);
+        (self.model(), inputs)
+    }
+
+    /// Takes the state out of the outputs of a run, for the next one. A run that fails leaves the
+    /// state as it was.
+    pub(crate) fn advance(&mut self, outputs: &[(String, NnTensor)]) {
+        let model = self.model();
+        for (output, input) in &model.policy().state {
+            if let Some((_, tensor)) = outputs.iter().find(|(name, _)| name == output) {
+                self.put(input.clone(), tensor.clone());
+            }
+        }
+    }
+
+    /// Keeps the outputs of a run, and its state.
     pub(crate) fn keep(&mut self, outputs: Named) {
+        self.advance(&outputs);
         self.outputs = Some(outputs);
     }
 
@@ -87,7 +115,8 @@ impl ExecutionContext {
 
 impl Nn {
     /// Runs a model. Inputs are given back to the request's allowance before the outputs take of
-    /// it, unless they are bound; neither is copied, and large outputs stay on the model's GPU.
+    /// it, unless they are bound; neither is copied, and large outputs and state stay on the model's
+    /// GPU.
     ///
     /// # Errors
     /// Where an input is not what it claims to be, where the inputs do not fit the model, where the
