@@ -64,8 +64,7 @@ impl Loader {
         let mut models = HashMap::new();
         for entry in &manifest.models {
             let bundled = bundled(&manifest, &content, entry)?;
-            let model = self.load_model(entry, bundled, &files, base)?;
-            serving::check(&manifest, entry, &model)?;
+            let model = self.load_model(&manifest, entry, bundled, &files, base)?;
             models.insert(entry.name.clone(), model);
         }
         let mut plugins = HashMap::new();
@@ -94,6 +93,7 @@ impl Loader {
 
     fn load_model(
         &self,
+        manifest: &Manifest,
         entry: &ModelEntry,
         bundled: &BundledModel,
         files: &Content,
@@ -117,10 +117,8 @@ impl Loader {
             (chosen, _) => chosen.clone(),
         };
         let policy = serving::policy(&entry.serving);
-        let spec = ModelSpec { name: name.clone(), path, digest, device, policy };
-        self.models
-            .load(&spec)
-            .map_err(|source| DeployError::Model { model: name, source: Box::new(source) })
+        let spec = ModelSpec { name, path, digest, device, policy };
+        self.models.load(&spec).map_err(|error| serving::refused(manifest, entry, error))
     }
 
     fn load_plugin(

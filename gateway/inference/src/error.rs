@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use gw_tensor::{DType, Shape};
 
+use crate::PolicyProblem;
+
 /// Why a model could not be loaded or a request could not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InferenceError {
@@ -94,6 +96,14 @@ pub enum InferenceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The model lacks what it is to be served by.
+    #[error("model {model}: {problem}")]
+    Policy {
+        /// The model.
+        model: String,
+        /// The key of its policy, and what there is.
+        problem: Box<PolicyProblem>,
+    },
     /// The asked device does not exist here or does not open.
     #[error("no device for {choice:?}: {reason}")]
     NoDevice {
@@ -135,6 +145,7 @@ impl InferenceError {
             Self::NotFound { .. }
             | Self::Unsupported { .. }
             | Self::Load { .. }
+            | Self::Policy { .. }
             | Self::NoDevice { .. } => Fault::Operator,
             Self::QueueFull { .. }
             | Self::Busy { .. }

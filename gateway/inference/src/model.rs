@@ -184,7 +184,7 @@ impl Model {
             compute: spent.compute(),
         };
         let signature = &self.core.signature;
-        let begun = state::begin(&self.policy, signature, &mut inputs);
+        let begun = state::begin(self.policy(), signature, &mut inputs);
         let inputs = (begun.and_then(|()| signature.check_values(inputs)))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();

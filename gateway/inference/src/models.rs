@@ -115,7 +115,8 @@ impl Models {
     /// model with an operator that the GPU lacks is loaded on the CPU.
     ///
     /// # Errors
-    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
+    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
+    /// [`InferenceError::Policy`].
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
         let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path), policy };
@@ -261,6 +262,10 @@ impl Models {
         let Wanted { name, digest, source, policy } = *wanted;
         let started = Instant::now();
         let mut model = lane.backend.load(name, source)?;
+        policy.check(model.signature()).map_err(|problem| InferenceError::Policy {
+            model: name.to_owned(),
+            problem: Box::new(problem),
+        })?;
         model.keep_always(policy.state.keys().cloned().collect());
         model.warm_up()?;
         let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =

@@ -1,7 +1,7 @@
-//! How the models of a manifest are served, and whether they can be.
+//! How the models of a manifest are served, and why they cannot be.
 
 use gw_artifact::manifest::{Batching, Manifest, ModelEntry, Nan, Serving};
-use gw_inference::{Model, ModelPolicy};
+use gw_inference::{InferenceError, ModelPolicy};
 
 use crate::DeployError;
 
@@ -21,16 +21,17 @@ pub(super) fn policy(serving: &Serving) -> ModelPolicy {
     }
 }
 
-/// Refuses a model that does not have what its manifest names. Only its file tells, so it is loaded
-/// by then.
-pub(super) fn check(
+/// Why a model is not loaded.
+pub(super) fn refused(
     manifest: &Manifest,
     entry: &ModelEntry,
-    model: &Model,
-) -> Result<(), DeployError> {
-    model.policy().check(model.signature()).map_err(|source| DeployError::ModelPolicy {
-        app: manifest.app.name.clone(),
-        model: entry.name.clone(),
-        source: Box::new(source),
-    })
+    error: InferenceError,
+) -> DeployError {
+    let (app, model) = (manifest.app.name.clone(), entry.name.clone());
+    match error {
+        InferenceError::Policy { problem, .. } => {
+            DeployError::ModelPolicy { app, model, source: problem }
+        }
+        error => DeployError::Model { model, source: Box::new(error) },
+    }
 }
