@@ -7,6 +7,7 @@ mod guard;
 mod import;
 mod nominal;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -121,6 +122,12 @@ pub trait LoadedModel: Send + Sync {
         inputs: &[(String, Value)],
     ) -> Result<Vec<(String, Value)>, InferenceError> {
         self.run_values(inputs, None)
+    }
+
+    /// Lets these outputs stay on the device however few bytes they take, in runs that keep any: the
+    /// next run takes them from there.
+    fn keep_always(&mut self, outputs: BTreeSet<String>) {
+        let _ = outputs;
     }
 
     /// Whether a row's result depends on that row alone. It does not where a node takes the range

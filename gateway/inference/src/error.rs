@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use gw_tensor::{DType, Shape};
 
+use crate::PolicyProblem;
+
 /// Why a model could not be loaded or a request could not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InferenceError {
@@ -126,6 +128,14 @@ pub enum InferenceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The model lacks what it is to be served by.
+    #[error("model {model}: {problem}")]
+    Policy {
+        /// The model.
+        model: String,
+        /// The key of its policy, and what there is.
+        problem: Box<PolicyProblem>,
+    },
     /// The asked device does not exist here or does not open.
     #[error("no device for {choice:?}: {reason}")]
     NoDevice {
@@ -214,6 +224,7 @@ impl InferenceError {
             | Self::Unsupported { .. }
             | Self::Load { .. }
             | Self::TooLarge { .. }
+            | Self::Policy { .. }
             | Self::NoDevice { .. }
             | Self::NotANumber { .. } => Fault::Operator,
             Self::QueueFull { .. }
@@ -312,6 +323,15 @@ pub enum InputProblem {
         /// The entries of the table.
         entries: usize,
     },
+    /// A state that is left out begins with zeros, and those would be too many.
+    Zeros {
+        /// The input.
+        name: String,
+        /// Their shape, from the inputs that are given.
+        dims: Vec<usize>,
+        /// How many bytes they may take.
+        bytes_max: usize,
+    },
 }
 
 impl fmt::Display for InputProblem {
@@ -342,6 +362,11 @@ impl fmt::Display for InputProblem {
                 "input {name:?} holds {value} at index {index}, but the table that it is looked up \
                  in takes -{entries} to {}",
                 entries.saturating_sub(1)
+            ),
+            Self::Zeros { name, dims, bytes_max } => write!(
+                f,
+                "input {name:?} would begin with zeros of {dims:?}, which is more than {bytes_max} \
+                 bytes; give fewer rows, or the input itself"
             ),
         }
     }

@@ -57,7 +57,7 @@ pub use device::DeviceChoice;
 pub use error::{Fault, InferenceError, InputProblem};
 pub use gw_engine::{DeviceTensor, Value};
 pub use metrics::InferenceMetrics;
-pub use model::policy::ModelPolicy;
+pub use model::policy::{ModelPolicy, PolicyProblem};
 pub use model::terms::{Caller, Terms};
 pub use model::{Inference, Model};
 pub use models::{Budget, ModelSpec, ModelState, ModelStatus, Models, Resident};

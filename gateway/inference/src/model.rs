@@ -2,6 +2,7 @@
 
 pub mod policy;
 mod spare;
+mod state;
 pub mod terms;
 
 use std::fmt;
@@ -139,6 +140,9 @@ impl Model {
     /// is checked before it can join, and a run that fails is repeated for each request alone. One
     /// with many rows is computed in parts, between which others have their turn.
     ///
+    /// Inputs that the policy calls state may be left out: they are zeros, of the size that the
+    /// other inputs give to open dimensions, else 1.
+    ///
     /// Dropping the future withdraws the request; the device sees no more of it.
     ///
     /// # Errors
@@ -175,7 +179,8 @@ impl Model {
     /// As [`Self::infer_for`], with values that may be on a device. Outputs of at least
     /// [`InferenceConfig::gpu_keep_bytes_min`](crate::InferenceConfig::gpu_keep_bytes_min) bytes
     /// stay on the model's GPU, where another model on it takes them, or until
-    /// [`read_back`](crate::read_back) copies them. A request with a value on a device shares its
+    /// [`read_back`](crate::read_back) copies them; outputs that are state do so however small they
+    /// are. A request with a value on a device shares its
     /// run with no other and is not cut.
     ///
     /// # Errors
@@ -218,7 +223,7 @@ impl Model {
     async fn ask(
         &self,
         slot: &Arc<Slot>,
-        inputs: Vec<(String, Value)>,
+        mut inputs: Vec<(String, Value)>,
         terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
@@ -230,7 +235,8 @@ impl Model {
             compute: spent.compute(),
         };
         let known = slot.known();
-        let inputs = (known.signature.check_values(inputs))
+        let begun = state::begin(self.policy(), &known.signature, &mut inputs);
+        let inputs = (begun.and_then(|()| known.signature.check_values(inputs)))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {

@@ -146,9 +146,9 @@ impl Models {
     ///
     /// # Errors
     /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
-    /// where it does not fit [`InferenceError::TooLarge`], [`InferenceError::NoRoom`] and
-    /// [`InferenceError::OutOfMemory`], and [`InferenceError::DeviceGone`] where the CPU was ruled
-    /// out.
+    /// [`InferenceError::Policy`], where it does not fit [`InferenceError::TooLarge`],
+    /// [`InferenceError::NoRoom`] and [`InferenceError::OutOfMemory`], and
+    /// [`InferenceError::DeviceGone`] where the CPU was ruled out.
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
         let source = Source::File(path.clone());

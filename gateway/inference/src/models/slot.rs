@@ -445,7 +445,12 @@ impl Slot {
         residency.make_room(self)?;
         let started = Instant::now();
         let model = residency.load(self, || {
-            let model = residency.backend.load(name, source.get())?;
+            let mut model = residency.backend.load(name, source.get())?;
+            policy.check(model.signature()).map_err(|problem| InferenceError::Policy {
+                model: name.clone(),
+                problem: Box::new(problem),
+            })?;
+            model.keep_always(policy.state.keys().cloned().collect());
             model.warm_up()?;
             Ok(model)
         })?;

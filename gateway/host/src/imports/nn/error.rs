@@ -74,6 +74,7 @@ impl From<InferenceError> for NnError {
             | InferenceError::QueueFull { .. }
             | InferenceError::Unloading { .. }
             | InferenceError::Load { .. }
+            | InferenceError::Policy { .. }
             | InferenceError::Device { .. }
             | InferenceError::DeviceLost { .. }
             | InferenceError::DeviceGone { .. }
@@ -88,7 +89,7 @@ impl From<InferenceError> for NnError {
 mod tests {
     use std::time::Duration;
 
-    use gw_inference::InputProblem;
+    use gw_inference::{InputProblem, PolicyProblem};
 
     use super::*;
 
@@ -97,6 +98,7 @@ mod tests {
         let (text, time) = (|| "m".to_owned(), Duration::ZERO);
         let problem = Box::new(InputProblem::Missing { name: text() });
         let (model, device, reason) = (text(), text(), text());
+        let no_shape = Box::new(PolicyProblem::NoShape { input: text() });
         let cases = [
             (InferenceError::NotFound { name: text() }, ErrorCode::NotFound),
             (InferenceError::BadInput { model, problem }, ErrorCode::InvalidArgument),
@@ -108,6 +110,7 @@ mod tests {
             (InferenceError::QueueFull { model: text(), queue_max: 1 }, ErrorCode::RuntimeError),
             (InferenceError::Unloading { model: text() }, ErrorCode::RuntimeError),
             (InferenceError::Load { model: text(), reason }, ErrorCode::RuntimeError),
+            (InferenceError::Policy { model: text(), problem: no_shape }, ErrorCode::RuntimeError),
             (
                 InferenceError::Unsupported {
                     model: text(),

@@ -120,7 +120,7 @@ async fn a_lost_device_is_opened_anew_and_everybody_is_answered() {
     assert_eq!(node.metric("gw_device_reopens_total", "outcome=\"ok\""), 1);
     assert_eq!(node.metric("gw_infer_requests_total", "outcome=\"failed\""), 0);
     // What the models hold is what they hold on the new device.
-    let held = node.models.resident().iter().map(|model| model.footprint.arena_bytes).sum();
+    let held: u64 = node.models.resident().iter().map(|model| model.footprint.arena_bytes).sum();
     assert_eq!(node.metric("gw_model_bytes", "kind=\"arena\""), held);
     assert!(held > 0);
     drop((double, square, elsewhere));
