@@ -1,5 +1,6 @@
 //! From a manifest and its content to a revision that can answer.
 
+mod models;
 mod serving;
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,11 +11,11 @@ use bytes::Bytes;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::keys::PublicKey;
 use gw_artifact::manifest::{
-    DevicePreference, Failure, Grants, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
+    Failure, Grants, Limits, Manifest, ModelEntry, PluginEntry, RouteEntry,
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
-use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
+use gw_inference::{DeviceChoice, Model, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
@@ -61,12 +62,7 @@ impl Loader {
         check(&manifest, &content)?;
         let files = write_content(&content, &digest, store)?;
         let base = base.as_deref().unwrap_or(Path::new(""));
-        let mut models = HashMap::new();
-        for entry in &manifest.models {
-            let bundled = bundled(&manifest, &content, entry)?;
-            let model = self.load_model(&manifest, entry, bundled, &files, base)?;
-            models.insert(entry.name.clone(), model);
-        }
+        let models = self.load_models(&manifest, &content, &files, base)?;
         let mut plugins = HashMap::new();
         for entry in &manifest.plugins {
             let health = watch.over(&manifest.app.name, digest, &entry.name);
@@ -89,36 +85,6 @@ impl Loader {
             models,
             _content: files,
         })
-    }
-
-    fn load_model(
-        &self,
-        manifest: &Manifest,
-        entry: &ModelEntry,
-        bundled: &BundledModel,
-        files: &Content,
-        base: &Path,
-    ) -> Result<Arc<Model>, DeployError> {
-        let name = entry.name.clone();
-        let digest = bundled.digest;
-        let path = if bundled.bytes.is_some() {
-            files.model(&digest)
-        } else {
-            let (source, progress) = (&entry.source, self.progress.as_ref());
-            let fetched = self.fetcher.fetch(&name, source, Some(&digest), base, progress);
-            let refused =
-                |error| DeployError::Fetch { model: name.clone(), source: Box::new(error) };
-            fetched.map_err(refused)?.path
-        };
-        let device = match (&self.device, entry.device) {
-            (DeviceChoice::Auto, DevicePreference::Auto) => DeviceChoice::Auto,
-            (DeviceChoice::Auto, DevicePreference::Gpu) => DeviceChoice::Gpu,
-            (DeviceChoice::Auto, DevicePreference::Cpu) => DeviceChoice::Cpu,
-            (chosen, _) => chosen.clone(),
-        };
-        let policy = serving::policy(&entry.serving);
-        let spec = ModelSpec { name, path, digest, device, policy };
-        self.models.load(&spec).map_err(|error| serving::refused(manifest, entry, error))
     }
 
     fn load_plugin(

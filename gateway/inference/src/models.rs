@@ -2,10 +2,12 @@
 //!
 //! - [`slot`]: the place of one model, whether it is in memory or not.
 //! - [`residency`]: who may be in the memory of a device.
+//! - `source`: where its file is.
 //! - `spare`: how a model is loaded where it goes on once its GPU is gone.
 
 mod residency;
 mod slot;
+mod source;
 mod spare;
 
 use std::collections::HashMap;
@@ -20,8 +22,8 @@ use prometheus_client::registry::Registry;
 use self::residency::Residency;
 pub use self::slot::ModelState;
 pub(crate) use self::slot::Slot;
-use self::slot::Source;
 pub(crate) use self::slot::Tenure;
+use self::source::Source;
 use crate::backend::{Backend, BackendKind, open_backend};
 use crate::metrics::{EvictionReason, LoadOutcome};
 use crate::queue::{QueueLimits, Shares};
@@ -306,6 +308,7 @@ impl Models {
         };
         let mut slots = locked(&self.slots);
         if let Some(slot) = slots.get(&key).and_then(Weak::upgrade) {
+            slot.found(source);
             return slot;
         }
         let slot = Slot::new(Tenure {

@@ -3,50 +3,29 @@
 //! A request to a model that is not there waits while it is loaded, once for all who ask meanwhile.
 //! A model leaves when nobody is being answered by it: requests that come then wait for its return.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+mod leave;
+mod load;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
 use bytes::Bytes;
 use gw_artifact::Digest;
 use tokio::sync::Notify;
 
 use super::residency::Residency;
-use crate::backend::ModelSource;
+use super::source::{Source, Sources};
 use crate::batch::{Joining, Padding};
-use crate::metrics::{EvictionReason, InferenceMetrics, LoadOutcome};
+use crate::metrics::InferenceMetrics;
 #[cfg(test)]
 use crate::worker::lane::Lane;
-use crate::worker::{Core, Home, Limits, Start};
+use crate::worker::{Core, Limits};
 use crate::{Footprint, InferenceError, ModelPolicy, Signature};
 
 /// How long the failure of a load is told to those who ask next, before it is tried again: a file
 /// that cannot be loaded must not keep a node busy.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Where the bytes of a model are, for whenever it is loaded.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    File(PathBuf),
-    Bytes(Bytes),
-}
-
-impl Source {
-    fn get(&self) -> ModelSource<'_> {
-        match self {
-            Self::File(path) => ModelSource::File(path),
-            Self::Bytes(bytes) => ModelSource::Bytes(bytes),
-        }
-    }
-
-    /// The size of the file, which is a guess at what its weights take.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::File(path) => std::fs::metadata(path).map_or(0, |data| data.len()),
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-}
 
 /// What a place is for.
 pub(crate) struct Tenure {
@@ -93,6 +72,7 @@ pub(crate) struct Known {
 pub(crate) struct Slot {
     pub(crate) tenure: Tenure,
     known: OnceLock<Known>,
+    sources: Sources,
     state: Mutex<State>,
     /// For those who wait on a thread, and for those who wait in a future.
     changed: (Condvar, Notify),
@@ -169,7 +149,8 @@ impl Slot {
             evictions: 0,
         };
         let (known, changed) = (OnceLock::new(), (Condvar::new(), Notify::new()));
-        Arc::new(Self { tenure, known, state: Mutex::new(state), changed })
+        let sources = Sources::new(tenure.source.clone());
+        Arc::new(Self { tenure, known, sources, state: Mutex::new(state), changed })
     }
 
     /// A place whose model is there, for tests of what answers.
@@ -179,6 +160,11 @@ impl Slot {
         slot.learn(&core);
         slot.lock().presence = Presence::Present(core);
         slot
+    }
+
+    /// The same file lies here too, for when it is loaded again.
+    pub(super) fn found(&self, source: &Source) {
+        self.sources.found(source);
     }
 
     /// What is known of the model.
@@ -338,148 +324,10 @@ impl Slot {
         self.lock().held > 0
     }
 
-    /// How good it would be to have its room: since when nobody asked it, those before others who
-    /// answer nobody now. `None` where it must stay.
-    pub(super) fn worth(&self) -> Option<(bool, Instant)> {
-        let state = self.lock();
-        let Presence::Present(core) = &state.presence else { return None };
-        // What an execution context keeps on the device would be lost.
-        let stays = self.tenure.policy.pinned || core.footprint().kept_bytes > 0;
-        let busy = state.users > 0;
-        (!stays && (!busy || state.served)).then_some((busy, state.used))
-    }
-
-    /// Makes it leave, at once where it answers nobody, else as soon as it has answered those whom
-    /// it has. `false` where it is not there.
-    pub(super) fn leave(&self, reason: EvictionReason) -> bool {
-        let mut state = self.lock();
-        let Presence::Present(core) = &state.presence else { return false };
-        let core = Arc::clone(core);
-        if state.users == 0 {
-            core.close();
-        }
-        state.footprint = core.footprint();
-        state.evictions += 1;
-        let Tenure { name, metrics, .. } = &self.tenure;
-        metrics.count_eviction(name, &core.device, reason);
-        tracing::info!(model = %name, device = %core.device, ?reason, "model leaves memory");
-        state.presence = Presence::Leaving(core);
-        true
-    }
-
-    /// Makes it leave where nobody has asked it for long enough, and nobody is being answered.
-    fn leave_if_idle(&self) {
-        let state = self.lock();
-        let (users, idle) = (state.users, state.used.elapsed());
-        drop(state);
-        let keep_alive = self.tenure.limits.keep_alive;
-        if users == 0 && keep_alive.is_some_and(|keep| idle >= keep) && self.worth().is_some() {
-            self.leave(EvictionReason::Idle);
-        }
-    }
-
-    /// Ends it for good; those who are being answered still are.
-    pub(super) fn close(&self) -> Option<Arc<Core>> {
-        let mut state = self.lock();
-        let core = match std::mem::replace(&mut state.presence, Presence::Closed(None)) {
-            Presence::Present(core) | Presence::Leaving(core) => Some(core),
-            Presence::Closed(core) => core,
-            Presence::Absent | Presence::Loading { .. } => None,
-        };
-        if let Some(core) = &core {
-            core.close();
-        }
-        state.presence = Presence::Closed(core.clone());
-        self.tell();
-        core
-    }
-
     /// Waits for a change, at most so long.
     pub(super) fn wait(&self, at_most: Duration) {
         let waited = self.changed.0.wait_timeout(self.lock(), at_most);
         drop(waited);
-    }
-
-    fn begin(&self, state: &mut State) {
-        let last = state.footprint.total();
-        let bytes = if last > 0 { last } else { self.tenure.source.bytes() };
-        state.presence = Presence::Loading { bytes, has_room: false };
-        state.failed = None;
-    }
-
-    /// Loads it; its presence says that this is being done.
-    fn load(self: &Arc<Self>) -> Result<(), InferenceError> {
-        let result = self.loaded();
-        let device = self.tenure.residency.backend.device();
-        let outcome = LoadOutcome::of(&result);
-        self.tenure.metrics.count_load(&self.tenure.name, device, outcome);
-        let mut state = self.lock();
-        // It may have been closed meanwhile.
-        let loads = matches!(state.presence, Presence::Loading { .. });
-        let result = match result {
-            Ok(core) if loads => {
-                self.learn(&core);
-                (state.loads, state.served, state.used) = (state.loads + 1, false, Instant::now());
-                state.presence = Presence::Present(core);
-                Ok(())
-            }
-            Ok(_) => Err(self.unloading()),
-            Err(error) => {
-                if loads {
-                    state.presence = Presence::Absent;
-                }
-                state.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        };
-        self.tell();
-        drop(state);
-        if result.is_ok() {
-            self.tenure.residency.relieve(self);
-        }
-        result
-    }
-
-    fn loaded(self: &Arc<Self>) -> Result<Arc<Core>, InferenceError> {
-        let Tenure { name, digest, source, policy, limits, metrics, residency } = &self.tenure;
-        residency.make_room(self)?;
-        let started = Instant::now();
-        let model = residency.load(self, || {
-            let mut model = residency.backend.load(name, source.get())?;
-            policy.check(model.signature()).map_err(|problem| InferenceError::Policy {
-                model: name.clone(),
-                problem: Box::new(problem),
-            })?;
-            model.keep_always(policy.state.keys().cloned().collect());
-            model.warm_up()?;
-            Ok(model)
-        })?;
-        residency.check(name, model.footprint().total())?;
-        let took = started.elapsed();
-        let counted = metrics.model(name, residency.backend.device());
-        counted.loaded(took);
-        let core = Core::start(Start {
-            name,
-            digest: *digest,
-            model,
-            lane: Arc::clone(&residency.lane),
-            workers: residency.backend.slots().min(WORKERS_MAX),
-            limits: *limits,
-            policy,
-            metrics: counted,
-            home: Box::new(Lodger(Arc::downgrade(self))),
-        })?;
-        tracing::info!(model = %name, device = %core.device, ?took, "model loaded");
-        Ok(Arc::new(core))
-    }
-
-    fn learn(&self, core: &Core) {
-        self.known.get_or_init(|| Known {
-            device: Arc::clone(&core.device),
-            signature: core.signature.clone(),
-            joining: core.joining,
-            padding: core.padding.clone(),
-        });
     }
 
     fn unloading(&self) -> InferenceError {
@@ -496,9 +344,6 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Threads that serve one model: more would wait for the same memory.
-const WORKERS_MAX: usize = 8;
 
 /// A request that waits for a model to be there.
 struct Waits<'a>(&'a Slot);
@@ -534,38 +379,5 @@ impl Drop for Lease {
         }
         drop(state);
         self.slot.tenure.residency.tell();
-    }
-}
-
-/// Tells a place how its model fares.
-struct Lodger(Weak<Slot>);
-
-impl Home for Lodger {
-    fn idle(&self) {
-        if let Some(slot) = self.0.upgrade() {
-            slot.leave_if_idle();
-        }
-    }
-
-    fn ran(&self) {
-        if let Some(slot) = self.0.upgrade() {
-            slot.tenure.residency.relieve(&slot);
-        }
-    }
-
-    fn gone(&self) {
-        let Some(slot) = self.0.upgrade() else { return };
-        let mut state = slot.lock();
-        let gone = match std::mem::replace(&mut state.presence, Presence::Absent) {
-            Presence::Present(core) | Presence::Leaving(core) => Some(core),
-            other => {
-                state.presence = other;
-                None
-            }
-        };
-        slot.tell();
-        drop(state);
-        drop(gone);
-        slot.tenure.residency.tell();
     }
 }
