@@ -250,12 +250,14 @@ impl Model {
             Err(InferenceError::DeadlinePassed { .. }) => return Err(late(&spent)),
             core => core?,
         };
+        // That it was loaded for this request says nothing about its queue.
+        let came = Instant::now();
         let (reply, answer) = oneshot::channel();
         let Place { rows, joins, key } = known.joining.place(&inputs, known.padding.as_ref());
         let job = Job {
             _present: core.queue().shares().present(&caller.tenant),
             caller,
-            since: now,
+            since: came,
             takes: Duration::ZERO,
             forecast: Duration::ZERO,
             inputs,
@@ -269,7 +271,7 @@ impl Model {
             done: 0,
             parts: Vec::new(),
         };
-        core.submit(job, now).map_err(|refused| self.refused(refused, deadline))?;
+        core.submit(job, came).map_err(|refused| self.refused(refused, deadline))?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
             // The worker drops what is too late, perhaps a moment before the timer here notices.

@@ -58,6 +58,9 @@ pub(crate) trait Home: Send + Sync {
     fn gone(&self) {}
 }
 
+/// An idle worker looks no more often than this whether it may go.
+const IDLE_MIN: Duration = Duration::from_millis(10);
+
 /// What a loaded model is started with.
 pub(crate) struct Start<'a> {
     pub(crate) name: &'a str,
@@ -103,8 +106,8 @@ impl Core {
         shared.publish(model.footprint());
         let (finish, finished) = watch::channel(());
         let ending = Arc::new(Ending { shared: Arc::clone(&shared), _finish: finish });
-        let patience =
-            Patience { delay: policy.max_delay, enough: batch_max, idle: limits.keep_alive };
+        let idle = limits.keep_alive.map(|keep| keep.max(IDLE_MIN));
+        let patience = Patience { delay: policy.max_delay, enough: batch_max, idle };
         for _ in 0..workers.max(1) {
             let worker = Worker {
                 model: Arc::clone(&model),
