@@ -467,6 +467,8 @@ mod tests {
         gw_infer_requests_total{model="m",device="cpu",outcome="queue_full"}
         gw_infer_requests_total{model="m",device="cpu",outcome="unloading"}
         gw_model_bytes{model="m",device="cpu",kind="arena"}
+        gw_model_bytes{model="m",device="cpu",kind="kept"}
+        gw_model_bytes{model="m",device="cpu",kind="staging"}
         gw_model_bytes{model="m",device="cpu",kind="weights"}
         gw_model_load_seconds_bucket{le="+Inf",model="m",device="cpu"}
         gw_model_load_seconds_count{model="m",device="cpu"}

@@ -42,6 +42,11 @@ impl Residency {
         slots.push(Arc::downgrade(slot));
     }
 
+    /// Bytes that there are for one model at most.
+    pub(super) fn room(&self) -> u64 {
+        self.bytes_max.unwrap_or(u64::MAX)
+    }
+
     /// Bytes that models hold, or have room for.
     pub(crate) fn bytes(&self) -> u64 {
         Self::used_bytes(&mut self.lock()).all
@@ -67,7 +72,7 @@ impl Residency {
     pub(super) fn make_room(&self, wanted: &Arc<Slot>) -> Result<(), InferenceError> {
         let (name, needed, since) = (&wanted.tenure.name, wanted.wants(), Instant::now());
         self.check(name, needed)?;
-        let max = self.bytes_max.unwrap_or(u64::MAX);
+        let max = self.room();
         loop {
             // One at a time: two must not take the same room.
             let mut door = self.lock();

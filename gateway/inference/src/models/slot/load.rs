@@ -14,7 +14,9 @@ const WORKERS_MAX: usize = 8;
 impl Slot {
     pub(super) fn begin(&self, state: &mut State) {
         let last = state.footprint.total();
-        let bytes = if last > 0 { last } else { self.sources.latest().bytes() };
+        // A guess from the size of its file is no reason to refuse it.
+        let guess = || self.sources.latest().bytes().min(self.tenure.residency.room());
+        let bytes = if last > 0 { last } else { guess() };
         state.presence = Presence::Loading { bytes, has_room: false };
         state.failed = None;
     }
