@@ -8,6 +8,9 @@ use wgpu::BufferUsages;
 use crate::device::watch::{LOOK, Patience};
 use crate::device::{Device, DeviceError};
 
+/// What errors call the memory of a run.
+const WHAT: &str = "the staging memory of a plan";
+
 /// A stretch of memory that a kernel binds.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
@@ -108,7 +111,6 @@ impl Staging {
             BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC | bound,
             BufferUsages::MAP_READ | BufferUsages::COPY_DST | bound,
         );
-        const WHAT: &str = "the staging memory of a plan";
         device.has_memory(WHAT, form.upload_bytes + form.download_bytes)?;
         device.scoped(WHAT, || {
             let upload = buffer("upload", form.upload_bytes, up, true);
@@ -170,7 +172,7 @@ impl Arrivals {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.failed {
-            return Err(device.lost_error("its memory could not be mapped"));
+            return Err(device.lose("its memory could not be mapped"));
         }
         Ok(())
     }
