@@ -5,6 +5,7 @@
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -122,6 +123,14 @@ impl FromStr for ShapeArg {
             format!("{shown}{more}: expected numbers with x between them")
         })?;
         Ok(Self { name: name.to_owned(), shape: dims.into() })
+    }
+}
+
+/// As it is read.
+impl fmt::Display for ShapeArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.shape.iter().map(ToString::to_string).collect();
+        write!(f, "{}={}", self.name, dims.join("x"))
     }
 }
 
@@ -295,6 +304,10 @@ mod tests {
         assert_eq!(arg, ShapeArg { name: "a:b/c=d".into(), shape: Shape::new([1, 2, 3]) });
         let scalar: ShapeArg = "x=".parse().unwrap();
         assert_eq!(scalar.shape, Shape::new([]));
+        assert_eq!(
+            (arg.to_string().as_str(), scalar.to_string().as_str()),
+            ("a:b/c=d=1x2x3", "x=")
+        );
         assert!("x=1x".parse::<ShapeArg>().is_err());
         assert!("x".parse::<ShapeArg>().is_err());
     }

@@ -160,7 +160,7 @@ impl Node {
 }
 
 /// SIGINT and SIGTERM, or Ctrl-C where there are no signals.
-struct Told {
+pub(crate) struct Told {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -168,7 +168,11 @@ struct Told {
 }
 
 impl Told {
-    fn listen() -> anyhow::Result<Self> {
+    /// From here on the process is no longer ended by them. It needs a runtime.
+    ///
+    /// # Errors
+    /// Where the system does not allow that.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
@@ -182,7 +186,7 @@ impl Told {
     }
 
     /// Waits until the process is told to end, one more time.
-    async fn again(&mut self) {
+    pub(crate) async fn again(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}

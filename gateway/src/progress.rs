@@ -100,6 +100,15 @@ fn bar(name: &str, total: Option<u64>, done: u64) -> ProgressBar {
     bar
 }
 
+/// A bar on a terminal for work of so many equal steps, and nothing elsewhere.
+pub(crate) fn steps(name: &str, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{msg:20!} [{bar:30}] {percent} %, {eta} left");
+    bar.set_style(style.expect("the template is a constant").progress_chars("=> "));
+    bar.set_message(name.to_owned());
+    bar
+}
+
 impl Shown {
     /// Shows downloads.
     pub(crate) fn fetching() -> Self {

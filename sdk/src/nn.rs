@@ -17,6 +17,7 @@ use std::fmt;
 
 use crate::bindings::wasi::nn::errors::{Error as WitError, ErrorCode};
 use crate::bindings::wasi::nn::graph::{self, Graph as WitGraph};
+use crate::bindings::wasi::nn::inference::GraphExecutionContext;
 use crate::bindings::wasi::nn::tensor::{Tensor as WitTensor, TensorType};
 
 /// The type of a tensor's elements.
@@ -41,11 +42,33 @@ impl Graph {
     /// [`ErrorKind::InvalidArgument`] where the inputs do not fit the model, and whatever its
     /// device reports.
     pub fn compute(&self, inputs: Vec<(&str, Tensor)>) -> Result<Outputs, Error> {
+        self.context()?.compute(inputs)
+    }
+
+    /// Begins a sequence of runs.
+    ///
+    /// # Errors
+    /// Whatever the host reports.
+    pub fn context(&self) -> Result<Context, Error> {
+        Ok(Context(self.0.init_execution_context()?))
+    }
+}
+
+/// A sequence of runs. Of a model that has `state` in `gw.toml`, each run goes on where the last
+/// one ended, so its state inputs are left out; one that is given begins anew with it.
+pub struct Context(GraphExecutionContext);
+
+impl Context {
+    /// Runs the model once, as [`Graph::compute`].
+    ///
+    /// # Errors
+    /// As [`Graph::compute`]; the state is then as it was.
+    pub fn compute(&self, inputs: Vec<(&str, Tensor)>) -> Result<Outputs, Error> {
         let inputs = inputs
             .into_iter()
             .map(|(name, tensor)| (name.to_owned(), tensor.into_wit()))
             .collect::<Vec<_>>();
-        Ok(Outputs(self.0.init_execution_context()?.compute(inputs)?))
+        Ok(Outputs(self.0.compute(inputs)?))
     }
 }
 

@@ -1,4 +1,5 @@
-//! What plugins may do: stream and chain, and use what they are granted.
+//! What plugins may do: stream and chain, keep state, and use what they are granted.
 
 mod grants;
+mod state;
 mod stream;

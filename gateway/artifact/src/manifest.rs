@@ -7,6 +7,7 @@ mod limits;
 mod mistake;
 mod reader;
 mod sections;
+mod serving;
 
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ pub use grants::Grants;
 pub use http::{HttpGrant, canonical_host};
 pub use limits::Limits;
 pub use mistake::{ManifestError, Mistake};
+pub use serving::{Batching, Nan, Serving};
 
 use crate::{ByteSize, Digest, Source};
 
@@ -59,6 +61,8 @@ pub struct ModelEntry {
     pub sha256: Option<Digest>,
     /// Where it runs, unless the operator says otherwise. Default: `auto`.
     pub device: DevicePreference,
+    /// How it is served.
+    pub serving: Serving,
 }
 
 /// Where a model wants to run.

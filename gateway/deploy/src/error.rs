@@ -7,7 +7,7 @@ use gw_artifact::Digest;
 use gw_artifact::bundle::BundleError;
 use gw_artifact::source::FetchError;
 use gw_host::HostError;
-use gw_inference::InferenceError;
+use gw_inference::{InferenceError, PolicyProblem};
 
 /// A push, a rollback or a start that did not work. What was live before still is.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,16 @@ pub enum DeployError {
         model: String,
         /// Why.
         source: Box<InferenceError>,
+    },
+    /// A model lacks what its entry in the manifest names.
+    #[error("model {model:?} of app {app:?} cannot be served as its [[model]] says")]
+    ModelPolicy {
+        /// The app.
+        app: String,
+        /// The model.
+        model: String,
+        /// The key, and what there is.
+        source: Box<PolicyProblem>,
     },
     /// A plugin does not compile, or wants what the host does not give.
     #[error("plugin {plugin:?} is refused")]
@@ -154,6 +164,7 @@ impl DeployError {
             | Self::Missing { .. }
             | Self::ModelMismatch { .. }
             | Self::Model { .. }
+            | Self::ModelPolicy { .. }
             | Self::Plugin { .. }
             | Self::BadRoute { .. }
             | Self::RouteConflict { .. }

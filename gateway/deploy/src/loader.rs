@@ -1,5 +1,7 @@
 //! From a manifest and its content to a revision that can answer.
 
+mod serving;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use gw_artifact::manifest::{
 };
 use gw_artifact::{ByteSize, Digest, Fetcher, Hasher, Progress};
 use gw_host::{Chain, Health, Host, Link, LoadGrant, Plugin, PluginSpec};
-use gw_inference::{DeviceChoice, Model, ModelPolicy, ModelSpec, Models};
+use gw_inference::{DeviceChoice, Model, ModelSpec, Models};
 use http::Method;
 
 use crate::content::{Content, ContentStore};
@@ -62,7 +64,7 @@ impl Loader {
         let mut models = HashMap::new();
         for entry in &manifest.models {
             let bundled = bundled(&manifest, &content, entry)?;
-            let model = self.load_model(entry, bundled, &files, base)?;
+            let model = self.load_model(&manifest, entry, bundled, &files, base)?;
             models.insert(entry.name.clone(), model);
         }
         let mut plugins = HashMap::new();
@@ -91,6 +93,7 @@ impl Loader {
 
     fn load_model(
         &self,
+        manifest: &Manifest,
         entry: &ModelEntry,
         bundled: &BundledModel,
         files: &Content,
@@ -113,11 +116,9 @@ impl Loader {
             (DeviceChoice::Auto, DevicePreference::Cpu) => DeviceChoice::Cpu,
             (chosen, _) => chosen.clone(),
         };
-        let spec =
-            ModelSpec { name: name.clone(), path, digest, device, policy: ModelPolicy::default() };
-        self.models
-            .load(&spec)
-            .map_err(|source| DeployError::Model { model: name, source: Box::new(source) })
+        let policy = serving::policy(&entry.serving);
+        let spec = ModelSpec { name, path, digest, device, policy };
+        self.models.load(&spec).map_err(|error| serving::refused(manifest, entry, error))
     }
 
     fn load_plugin(
@@ -256,6 +257,7 @@ fn identity(
         name: name.clone(),
         digest: model.digest(),
         device: model.device().to_owned(),
+        policy: model.policy().answers_digest(),
     };
     let plugin = |(link, entry): (&Link, &&PluginEntry)| PluginIdentity {
         component: link.plugin.digest(),

@@ -82,6 +82,8 @@ pub struct ModelIdentity {
     pub digest: Digest,
     /// Where it runs: devices differ in the last bits of an answer.
     pub device: String,
+    /// The digest of how it is served, as far as that decides an answer.
+    pub policy: Digest,
 }
 
 impl std::fmt::Debug for Revision {

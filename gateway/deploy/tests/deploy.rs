@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gw_artifact::bundle::{BundleContent, BundleError, pack};
+use gw_artifact::bundle::{BundleContent, BundleError, BundledModel, pack};
 use gw_artifact::keys::{PublicKey, SigningKey};
 use gw_artifact::manifest::Manifest;
 use gw_artifact::{Digest, FetchConfig, Fetcher, NoProgress};
-use gw_deploy::{AppStatus, DeployConfig, DeployError, Deployments, Loader, Lookup};
+use gw_deploy::{AppStatus, DeployConfig, DeployError, Deployments, Loader, Lookup, Revision};
 use gw_host::{Call, GuestError, Host, HostConfig};
 use gw_inference::{DeviceChoice, InferenceConfig, Models};
 use http::{Method, Request};
@@ -431,4 +431,47 @@ async fn a_route_has_a_chain_of_plugins_that_fits_the_node() {
     let error = node.push(chain(5)).await.unwrap_err();
     let DeployError::BadRoute { reason, .. } = error else { panic!("{error}") };
     assert!(reason.contains("need 5 instances at once; `instances_max` is 4"), "{reason}");
+}
+
+/// An ONNX file: `y = h + x`, each of two floats.
+const ADD: &[u8] = b"\x08\x08\x42\x02\x10\x0d\x3a\x46\
+    \x0a\x0e\x0a\x01h\x0a\x01x\x12\x01y\x22\x03Add\x12\x01g\
+    \x5a\x0f\x0a\x01h\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02\
+    \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02\
+    \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02";
+
+#[tokio::test]
+async fn a_model_is_served_as_its_entry_says_or_refused_with_what_there_is() {
+    let site = Site::new();
+    let node = site.open().await;
+    let bundle = |lines: &str| {
+        let text = manifest("a", "0.1.0", "/say").replace(
+            "[[plugin]]",
+            &format!("[[model]]\nname = \"add\"\nsource = \"add.onnx\"\n{lines}\n[[plugin]]"),
+        );
+        let text = text.replace("path = \"moody.wasm\"", "path = \"m.wasm\"\nmodels = [\"add\"]");
+        let (digest, bytes) = (Digest::of(ADD), Some(Bytes::from_static(ADD)));
+        let models = vec![BundledModel { name: "add".to_owned(), digest, bytes }];
+        pack(&BundleContent { models, ..content(&text, &site.wasm) }, &site.key).unwrap()
+    };
+    let plain = node.push(bundle("pinned = true")).await.unwrap();
+    assert!(plain.models["add"].policy().pinned);
+    let stateful = node.push(bundle("state = { y = \"h\" }")).await.unwrap();
+    assert_eq!(stateful.models["add"].policy().state["y"], "h");
+    let identity = |revision: &Revision| revision.routes[0].identity.models[0].policy;
+    assert_ne!(identity(&plain), identity(&stateful), "no cached answer of one is the other's");
+    for (lines, problem) in [
+        ("state = { z = \"h\" }", "`state` names the output \"z\"; the outputs of the model are y"),
+        (
+            "batch = { pad = { x = 0 } }",
+            "`pad` names the input x: f32 [2], which has no open dimension behind its first; leave \
+             it out",
+        ),
+    ] {
+        let error = node.push(bundle(lines)).await.unwrap_err();
+        let told = "model \"add\" of app \"a\" cannot be served as its [[model]] says";
+        assert_eq!(error.to_string(), told);
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), problem);
+        assert_eq!(live(&node), Some(stateful.digest), "what was live still is");
+    }
 }

@@ -32,7 +32,7 @@ mod staging;
 pub mod tune;
 mod weights;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,6 +113,8 @@ pub struct Session {
     weights: Weights,
     ledger: Arc<Ledger>,
     dispatches: AtomicUsize,
+    /// Outputs that stay on the device however small they are.
+    always_kept: BTreeSet<String>,
 }
 
 impl Session {
@@ -184,10 +186,17 @@ impl Session {
             plans: Plans::new(options.plans_max),
             weights: Weights::new(Arc::clone(&ledger)),
             dispatches: AtomicUsize::new(0),
+            always_kept: BTreeSet::new(),
             device,
             options,
             ledger,
         }
+    }
+
+    /// Lets these outputs stay on the device whatever they take there, in runs that keep any: they
+    /// are the state of a sequence, which the next run takes from there.
+    pub fn keep_always(&mut self, outputs: BTreeSet<String>) {
+        self.always_kept = outputs;
     }
 
     /// What a run takes and gives.
@@ -215,7 +224,8 @@ impl Session {
     /// copied there, and read back where another device has it or its value decides the plan.
     ///
     /// Outputs that take at least `keep_bytes_min` bytes on the device stay there, in memory of
-    /// their own, and are never mapped; `None` keeps none. Every output comes to the host where
+    /// their own, and are never mapped, as do those of [`Session::keep_always`]; `None` keeps none.
+    /// Every output comes to the host where
     /// kernels bind what the CPU maps, and where what is kept would exceed
     /// [`SessionOptions::memory_max`]; so does one of a type that a device computes in a wider one,
     /// as it gets its values when it is read.
@@ -233,7 +243,10 @@ impl Session {
         let ordered = Given::of(&ordered, &read);
         self.with_last(&ordered, |prepared| {
             let room = self.options.memory_max.saturating_sub(self.ledger.runs());
-            let keep = |bytes_min| prepared.keep(&self.device, &self.ledger, (bytes_min, room));
+            let keep = |bytes_min| {
+                let bytes = (bytes_min, room);
+                prepared.keep(&self.device, &self.ledger, &self.always_kept, bytes)
+            };
             let kept = keep_bytes_min.map(keep).unwrap_or_default();
             prepared.run(&self.device, &ordered, &kept)
         })

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use gw_tensor::{DType, Shape};
 
+use crate::PolicyProblem;
+
 /// Why a model could not be loaded or a request could not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InferenceError {
@@ -53,6 +55,38 @@ pub enum InferenceError {
         /// How long the caller has.
         left: Duration,
     },
+    /// The model does not fit the memory that models may have.
+    #[error(
+        "model {model} needs {needed} bytes of {device}, more than the {max} that all models may \
+         hold there; raise `memory_max` or `gpu_memory_max`, or take a smaller model"
+    )]
+    TooLarge {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// The configured limit.
+        max: u64,
+    },
+    /// There is no room for the model now, and nobody leaves for it.
+    #[error(
+        "model {model} needs {needed} bytes of {device}, where {used} of {max} are held by models \
+         that cannot leave now; try again later, unpin one, or raise the limit"
+    )]
+    NoRoom {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that others hold.
+        used: u64,
+        /// The configured limit.
+        max: u64,
+    },
     /// The caller's deadline passed before the answer was ready.
     #[error(
         "model {model}: the deadline passed after {queue:.1?} in its queue and {compute:.1?} in \
@@ -93,6 +127,14 @@ pub enum InferenceError {
         model: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The model lacks what it is to be served by.
+    #[error("model {model}: {problem}")]
+    Policy {
+        /// The model.
+        model: String,
+        /// The key of its policy, and what there is.
+        problem: Box<PolicyProblem>,
     },
     /// The asked device does not exist here or does not open.
     #[error("no device for {choice:?}: {reason}")]
@@ -181,13 +223,16 @@ impl InferenceError {
             Self::NotFound { .. }
             | Self::Unsupported { .. }
             | Self::Load { .. }
+            | Self::TooLarge { .. }
+            | Self::Policy { .. }
             | Self::NoDevice { .. }
             | Self::NotANumber { .. } => Fault::Operator,
             Self::QueueFull { .. }
             | Self::Busy { .. }
             | Self::DeadlinePassed { .. }
-            | Self::Unloading { .. }
-            | Self::OutOfMemory { .. } => Fault::Overload,
+            | Self::NoRoom { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Unloading { .. } => Fault::Overload,
             Self::Device { .. }
             | Self::DeviceLost { .. }
             | Self::DeviceGone { .. }
@@ -278,6 +323,15 @@ pub enum InputProblem {
         /// The entries of the table.
         entries: usize,
     },
+    /// A state that is left out begins with zeros, and those would be too many.
+    Zeros {
+        /// The input.
+        name: String,
+        /// Their shape, from the inputs that are given.
+        dims: Vec<usize>,
+        /// How many bytes they may take.
+        bytes_max: usize,
+    },
 }
 
 impl fmt::Display for InputProblem {
@@ -308,6 +362,11 @@ impl fmt::Display for InputProblem {
                 "input {name:?} holds {value} at index {index}, but the table that it is looked up \
                  in takes -{entries} to {}",
                 entries.saturating_sub(1)
+            ),
+            Self::Zeros { name, dims, bytes_max } => write!(
+                f,
+                "input {name:?} would begin with zeros of {dims:?}, which is more than {bytes_max} \
+                 bytes; give fewer rows, or the input itself"
             ),
         }
     }

@@ -10,14 +10,22 @@
 //! | `gw_model_bytes` | gauge | `model`, `device`, `kind` |
 //! | `gw_model_load_seconds` | histogram | `model`, `device` |
 //! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
+//! | `gw_model_evictions_total` | counter | `model`, `device`, `reason` |
+//! | `gw_device_busy_seconds_total` | counter | `device` |
 //! | `gw_device_losses_total` | counter | `device` |
 //! | `gw_device_reopens_total` | counter | `device`, `outcome` |
 //! | `gw_nan_outputs_total` | counter | `model`, `device` |
 //!
+//! What callers used, in `usage`, with the labels `tenant`, `route`, `model`, `device`:
+//! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`, `gw_usage_queue_seconds_total`,
+//! `gw_usage_requests_total`, `gw_usage_items_total`, and `gw_usage_bytes_total` by `direction`.
+//!
 //! Labels come from manifests, adapters and enums, never from requests.
 
 mod failures;
+pub(crate) mod usage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -27,8 +35,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-pub(crate) use self::devices::DeviceMetrics;
-use self::devices::Failures;
+pub(crate) use self::failures::DeviceFailures;
+use self::failures::Failures;
+use self::usage::{DeviceMetrics, ModelUsage, Seconds, Usage};
 use crate::{Footprint, Inference, InferenceError};
 
 /// The metrics of all models; a clone shares them.
@@ -42,6 +51,9 @@ pub struct InferenceMetrics {
     bytes: Family<BytesLabels, Gauge>,
     load: Histograms,
     loads: Family<LoadLabels, Counter>,
+    evictions: Family<EvictionLabels, Counter>,
+    busy: Family<DeviceLabels, Seconds>,
+    usage: Usage,
     failures: Failures,
 }
 
@@ -59,6 +71,9 @@ impl InferenceMetrics {
             bytes: Family::default(),
             load: Family::new_with_constructor(load_seconds),
             loads: Family::default(),
+            evictions: Family::default(),
+            busy: Family::default(),
+            usage: Usage::register(registry),
             failures: Failures::register(registry),
         };
         let m = metrics.clone();
@@ -70,6 +85,8 @@ impl InferenceMetrics {
         registry.register("gw_model_bytes", "Memory that a model holds", m.bytes);
         registry.register("gw_model_load_seconds", "Time to load a model", m.load);
         registry.register("gw_model_loads", "Loads of models, by how they ended", m.loads);
+        registry.register("gw_model_evictions", "Models that left memory, by why", m.evictions);
+        registry.register("gw_device_busy_seconds", "Time in which a device ran models", m.busy);
         metrics
     }
 
@@ -77,6 +94,18 @@ impl InferenceMetrics {
     pub(crate) fn count_load(&self, model: &str, device: &str, outcome: LoadOutcome) {
         let (model, device) = (model.to_owned(), device.to_owned());
         self.loads.get_or_create(&LoadLabels { model, device, outcome }).inc();
+    }
+
+    /// Counts one model that left memory though somebody may ask it again.
+    pub(crate) fn count_eviction(&self, model: &str, device: &str, reason: EvictionReason) {
+        let (model, device) = (model.to_owned(), device.to_owned());
+        self.evictions.get_or_create(&EvictionLabels { model, device, reason }).inc();
+    }
+
+    /// What the workers of one device record.
+    pub(crate) fn device(&self, device: &str) -> DeviceMetrics {
+        let labels = DeviceLabels { device: device.to_owned() };
+        DeviceMetrics(Arc::new(self.busy.get_or_create(&labels).clone()))
     }
 
     /// The request counters of one model, all outcomes present from the start.
@@ -104,6 +133,9 @@ impl InferenceMetrics {
             waiting: self.waiting.get_or_create(&labels).clone(),
             weight_bytes: bytes(BytesKind::Weights),
             arena_bytes: bytes(BytesKind::Arena),
+            staging_bytes: bytes(BytesKind::Staging),
+            kept_bytes: bytes(BytesKind::Kept),
+            usage: self.usage.of(model, device),
             nans: self.failures.nans(&labels),
         }
     }
@@ -138,13 +170,14 @@ pub(crate) enum LoadOutcome {
 
 impl LoadOutcome {
     pub(crate) fn of<T>(result: &Result<T, InferenceError>) -> Self {
-        match result {
-            Ok(_) => Self::Ok,
-            Err(InferenceError::Unsupported { .. }) => Self::Unsupported,
-            Err(InferenceError::NoDevice { .. } | InferenceError::DeviceGone { .. }) => {
-                Self::NoDevice
-            }
-            Err(_) => Self::Failed,
+        result.as_ref().err().map_or(Self::Ok, Self::of_error)
+    }
+
+    pub(crate) fn of_error(error: &InferenceError) -> Self {
+        match error {
+            InferenceError::Unsupported { .. } => Self::Unsupported,
+            InferenceError::NoDevice { .. } | InferenceError::DeviceGone { .. } => Self::NoDevice,
+            _ => Self::Failed,
         }
     }
 }
@@ -262,6 +295,9 @@ pub(crate) struct ModelMetrics {
     waiting: Gauge,
     weight_bytes: Gauge,
     arena_bytes: Gauge,
+    staging_bytes: Gauge,
+    kept_bytes: Gauge,
+    pub(crate) usage: ModelUsage,
     nans: Counter,
 }
 
@@ -291,6 +327,8 @@ impl ModelMetrics {
     pub(crate) fn resident(&self, before: Footprint, now: Footprint) {
         move_gauge(&self.weight_bytes, before.weight_bytes, now.weight_bytes);
         move_gauge(&self.arena_bytes, before.arena_bytes, now.arena_bytes);
+        move_gauge(&self.staging_bytes, before.staging_bytes, now.staging_bytes);
+        move_gauge(&self.kept_bytes, before.kept_bytes, now.kept_bytes);
     }
 }
 
@@ -319,6 +357,43 @@ struct LoadLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    device: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvictionLabels {
+    model: String,
+    device: String,
+    reason: EvictionReason,
+}
+
+/// Why a model left memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EvictionReason {
+    /// Another needed its room.
+    Room,
+    /// Nobody asked it for as long as it is kept.
+    Idle,
+    /// An operator said so.
+    Asked,
+}
+
+impl EncodeLabelValue for EvictionReason {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Room => "room",
+            Self::Idle => "idle",
+            Self::Asked => "asked",
+        }
+        .encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BytesLabels {
     model: String,
     device: String,
@@ -329,6 +404,8 @@ struct BytesLabels {
 enum BytesKind {
     Weights,
     Arena,
+    Staging,
+    Kept,
 }
 
 impl EncodeLabelValue for BytesKind {
@@ -339,6 +416,8 @@ impl EncodeLabelValue for BytesKind {
         match self {
             Self::Weights => "weights",
             Self::Arena => "arena",
+            Self::Staging => "staging",
+            Self::Kept => "kept",
         }
         .encode(encoder)
     }

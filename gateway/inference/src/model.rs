@@ -2,6 +2,7 @@
 
 pub mod policy;
 mod spare;
+mod state;
 pub mod terms;
 
 use std::fmt;
@@ -16,16 +17,17 @@ use tokio::sync::oneshot;
 pub(crate) use self::spare::LoadSpare;
 use self::spare::Spare;
 use crate::backend::read_back;
+use crate::batch::Place;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
-use crate::queue::{Doing, Job, Refused};
-use crate::worker::Core;
-use crate::{Footprint, InferenceError, Signature, Terms};
+use crate::models::Slot;
+use crate::queue::{Doing, Job, Refused, Spent};
+use crate::{Caller, Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
 /// its queue and its batches; when the last of them is dropped, the memory is freed.
 pub struct Model {
     name: Arc<str>,
-    core: Arc<Core>,
+    slot: Arc<Slot>,
     requests: RequestMetrics,
     spare: Option<Spare>,
 }
@@ -50,7 +52,7 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
             .field("name", &self.name)
-            .field("digest", &self.core.digest)
+            .field("digest", &self.digest())
             .field("device", &self.device())
             .finish_non_exhaustive()
     }
@@ -67,14 +69,21 @@ impl Inference<Value> {
 }
 
 impl Model {
+    /// The model at a place where it was loaded once, and where else it may go on.
     pub(crate) fn new(
         name: &str,
-        core: Arc<Core>,
+        slot: Arc<Slot>,
         spare: Option<LoadSpare>,
         metrics: &InferenceMetrics,
     ) -> Self {
-        let requests = metrics.requests(name, &core.device);
-        Self { name: name.into(), core, requests, spare: spare.map(Spare::new) }
+        let requests = metrics.requests(name, &slot.known().device);
+        Self { name: name.into(), slot, requests, spare: spare.map(Spare::new) }
+    }
+
+    /// Where it is now.
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        moved.map_or(&self.slot, |(slot, _)| slot)
     }
 
     /// The name under which it was loaded.
@@ -84,33 +93,55 @@ impl Model {
 
     /// The digest of its file.
     pub fn digest(&self) -> Digest {
-        self.core.digest
+        self.slot.tenure.digest
     }
 
     /// What it takes and gives.
     pub fn signature(&self) -> &Signature {
-        &self.core.signature
+        &self.slot.known().signature
     }
 
     /// The device that it runs on. Where the model may be on any, and its GPU was lost and does not
     /// open, the CPU takes over, until the model is loaded anew.
     pub fn device(&self) -> &str {
-        &self.core().device
+        &self.slot().known().device
     }
 
-    /// The memory that it holds, shared with its namesakes; zero once it is unloaded.
+    /// How it is served.
+    pub fn policy(&self) -> &ModelPolicy {
+        &self.slot.tenure.policy
+    }
+
+    /// The memory that it holds, shared with its namesakes; zero while it is not loaded.
     pub fn footprint(&self) -> Footprint {
-        self.core().footprint()
+        self.slot().holding().footprint
     }
 
-    fn core(&self) -> &Arc<Core> {
-        let moved = self.spare.as_ref().and_then(Spare::loaded);
-        moved.map_or(&self.core, |(core, _)| core)
+    /// Why a new request of this caller would be refused now, if so: what waits already takes
+    /// longer than it may wait, or the queue is full. It only looks; asking may still fail.
+    pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
+        let refused = self.slot().core()?.refusal(caller, deadline)?;
+        Some(self.refused(refused, deadline))
+    }
+
+    fn refused(&self, refused: Refused, deadline: Instant) -> InferenceError {
+        let model = self.name.to_string();
+        match refused {
+            Refused::Full { queue_max } => InferenceError::QueueFull { model, queue_max },
+            Refused::Late { wait } => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                InferenceError::Busy { model, wait, left }
+            }
+            Refused::Closed => InferenceError::Unloading { model },
+        }
     }
 
     /// Answers one request. It may share its run with others, but never their faults: a request
     /// is checked before it can join, and a run that fails is repeated for each request alone. One
     /// with many rows is computed in parts, between which others have their turn.
+    ///
+    /// Inputs that the policy calls state may be left out: they are zeros, of the size that the
+    /// other inputs give to open dimensions, else 1.
     ///
     /// Dropping the future withdraws the request; the device sees no more of it.
     ///
@@ -148,7 +179,8 @@ impl Model {
     /// As [`Self::infer_for`], with values that may be on a device. Outputs of at least
     /// [`InferenceConfig::gpu_keep_bytes_min`](crate::InferenceConfig::gpu_keep_bytes_min) bytes
     /// stay on the model's GPU, where another model on it takes them, or until
-    /// [`read_back`](crate::read_back) copies them. A request with a value on a device shares its
+    /// [`read_back`](crate::read_back) copies them; outputs that are state do so however small they
+    /// are. A request with a value on a device shares its
     /// run with no other and is not cut.
     ///
     /// # Errors
@@ -177,21 +209,21 @@ impl Model {
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
         let Some(spare) = self.spare.as_ref().filter(|spare| spare.loaded().is_none()) else {
-            return self.ask(self.core(), inputs, terms, keeps).await;
+            return self.ask(self.slot(), inputs, terms, keeps).await;
         };
-        let gone = match self.ask(&self.core, inputs.clone(), terms.clone(), keeps).await {
+        let gone = match self.ask(&self.slot, inputs.clone(), terms.clone(), keeps).await {
             Err(gone @ InferenceError::DeviceGone { .. }) => gone,
             answer => return answer,
         };
-        let loaded = tokio::time::timeout_at(terms.deadline.into(), spare.core(&self.name, &gone));
-        let Ok(core) = loaded.await else { return Err(gone) };
-        self.ask(core?, inputs, terms, keeps).await
+        let loaded = tokio::time::timeout_at(terms.deadline.into(), spare.slot(&self.name, &gone));
+        let Ok(slot) = loaded.await else { return Err(gone) };
+        self.ask(slot?, inputs, terms, keeps).await
     }
 
     async fn ask(
         &self,
-        core: &Core,
-        inputs: Vec<(String, Value)>,
+        slot: &Arc<Slot>,
+        mut inputs: Vec<(String, Value)>,
         terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
@@ -202,26 +234,40 @@ impl Model {
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let inputs = (core.signature.check_values(inputs))
+        let known = slot.known();
+        let begun = state::begin(self.policy(), &known.signature, &mut inputs);
+        let inputs = (begun.and_then(|()| known.signature.check_values(inputs)))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {
             return Err(late(&spent));
         }
         spent.turn(Doing::Waits, now);
+        // It stays in memory until it has answered.
+        let core = match slot.ready(deadline).await {
+            Err(InferenceError::DeadlinePassed { .. }) => return Err(late(&spent)),
+            core => core?,
+        };
         let (reply, answer) = oneshot::channel();
-        let (rows, key) = core.joining.place(&inputs);
-        let (done, parts) = (0, Vec::new());
-        let watched = Arc::clone(&spent);
-        let job =
-            Job { caller, inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
-        core.submit(job, now).map_err(|refused| match refused {
-            Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
-            Refused::Late { wait } => {
-                InferenceError::Busy { model: model(), wait, left: deadline - now }
-            }
-            Refused::Closed => InferenceError::Unloading { model: model() },
-        })?;
+        let Place { rows, joins, key } = known.joining.place(&inputs, known.padding.as_ref());
+        let job = Job {
+            _present: core.queue().shares().present(&caller.tenant),
+            caller,
+            since: now,
+            takes: Duration::ZERO,
+            forecast: Duration::ZERO,
+            inputs,
+            keeps,
+            rows,
+            joins,
+            key,
+            deadline,
+            spent: Arc::clone(&spent),
+            reply,
+            done: 0,
+            parts: Vec::new(),
+        };
+        core.submit(job, now).map_err(|refused| self.refused(refused, deadline))?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
             // The worker drops what is too late, perhaps a moment before the timer here notices.

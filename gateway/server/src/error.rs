@@ -326,7 +326,7 @@ fn deploy_code(error: &DeployError) -> Code {
         DeployError::Fetch { .. } => Code::ModelUnavailable,
         DeployError::Model { .. } => Code::ModelRefused,
         DeployError::Plugin { .. } => Code::PluginRefused,
-        DeployError::BadRoute { .. } => Code::ManifestInvalid,
+        DeployError::BadRoute { .. } | DeployError::ModelPolicy { .. } => Code::ManifestInvalid,
         DeployError::RouteConflict { .. } => Code::RouteConflict,
         DeployError::UnknownApp { .. } => Code::UnknownApp,
         DeployError::UnknownRevision { .. } => Code::UnknownRevision,

@@ -1,6 +1,7 @@
 //! `--value NAME=1,2,3`: the elements of a small input, where its values decide what is computed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use gw_inference::{Dim, Signature, TensorSpec};
@@ -28,6 +29,13 @@ impl FromStr for ValueArg {
         }
         let elements = elements.split(',').map(|element| element.trim().to_owned()).collect();
         Ok(Self { name: name.to_owned(), elements })
+    }
+}
+
+/// As it is read.
+impl fmt::Display for ValueArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.elements.join(","))
     }
 }
 
@@ -174,6 +182,7 @@ mod tests {
             let error = tensors(given).unwrap_err().to_string();
             assert!(error.contains(expected), "{given:?}: {error}");
         }
+        assert_eq!("a=b=1, 2".parse::<ValueArg>().unwrap().to_string(), "a=b=1,2");
         assert!("sr".parse::<ValueArg>().is_err() && "sr=".parse::<ValueArg>().is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! Whole gateways with plugins and models are the business of `tests/suite`.
 
 mod apps;
+mod bench;
 mod help;
 mod keys;
 mod models;

@@ -162,28 +162,56 @@ impl<'r, 't, 'd> Section<'r, 't, 'd> {
 
     /// A table of texts; empty where the key is missing.
     pub(super) fn pairs(&mut self, key: &str) -> BTreeMap<String, Placed> {
-        let Some(value) = self.value(key) else { return BTreeMap::new() };
-        let Some(table) = value.get_ref().as_table() else {
-            let found = value.get_ref().type_str();
-            let message = format!("`{key}` is a table such as {{ name = \"text\" }}, not {found}");
-            self.reader.mistake(value.span().start, message);
-            return BTreeMap::new();
-        };
         let mut pairs = BTreeMap::new();
-        for (name, value) in table {
-            let at = name.span().start;
-            match value.get_ref().as_str() {
+        for (name, at, value) in self.entries(key, "{ name = \"text\" }") {
+            match value.as_str() {
                 Some(text) => {
-                    pairs.insert(name.get_ref().clone().into_owned(), (text.to_owned(), at));
+                    pairs.insert(name, (text.to_owned(), at));
                 }
                 None => {
-                    let (name, found) = (name.get_ref(), value.get_ref().type_str());
+                    let found = value.type_str();
                     let message = format!("`{name}` in `{key}` is text in quotes, not {found}");
                     self.reader.mistake(at, message);
                 }
             }
         }
         pairs
+    }
+
+    /// A table of whole numbers, as [`Self::pairs`].
+    pub(super) fn numbers(&mut self, key: &str) -> BTreeMap<String, i64> {
+        let mut numbers = BTreeMap::new();
+        for (name, at, value) in self.entries(key, "{ name = 0 }") {
+            let number = value.as_integer();
+            match number.and_then(|it| i64::from_str_radix(it.as_str(), it.radix()).ok()) {
+                Some(number) => {
+                    numbers.insert(name, number);
+                }
+                None => {
+                    let found = value.type_str();
+                    let message = format!("`{name}` in `{key}` is a whole number, not {found}");
+                    self.reader.mistake(at, message);
+                }
+            }
+        }
+        numbers
+    }
+
+    /// The keys of a table with their places and values; none where the key is missing or no table.
+    fn entries(&mut self, key: &str, example: &str) -> Vec<(String, usize, &'d DeValue<'d>)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            let found = value.get_ref().type_str();
+            let message = format!("`{key}` is a table such as {example}, not {found}");
+            self.reader.mistake(value.span().start, message);
+            return Vec::new();
+        };
+        let mut entries = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let at = name.span().start;
+            entries.push((name.get_ref().clone().into_owned(), at, value.get_ref()));
+        }
+        entries
     }
 
     /// An optional key that is true or false.

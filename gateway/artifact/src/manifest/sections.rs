@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::reader::{Placed, Reader, Section};
 use super::{
     App, AssetEntry, CachePolicy, DevicePreference, Failure, Manifest, Mistake, ModelEntry,
-    PluginEntry, RouteEntry, grants, is_asset_name, is_model_name, is_name, limits,
+    PluginEntry, RouteEntry, grants, is_asset_name, is_model_name, is_name, limits, serving,
 };
 use crate::{ByteSize, Source, duration};
 
@@ -133,7 +133,8 @@ fn model<'d>(
     reader: &mut Reader<'_>,
     table: &'d Spanned<DeValue<'d>>,
 ) -> Option<(Placed, ModelEntry)> {
-    let known = ["name", "source", "sha256", "device"];
+    let own = ["name", "source", "sha256", "device"];
+    let known = [&own[..], &serving::KEYS[..]].concat();
     let mut section = Section::open(reader, table, "[[model]]", &known)?;
     let rule = "begin with a letter or a digit, no control characters, at most 200 bytes";
     let name = named_by(&mut section, is_model_name, rule);
@@ -145,11 +146,11 @@ fn model<'d>(
         "cpu" => Ok(DevicePreference::Cpu),
         _ => Err(format!("`{text}` is no device: use auto, gpu or cpu")),
     });
+    let (device, serving) = (device.unwrap_or_default(), serving::read(&mut section));
     let name = name?;
     // A model without a usable source still exists: grants that name it are not mistakes.
     let source = source.unwrap_or(Source::File { path: String::new().into() });
-    let entry =
-        ModelEntry { name: name.0.clone(), source, sha256, device: device.unwrap_or_default() };
+    let entry = ModelEntry { name: name.0.clone(), source, sha256, device, serving };
     Some((name, entry))
 }
 

@@ -1,5 +1,7 @@
 mod page;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::ByteSize;
 
@@ -269,4 +271,59 @@ fn a_plugin_names_its_dialect_of_wasi_nn() {
     let error = written("wasm-edge").unwrap_err().to_string();
     let expected = "gw.toml:21: `wasi_nn`: `wasm-edge` is no dialect of wasi-nn: use standard";
     assert!(error.starts_with(expected), "{error}");
+}
+
+/// The good manifest, with these lines in its `[[model]]`; they begin on line 9.
+fn serving(lines: &str) -> Result<Serving, String> {
+    let text = GOOD.replace("device = \"gpu\"\n", lines);
+    let manifest = Manifest::parse(&text, "gw.toml").map_err(|error| error.to_string())?;
+    Ok(manifest.models[0].serving.clone())
+}
+
+#[test]
+fn how_a_model_is_served_reads_as_it_is_written() {
+    let batched = serving(
+        "batch = { max = 32, max_delay = \"2ms\", pad = { input_ids = 0, kinds = -1 } }\n\
+         keep_alive = \"0s\"\npinned = true\nnan = \"refuse\"\n",
+    );
+    let pad = BTreeMap::from([("input_ids".to_owned(), 0), ("kinds".to_owned(), -1)]);
+    let batch = Batching { max: Some(32), max_delay: Duration::from_millis(2), pad };
+    let (keep_alive, state) = (Some(Duration::ZERO), BTreeMap::new());
+    assert_eq!(
+        batched.unwrap(),
+        Serving { batch, keep_alive, pinned: true, nan: Nan::Refuse, state }
+    );
+    let stateful = serving("state = { stateN = \"state\", \"c:0\" = \"c\" }\n").unwrap();
+    let pairs: Vec<_> = stateful.state.iter().map(|(o, i)| (o.as_str(), i.as_str())).collect();
+    assert_eq!(pairs, [("c:0", "c"), ("stateN", "state")]);
+    assert_eq!(serving("").unwrap(), Serving::default());
+}
+
+#[test]
+fn each_mistake_in_how_a_model_is_served_is_named_with_its_line() {
+    let cases = [
+        ("batch = { max = 0 }", "9: `max` is 0: no request could be answered; 1 joins nothing"),
+        ("batch = { max = \"8\" }", "9: `max` is a whole number from 0 on, without quotes"),
+        ("batch = { maxx = 8 }", "9: unknown key `maxx` in `batch`; did you mean `max`?"),
+        ("batch = 8", "9: `batch` is a table, not integer"),
+        ("batch = { max_delay = 2 }", "9: `max_delay` is text in quotes, not integer"),
+        ("batch = { pad = { a = 0.5 } }", "9: `a` in `pad` is a whole number, not float"),
+        ("batch = { pad = [0] }", "9: `pad` is a table such as { name = 0 }, not array"),
+        ("keep_alive = \"soon\"", "9: `keep_alive`: `soon` is not a duration"),
+        ("pined = true", "9: unknown key `pined` in [[model]]; did you mean `pinned`?"),
+        ("nan = \"ignore\"", "9: `nan`: `ignore` is no policy: use count or refuse"),
+        ("state = { a = 1 }", "9: `a` in `state` is text in quotes, not integer"),
+        (
+            "pinned = true\nstate = { a = \"s\", b = \"s\" }",
+            "10: two outputs of `state` are the next `s`: keep one",
+        ),
+        (
+            "state = { a = \"s\" }\nbatch = { max = 1 }",
+            "10: `batch` beside `state`: a model with state is never batched, leave it out",
+        ),
+    ];
+    for (wrong, expected) in cases {
+        let error = serving(&format!("{wrong}\n")).unwrap_err();
+        assert!(error.contains(&format!("gw.toml:{expected}")), "{wrong}: {error}");
+    }
 }

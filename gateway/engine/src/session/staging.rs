@@ -94,6 +94,9 @@ pub(super) struct Staging {
     pub(super) arrivals: Arc<Arrivals>,
 }
 
+/// What errors call it.
+const WHAT: &str = "the staging memory of a plan";
+
 impl Staging {
     pub(super) fn new(device: &Device, form: &Form) -> Result<Self, DeviceError> {
         let buffer = |label, size, usage, mapped_at_creation| {

@@ -131,6 +131,23 @@ fn small_outputs_and_those_beyond_the_bound_come_to_the_host() {
 }
 
 #[test]
+fn what_is_always_kept_stays_however_small_where_anything_may() {
+    let Some(device) = device::open_unmapped() else { return };
+    let mut session = session(two_steps(100), &device);
+    session.keep_always(["y".to_owned()].into());
+    let x = counting(100, 0.0);
+    let run = |bytes_min| session.run_values(&[values("x", &x)], bytes_min).unwrap().remove(0).1;
+    assert!(matches!(run(None), Value::Host(_)));
+    for _ in 0..3 {
+        let y = run(Some(u64::MAX));
+        assert!(matches!(y, Value::Device(_)), "{y:?}");
+        assert_eq!(session.stats().kept_bytes, 400);
+        assert_eq!(y.into_host().unwrap().to_vec::<f32>().unwrap(), expected_two_steps(&x));
+        assert_eq!(session.stats().kept_bytes, 0);
+    }
+}
+
+#[test]
 fn whole_numbers_and_booleans_stay_and_narrow_types_are_read() {
     let Some(device) = device::open_unmapped() else { return };
     for (dtype, stays) in [(DType::I64, true), (DType::Bool, true), (DType::I8, false)] {

@@ -3,13 +3,14 @@
 //! A guest that waits for a device holds no thread. Nothing here trusts a guest: a tensor is only
 //! bytes with a claim until it enters a model, and every mistake is an error with its code, never
 //! a trap of ours. What a guest reads is copied when it reads it; what goes from one model to the
-//! next is not, and on a GPU it stays there where it is large. A device that fails before it is
-//! read ends the request where the interface has no room for an error.
+//! next is not, and on a GPU it stays there where it is large, or the state that the next run of an
+//! execution context takes. A device that fails before it is read ends the request where the
+//! interface has no room for an error.
 //!
 //! - [`Nn`]: what one instance has; it knows no front end.
 //! - `component`: the front end of components, three snapshots of one WIT; that of core modules is
 //!   `imports/ephemeral`.
-//! - `context`: one inference, with what older snapshots bind to it.
+//! - `context`: a sequence of inferences, with its state and what older snapshots bind to it.
 //! - `tensor`, `allowance`: tensors, and what they may take.
 //! - `load`, `loaded`: models from bytes, and those that are kept.
 //! - `error`: the codes.

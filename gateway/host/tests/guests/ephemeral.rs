@@ -322,6 +322,28 @@ fn inputs_stay_set_and_may_be_replaced() {
 }
 
 #[test]
+fn a_state_goes_on_and_ends_with_its_sequence() {
+    let node = Node::start();
+    let models = [("double".to_owned(), node.adding())];
+    let adds = |dialect: NnDialect, steps: &str, due: f32| {
+        let output = must(&expression("get_output", CALLS[5].args));
+        let last = format!("(f32.ne (f32.load (i32.const 128)) (f32.const {due}))");
+        let wasm = program(dialect, &(ready("compute") + steps + &output), &last, EXPORTED);
+        let spec = ProgramSpec { models: models.clone().into(), ..node.program("p", wasm) };
+        assert_eq!(ended(&node, ProgramSpec { wasi_nn: dialect, ..spec }).status, 0, "{due}");
+    };
+    let compute = must(&expression("compute", &[Context]));
+    // The input is 1.5, and stays set.
+    adds(NnDialect::Standard, &compute, 1.5);
+    adds(NnDialect::Standard, &compute.repeat(3), 4.5);
+    // The second input is the state: it is set to 1.5.
+    let given = must(&expression("set_input", &[Context, N(1), N(32)]));
+    adds(NnDialect::Standard, &(compute.clone() + &given + &compute.repeat(2)), 4.5);
+    let fini = must(&expression("fini_single", &[Context]));
+    adds(NnDialect::WasmEdge, &(compute.repeat(3) + &fini + &compute), 1.5);
+}
+
+#[test]
 fn a_million_handles_are_a_bounded_number() {
     let node = Node::with(HostConfig { resources_max: 500, ..HostConfig::default() });
     let count = "(global.set $n (i32.add (global.get $n) (i32.const 1)))";

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod load;
+mod state;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -76,6 +77,8 @@ fn older_snapshots_compute_what_the_newest_does() {
             format!("output: {}", shown(&once)),
             format!("output: {}", shown(&once)),
             "feed: Ok(())".to_owned(),
+            "compute: Ok(())".to_owned(),
+            format!("output: {}", shown(&twice)),
             "compute: Ok(())".to_owned(),
             format!("output: {}", shown(&twice)),
             "ungranted: Err(ErrorCode::NotFound)".to_owned(),

@@ -12,7 +12,7 @@ use gw_artifact::{ByteSize, Digest};
 use gw_host::{
     Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec, ProgramSpec,
 };
-use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
+use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelPolicy, ModelSpec, Models};
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
@@ -34,7 +34,8 @@ impl Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut metrics = Registry::default();
         let models = Arc::new(Models::new(InferenceConfig::default(), &mut metrics));
-        let model = load(&models, folder.path(), "double", &crate::double::onnx());
+        let policy = ModelPolicy::default();
+        let model = load(&models, folder.path(), "double", &crate::double::onnx(), policy);
         // Some guests here have hours, so that another limit ends them.
         let config = HostConfig { time_max: Duration::from_hours(2), ..config };
         let host = Host::new(config, &mut metrics).expect("a host");
@@ -43,7 +44,14 @@ impl Node {
 
     /// Loads another model.
     pub(crate) fn model(&self, name: &str, onnx: &[u8]) -> Arc<Model> {
-        load(&self.models, self.folder.path(), name, onnx)
+        load(&self.models, self.folder.path(), name, onnx, ModelPolicy::default())
+    }
+
+    /// A model that adds `x` to the state `h`, which `y` is next.
+    pub(crate) fn adding(&self) -> Arc<Model> {
+        let state = [("y".to_owned(), "h".to_owned())].into();
+        let policy = ModelPolicy { state, ..ModelPolicy::default() };
+        load(&self.models, self.folder.path(), "add", &crate::double::adding(), policy)
     }
 
     /// A plugin with the model, 16 MiB and a quarter of a second.
@@ -167,12 +175,17 @@ fn build(folder: &Path, architecture: &str) -> PathBuf {
     target
 }
 
-fn load(models: &Models, folder: &Path, name: &str, onnx: &[u8]) -> Arc<Model> {
+fn load(
+    models: &Models,
+    folder: &Path,
+    name: &str,
+    onnx: &[u8],
+    policy: ModelPolicy,
+) -> Arc<Model> {
     let (name, digest) = (name.to_owned(), Digest::of(onnx));
     let path = folder.join(format!("{}.onnx", digest.hex()));
     std::fs::write(&path, onnx).expect("written");
-    let spec =
-        ModelSpec { name, path, digest, device: DeviceChoice::Cpu, policy: Default::default() };
+    let spec = ModelSpec { name, path, digest, device: DeviceChoice::Cpu, policy };
     models.load(&spec).expect("the model loads")
 }
 

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::rten::ThreadPool;
-use gw_engine::{Interpreter, PlanOptions};
+use gw_engine::{Interpreter, PlanOptions, Value};
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
@@ -20,7 +20,7 @@ use super::import::{
     rows_are_independent, run_error, signature,
 };
 use super::nominal::nominal_inputs;
-use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_all};
 use crate::{InferenceError, Signature};
 use rten::Rten;
 
@@ -34,14 +34,36 @@ const ERROR_MAX: f64 = 1e-2;
 pub(super) struct Cpu {
     /// `None` is rten's own pool, one thread per physical core.
     threads: Option<Arc<ThreadPool>>,
+    /// One thread each, for runs beside others.
+    singles: Arc<Singles>,
     count: usize,
+}
+
+/// Pools of one thread: as many as runs may be under way side by side.
+struct Singles(Mutex<Vec<Arc<ThreadPool>>>);
+
+impl Singles {
+    fn new(count: usize) -> Arc<Self> {
+        let pools = (0..count).map(|_| Arc::new(ThreadPool::with_num_threads(1)));
+        Arc::new(Self(Mutex::new(pools.collect())))
+    }
+
+    /// Runs `work` with a pool of its own, if there is one left.
+    fn with<T>(&self, work: impl FnOnce(Option<Arc<ThreadPool>>) -> T) -> T {
+        let pools = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools().pop();
+        let done = work(pool.clone());
+        pools().extend(pool);
+        done
+    }
 }
 
 impl Cpu {
     pub(super) fn new(threads: Option<NonZeroUsize>) -> Self {
         let pool = |count: NonZeroUsize| Arc::new(ThreadPool::with_num_threads(count.get()));
         let count = threads.or_else(|| std::thread::available_parallelism().ok());
-        Self { threads: threads.map(pool), count: count.map_or(1, NonZeroUsize::get) }
+        let count = count.map_or(1, NonZeroUsize::get);
+        Self { threads: threads.map(pool), singles: Singles::new(count), count }
     }
 }
 
@@ -52,6 +74,12 @@ impl Backend for Cpu {
 
     fn device(&self) -> &str {
         DEVICE
+    }
+
+    /// One per thread. `MiniLM` answers short texts faster by one thread for each than by all
+    /// threads for one after the other.
+    fn slots(&self) -> usize {
+        self.count
     }
 
     fn load(
@@ -82,7 +110,7 @@ struct CpuModel {
     runner: OnceLock<Runner>,
     candidates: Mutex<Option<Candidates>>,
     threads: Option<Arc<ThreadPool>>,
-    thread_count: usize,
+    singles: Arc<Singles>,
 }
 
 impl CpuModel {
@@ -111,7 +139,7 @@ impl CpuModel {
             (Err(_), None) => None,
         };
         let rten = match barred {
-            None => Rten::load(name, source, &signature, cpu.threads.clone()).map(Box::new),
+            None => Rten::load(name, source, &signature).map(Box::new),
             Some(reason) => Err(InferenceError::Load { model: name.to_owned(), reason }),
         };
         let mut candidates = None;
@@ -135,7 +163,7 @@ impl CpuModel {
             runner: runner.map_or_else(OnceLock::new, OnceLock::from),
             candidates: Mutex::new(candidates),
             threads: cpu.threads.clone(),
-            thread_count: cpu.count,
+            singles: Arc::clone(&cpu.singles),
         };
         loaded.warm_up()?;
         Ok(loaded)
@@ -155,9 +183,15 @@ impl CpuModel {
         }
     }
 
-    fn run_checked(&self, inputs: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, InferenceError> {
+    /// `threads` is `None` for all of them.
+    fn run_checked(
+        &self,
+        inputs: Vec<Tensor>,
+        threads: Option<&Arc<ThreadPool>>,
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let threads = threads.or(self.threads.as_ref());
         if let Some(runner) = self.runner.get() {
-            return self.run_on(runner, inputs);
+            return self.run_on(runner, inputs, threads);
         }
         // Who comes meanwhile waits for the choice.
         let mut place = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,9 +200,9 @@ impl CpuModel {
             let lost = "its choice of a runner failed before; load it again".to_owned();
             let model = self.name.clone();
             let runner = self.runner.get().ok_or(InferenceError::Load { model, reason: lost })?;
-            return self.run_on(runner, inputs);
+            return self.run_on(runner, inputs, threads);
         };
-        let run = || self.interpret(&interpreter, inputs.clone());
+        let run = || self.interpret(&interpreter, inputs.clone(), threads);
         let (result, runner) = match guard(&self.name, DEVICE, run) {
             // Sizes that the values of a run decide have no bound in rten.
             Ok(exact) if interpreter.asks_values() => (Ok(exact), Runner::Interpreter(interpreter)),
@@ -176,7 +210,7 @@ impl CpuModel {
             Ok(exact) if self.draws => (Ok(exact), Runner::Rten(rten)),
             Ok(exact) => self.compared(rten, interpreter, exact, &inputs),
             Err(InferenceError::Unsupported { .. }) => {
-                (guard(&self.name, DEVICE, || rten.run(&inputs)), Runner::Rten(rten))
+                (guard(&self.name, DEVICE, || rten.run(&inputs, threads)), Runner::Rten(rten))
             }
             // The inputs may be at fault, or they ask for more than there is: others decide.
             Err(error) => {
@@ -196,7 +230,7 @@ impl CpuModel {
         exact: Vec<(String, Tensor)>,
         inputs: &[Tensor],
     ) -> (Result<Vec<(String, Tensor)>, InferenceError>, Runner) {
-        match guard(&self.name, DEVICE, || rten.run(inputs)) {
+        match guard(&self.name, DEVICE, || rten.run(inputs, self.threads.as_ref())) {
             Ok(fast) => match compare::worst(&fast, &exact) {
                 error if error <= ERROR_MAX => (Ok(fast), Runner::Rten(rten)),
                 error => {
@@ -215,10 +249,11 @@ impl CpuModel {
         &self,
         runner: &Runner,
         inputs: Vec<Tensor>,
+        threads: Option<&Arc<ThreadPool>>,
     ) -> Result<Vec<(String, Tensor)>, InferenceError> {
         match runner {
-            Runner::Rten(rten) => rten.run(&inputs),
-            Runner::Interpreter(interpreter) => self.interpret(interpreter, inputs),
+            Runner::Rten(rten) => rten.run(&inputs, threads),
+            Runner::Interpreter(interpreter) => self.interpret(interpreter, inputs, threads),
         }
     }
 
@@ -226,11 +261,12 @@ impl CpuModel {
         &self,
         interpreter: &Interpreter,
         inputs: Vec<Tensor>,
+        threads: Option<&Arc<ThreadPool>>,
     ) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
         let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
         let run = || interpreter.run(&inputs);
-        let result = match &self.threads {
+        let result = match threads {
             Some(threads) => threads.run(run),
             None => run(),
         };
@@ -271,17 +307,29 @@ impl LoadedModel for CpuModel {
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let inputs = (self.signature.check(inputs.to_vec()))
             .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
-        guard(&self.name, DEVICE, || self.run_checked(inputs))
+        guard(&self.name, DEVICE, || self.run_checked(inputs, None))
+    }
+
+    fn run_beside(
+        &self,
+        inputs: &[(String, Value)],
+    ) -> Result<Vec<(String, Value)>, InferenceError> {
+        let inputs = read_all(&self.name, inputs)?;
+        let inputs = (self.signature.check(inputs))
+            .map_err(|problem| InferenceError::BadInput { model: self.name.clone(), problem })?;
+        let run = |threads: Option<Arc<ThreadPool>>| self.run_checked(inputs, threads.as_ref());
+        let outputs = guard(&self.name, DEVICE, || self.singles.with(run))?;
+        Ok(outputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect())
     }
 
     fn rows_are_independent(&self) -> bool {
         self.rows_are_independent
     }
 
-    /// One per thread: `MiniLM` on two threads takes the same time per row alone and in pairs, and
-    /// a third longer per row in batches of 32 at 128 tokens.
+    /// Runs side by side do more than joined rows: `MiniLM` takes the same time per row alone and
+    /// in pairs, and a third longer per row in batches of 32 at 128 tokens.
     fn rows_side_by_side(&self) -> Option<usize> {
-        Some(self.thread_count)
+        Some(1)
     }
 
     fn footprint(&self) -> Footprint {

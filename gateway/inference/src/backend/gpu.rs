@@ -5,7 +5,7 @@
 
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_engine::{
@@ -19,6 +19,7 @@ use super::guard::guard;
 use super::import::{chain, import_error, read, rows_are_independent, run_error, signature};
 use super::nominal::nominal_shapes;
 use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
+use crate::batch::bucket;
 use crate::{InferenceConfig, InferenceError, InferenceMetrics, InputProblem, Signature};
 
 /// One adapter.
@@ -99,6 +100,7 @@ impl Gpu {
                 place,
                 options,
                 session,
+                keeps: BTreeSet::new(),
                 signature,
                 rows_are_independent,
             }) as _)
@@ -114,11 +116,19 @@ struct GpuModel {
     options: SessionOptions,
     /// On the device that is there, or on the one that was.
     session: Mutex<Arc<Session>>,
+    /// Outputs that stay on the device however small they are.
+    keeps: BTreeSet<String>,
     signature: Signature,
     rows_are_independent: bool,
 }
 
 impl GpuModel {
+    fn session_on(&self, device: Arc<Device>) -> Session {
+        let mut session = Session::new(Arc::clone(&self.model), device, self.options.clone());
+        session.keep_always(self.keeps.clone());
+        session
+    }
+
     /// The session, made anew where its device is gone.
     fn session(&self) -> Result<Arc<Session>, InferenceError> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +136,7 @@ impl GpuModel {
             return Ok(Arc::clone(&session));
         }
         let device = self.place.device().map_err(|gone| gone.of(&self.name, &self.device))?;
-        *session = Arc::new(Session::new(Arc::clone(&self.model), device, self.options.clone()));
+        *session = Arc::new(self.session_on(device));
         let anew = Arc::clone(&session);
         drop(session);
         tracing::info!(model = %self.name, device = %self.device, "model loaded on the new device");
@@ -191,14 +201,6 @@ impl GpuModel {
     }
 }
 
-/// The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most a third of a run is wasted, and 64 rows need
-/// only twelve plans for each shape of a row.
-fn padded(rows: usize) -> usize {
-    let above = rows.next_power_of_two();
-    let between = above / 4 * 3;
-    if rows <= between { between } else { above }
-}
-
 impl LoadedModel for GpuModel {
     fn signature(&self) -> &Signature {
         &self.signature
@@ -259,12 +261,18 @@ impl LoadedModel for GpuModel {
         self.with_session(|session| session.run_values(&inputs, keep_bytes_min))
     }
 
+    fn keep_always(&mut self, outputs: BTreeSet<String>) {
+        self.keeps = outputs;
+        let device = Arc::clone(self.seen().device());
+        self.session = Mutex::new(Arc::new(self.session_on(device)));
+    }
+
     fn rows_are_independent(&self) -> bool {
         self.rows_are_independent
     }
 
-    fn padded_rows(&self, rows: usize) -> usize {
-        padded(rows)
+    fn padded(&self, size: usize) -> usize {
+        bucket(size)
     }
 
     fn footprint(&self) -> Footprint {
@@ -275,7 +283,9 @@ impl LoadedModel for GpuModel {
         let stats = session.stats();
         Footprint {
             weight_bytes: stats.weight_bytes,
-            arena_bytes: stats.arena_bytes + stats.staging_bytes + stats.kept_bytes,
+            arena_bytes: stats.arena_bytes,
+            staging_bytes: stats.staging_bytes,
+            kept_bytes: stats.kept_bytes,
             peak_bytes: stats.peak_bytes,
         }
     }
@@ -313,15 +323,16 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
-    use gw_artifact::Digest;
     use gw_engine::AdapterSelect;
     use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::batch;
-    use crate::worker::{Core, Limits};
-    use crate::{Inference, InferenceMetrics};
+    use crate::models::{Slot, Tenure};
+    use crate::queue::QueueLimits;
+    use crate::worker::Limits;
+    use crate::{Inference, InferenceMetrics, ModelPolicy};
 
     const FLOAT: u8 = 1;
     const INT64: u8 = 7;
@@ -331,18 +342,21 @@ mod tests {
         [&[tag, u8::try_from(body.len()).unwrap()], body].concat()
     }
 
-    /// An ONNX file of one node: from `x` to `y`, each of any number of rows, `dims` behind them.
-    fn onnx(op: &str, inputs: &[&str], [from, to]: [u8; 2], dims: &[u8], table: &[u8]) -> Bytes {
-        let inputs: Vec<_> = inputs.iter().map(|name| field(0x0a, name.as_bytes())).collect();
-        let node = [inputs.concat(), field(0x12, b"y"), field(0x22, op.as_bytes())].concat();
+    /// An input (0x5a) or output (0x62) of a graph, of any number of rows, `dims` behind them.
+    fn port(tag: u8, name: &[u8], dtype: u8, dims: &[u8]) -> Vec<u8> {
         let rows = field(0x0a, &field(0x12, b"n"));
         let dims = dims.iter().map(|&size| field(0x0a, &[0x08, size]));
         let shape = field(0x12, &[rows, dims.collect::<Vec<_>>().concat()].concat());
-        let port = |name: &[u8], dtype| {
-            let kind = field(0x0a, &[&[0x08, dtype], shape.as_slice()].concat());
-            [field(0x0a, name), field(0x12, &kind)].concat()
-        };
-        let ports = [field(0x5a, &port(b"x", from)), field(0x62, &port(b"y", to))];
+        let kind = field(0x0a, &[&[0x08, dtype], shape.as_slice()].concat());
+        field(tag, &[field(0x0a, name), field(0x12, &kind)].concat())
+    }
+
+    /// An ONNX file of one node: from `x` to `y`, each of any number of rows, `dims` behind them.
+    /// `table` is what else is in its graph.
+    fn onnx(op: &str, inputs: &[&str], [from, to]: [u8; 2], dims: &[u8], table: &[u8]) -> Bytes {
+        let inputs: Vec<_> = inputs.iter().map(|name| field(0x0a, name.as_bytes())).collect();
+        let node = [inputs.concat(), field(0x12, b"y"), field(0x22, op.as_bytes())].concat();
+        let ports = [port(0x5a, b"x", from, dims), port(0x62, b"y", to, dims)];
         let graph = [field(0x0a, &node), field(0x12, b"g"), table.to_vec(), ports.concat()];
         let model = [vec![0x08, 8], field(0x42, &[0x10, 13]), field(0x3a, &graph.concat())];
         model.concat().into()
@@ -354,27 +368,28 @@ mod tests {
     }
 
     /// A GPU that keeps what is kept in memory of its own, as hardware does.
-    fn gpu() -> Option<Gpu> {
+    fn gpu() -> Option<Arc<Gpu>> {
         let device = Device::open_unmapped(&AdapterSelect::Any).ok()?;
         let config = InferenceConfig { gpu_tune: Duration::ZERO, ..InferenceConfig::default() };
         let open = Box::new(|| Device::open_unmapped(&AdapterSelect::Any));
-        Some(Gpu::opened(device, open, &config))
+        Some(Arc::new(Gpu::opened(device, open, &config)))
     }
 
     /// A model behind its queue, which keeps outputs of 16 bytes.
-    fn served(gpu: &Gpu, file: &Bytes) -> crate::Model {
-        let limits = Limits {
-            queue_max: 10,
-            batch_max: 8,
-            run_time: Duration::from_hours(1),
-            keep_bytes_min: 16,
-            refuse_nan: false,
-        };
+    fn served(gpu: &Arc<Gpu>, file: &Bytes) -> crate::Model {
+        served_as(gpu, file, ModelPolicy::default())
+    }
+
+    fn served_as(gpu: &Arc<Gpu>, file: &Bytes, policy: ModelPolicy) -> crate::Model {
+        let (run_time, wait_max) = (Duration::from_hours(1), Duration::MAX);
+        let queue = QueueLimits { max: 10, run_time, wait_max };
+        let limits = Limits { queue, batch_max: 8, keep_bytes_min: 16, keep_alive: None };
         let metrics = InferenceMetrics::register(&mut Registry::default());
-        let model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
-        let (digest, counted) = (Digest::of(file), metrics.model("m", gpu.device()));
-        let core = Core::start("m", digest, model, None, limits, counted).unwrap();
-        crate::Model::new("m", Arc::new(core), None, &metrics)
+        let backend: Arc<dyn Backend> = Arc::<Gpu>::clone(gpu);
+        let tenure = Tenure::of("m", file, limits, &metrics, backend);
+        let slot = Slot::new(Tenure { policy, ..tenure });
+        slot.ready_blocking().unwrap();
+        crate::Model::new("m", slot, None, &metrics)
     }
 
     async fn ask(
@@ -420,6 +435,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_state_begins_with_zeros_and_stays_on_the_gpu_however_small() {
+        let Some(gpu) = gpu() else { return };
+        // `y = h + x`, and each `y` is the next `h`.
+        let file = onnx("Add", &["h", "x"], [FLOAT; 2], &[2], &port(0x5a, b"h", FLOAT, &[2]));
+        let state = BTreeMap::from([("y".to_owned(), "h".to_owned())]);
+        let model = served_as(&gpu, &file, ModelPolicy { state, ..ModelPolicy::default() });
+        let x = |x: f32| ("x".to_owned(), Tensor::from_slice([1, 2], &[x, -x]).unwrap().into());
+        let terms = || crate::Terms::until(Instant::now() + Duration::from_mins(1));
+        let mut y = answered(model.infer_kept(vec![x(1.0)], terms()).await);
+        for (step, sum) in [(2.0, 3.0), (4.0, 7.0)] {
+            assert!(matches!(&y, Value::Device(_)), "8 bytes stay: {y:?}");
+            y = answered(model.infer_kept(vec![x(step), ("h".to_owned(), y)], terms()).await);
+            assert_eq!(floats(y.clone()), [sum, -sum]);
+        }
+        let Value::Host(x) = x(5.0).1 else { panic!("it was made here") };
+        let answer = model.infer_for(vec![("x".to_owned(), x)], terms()).await.unwrap();
+        assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), [5.0, -5.0], "a new beginning");
+    }
+
+    #[tokio::test]
     async fn small_answers_and_those_to_others_come_to_the_host() {
         let Some(gpu) = gpu() else { return };
         let model = served(&gpu, &double());
@@ -450,14 +485,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn batches_are_padded_to_few_sizes() {
-        let sizes: Vec<usize> = (1..=33).map(padded).collect();
-        let mut few = sizes.clone();
-        few.dedup();
-        assert_eq!(few, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]);
-        assert!(sizes.iter().zip(1..).all(|(&size, rows)| size >= rows && size * 2 <= rows * 3));
     }
 }

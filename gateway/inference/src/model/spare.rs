@@ -6,16 +6,16 @@ use tokio::sync::OnceCell;
 
 use crate::InferenceError;
 use crate::metrics::RequestMetrics;
-use crate::worker::Core;
+use crate::models::Slot;
 
 /// Loads the model there; it blocks.
 pub(crate) type LoadSpare =
-    Arc<dyn Fn() -> Result<(Arc<Core>, RequestMetrics), InferenceError> + Send + Sync>;
+    Arc<dyn Fn() -> Result<(Arc<Slot>, RequestMetrics), InferenceError> + Send + Sync>;
 
 /// A model that is loaded elsewhere when it must be, once for all who ask meanwhile.
 pub(super) struct Spare {
     load: LoadSpare,
-    loaded: OnceCell<(Arc<Core>, RequestMetrics)>,
+    loaded: OnceCell<(Arc<Slot>, RequestMetrics)>,
 }
 
 impl Spare {
@@ -24,16 +24,16 @@ impl Spare {
     }
 
     /// What it is and what is counted there, once it is loaded.
-    pub(super) fn loaded(&self) -> Option<&(Arc<Core>, RequestMetrics)> {
+    pub(super) fn loaded(&self) -> Option<&(Arc<Slot>, RequestMetrics)> {
         self.loaded.get()
     }
 
     /// The model, because `gone` happened to the device. Whoever asks next tries again what fails.
-    pub(super) async fn core(
+    pub(super) async fn slot(
         &self,
         model: &str,
         gone: &InferenceError,
-    ) -> Result<&Arc<Core>, InferenceError> {
+    ) -> Result<&Arc<Slot>, InferenceError> {
         let load = || async {
             tracing::warn!(error = %gone, "the cpu takes over");
             let load = Arc::clone(&self.load);
@@ -42,7 +42,7 @@ impl Spare {
                 Err(InferenceError::Load { model, reason })
             })
         };
-        let (core, _) = self.loaded.get_or_try_init(load).await?;
-        Ok(core)
+        let (slot, _) = self.loaded.get_or_try_init(load).await?;
+        Ok(slot)
     }
 }

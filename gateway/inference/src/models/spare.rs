@@ -1,21 +1,12 @@
 //! How a model is loaded where it goes on once its GPU is gone.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::{Lane, Models, Wanted, locked};
-use crate::backend::{BackendKind, ModelSource};
+use super::residency::Residency;
+use super::{Models, Wanted};
+use crate::backend::BackendKind;
 use crate::model::LoadSpare;
-use crate::worker::Core;
 use crate::{DeviceChoice, InferenceError};
-
-/// Where the bytes of a model are, for as long as somebody may ask it.
-enum Source {
-    File(PathBuf),
-    Bytes(Bytes),
-}
 
 impl Models {
     /// The CPU in place of a GPU that nobody insisted on. The file is read only when it must be.
@@ -24,39 +15,26 @@ impl Models {
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
     ) -> Result<Option<LoadSpare>, InferenceError> {
-        if !may_move(device, &self.lane(device)?) {
+        if !may_move(device, &*self.device(device)?) {
             return Ok(None);
         }
-        let cpu = self.lane(&DeviceChoice::Cpu)?.backend;
-        let (name, digest, metrics) = (wanted.name.to_owned(), wanted.digest, self.metrics.clone());
-        let (limits, moved) = (self.limits(wanted.policy), Arc::clone(&self.moved));
-        let source = match wanted.source {
-            ModelSource::File(path) => Source::File(path.to_owned()),
-            ModelSource::Bytes(bytes) => Source::Bytes(bytes.clone()),
-        };
+        let slot = self.slot(wanted, &self.device(&DeviceChoice::Cpu)?);
+        let (name, metrics) = (wanted.name.to_owned(), self.metrics.clone());
         Ok(Some(Arc::new(move || {
-            let source = match &source {
-                Source::File(path) => ModelSource::File(path),
-                Source::Bytes(bytes) => ModelSource::Bytes(bytes),
-            };
-            let model = cpu.load(&name, source)?;
-            let counted = metrics.model(&name, cpu.device());
-            let core = Arc::new(Core::start(&name, digest, model, None, limits, counted)?);
-            let mut moved = locked(&moved);
-            moved.retain(|core| core.strong_count() > 0);
-            moved.push(Arc::downgrade(&core));
-            Ok((core, metrics.requests(&name, cpu.device())))
+            slot.ready_blocking()?;
+            Ok((Arc::clone(&slot), metrics.requests(&name, &slot.known().device)))
         })))
     }
 
     /// Makes a choice mean this device, for tests of devices that fail.
     #[cfg(test)]
     pub(crate) fn put(&self, choice: DeviceChoice, backend: Arc<dyn crate::Backend>) {
-        locked(&self.lanes).insert(choice, Lane::of(backend, &self.metrics));
+        let residency = self.residency(backend);
+        super::locked(&self.devices).insert(choice, residency);
     }
 }
 
 /// Whether the CPU may take over a model of this device.
-pub(super) fn may_move(device: &DeviceChoice, lane: &Lane) -> bool {
-    *device == DeviceChoice::Auto && lane.backend.kind() == BackendKind::Gpu
+pub(super) fn may_move(device: &DeviceChoice, residency: &Residency) -> bool {
+    *device == DeviceChoice::Auto && residency.backend.kind() == BackendKind::Gpu
 }

@@ -16,7 +16,7 @@ impl Worker {
     /// are tried each alone anyway, and one leaves half of its rows for another turn.
     pub(super) fn shortens(&self, error: &InferenceError, shares: &mut [Share]) -> bool {
         let (InferenceError::OutOfMemory { .. }, [share]) = (error, shares) else { return false };
-        let may_be_cut = self.joinable && share.job.key.is_some() && share.rows > 1;
+        let may_be_cut = self.is_joinable() && share.job.joins && share.rows > 1;
         share.rows /= 1 + usize::from(may_be_cut);
         may_be_cut
     }
@@ -32,7 +32,7 @@ impl Worker {
         let bad: Vec<&String> = bad.map(|(name, _)| name).collect();
         let output = (*bad.first()?).clone();
         self.shared.metrics.not_numbers(bad.len());
-        let (model, device) = (self.name.clone(), self.device.to_string());
+        let (model, device) = (self.shared.name.clone(), self.shared.device.to_string());
         self.refuse_nan.then_some(InferenceError::NotANumber { model, device, output })
     }
 }

@@ -6,8 +6,10 @@ mod batching;
 mod cpu;
 mod devices;
 mod minilm;
+mod node;
 mod onnx;
 mod registry;
+mod residency;
 
 use std::time::{Duration, Instant};
 

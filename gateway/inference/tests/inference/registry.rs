@@ -1,50 +1,10 @@
 //! Loading, sharing and unloading.
 
-use std::sync::{Arc, Barrier};
-use std::thread;
+use gw_inference::{DeviceChoice, InferenceError};
 
-use gw_inference::{DeviceChoice, InferenceConfig, InferenceError, Model, ModelSpec, Models};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
-
+use crate::node::Node;
 use crate::onnx::{Onnx, Type, linear};
 use crate::{ModelFile, devices, far_future, input, tensor};
-
-/// The models of a node with their metrics.
-struct Node {
-    models: Models,
-    registry: Registry,
-}
-
-impl Node {
-    fn new() -> Self {
-        let mut registry = Registry::default();
-        let models = Models::new(InferenceConfig::default(), &mut registry);
-        Self { models, registry }
-    }
-
-    /// The value of the first series with this name and this label.
-    fn metric(&self, name: &str, label: &str) -> u64 {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).unwrap();
-        let line = text.lines().find(|line| line.starts_with(name) && line.contains(label));
-        let line = line.unwrap_or_else(|| panic!("no {name} with {label} in {text}"));
-        line.rsplit_once(' ').unwrap().1.parse().unwrap()
-    }
-
-    /// Loads from eight threads at the same moment.
-    fn load_from_all_sides(&self, spec: &ModelSpec) -> Vec<Result<Arc<Model>, InferenceError>> {
-        let together = Barrier::new(8);
-        let load = || {
-            together.wait();
-            self.models.load(spec)
-        };
-        thread::scope(|scope| {
-            let loads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
-            loads.into_iter().map(|load| load.join().unwrap()).collect()
-        })
-    }
-}
 
 #[test]
 fn concurrent_loads_of_one_file_load_it_once() {

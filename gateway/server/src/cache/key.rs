@@ -13,7 +13,7 @@ use gw_tensor::Tensor;
 use http::{HeaderMap, HeaderName, Method, header};
 
 /// Raised whenever the record changes its meaning. (Nothing is kept over a restart today.)
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The request headers that a plugin on a cached route sees, in the order of the record.
 pub(crate) const VARIED_HEADERS: [HeaderName; 5] = [
@@ -83,6 +83,8 @@ pub(crate) struct InferenceParts<'r> {
     pub(crate) model: &'r Digest,
     /// Where it runs.
     pub(crate) device: &'r str,
+    /// How it is served: one file may be several models of a route.
+    pub(crate) policy: &'r Digest,
     /// The inputs by name; their order does not count.
     pub(crate) inputs: &'r [(String, Tensor)],
 }
@@ -90,13 +92,14 @@ pub(crate) struct InferenceParts<'r> {
 impl InferenceParts<'_> {
     /// Taken apart in full, as [`KeyParts::key`] is.
     pub(crate) fn key(&self) -> Key {
-        let Self { tenant, route, identity, model, device, inputs } = *self;
+        let Self { tenant, route, identity, model, device, policy, inputs } = *self;
         let bytes: usize = inputs.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
         let mut record = Record::begin(Kind::Inference, 512 + bytes);
         record.part(tenant.as_bytes());
         record.deployed(route, identity);
         record.part(model.as_bytes());
         record.part(device.as_bytes());
+        record.part(policy.as_bytes());
         let mut inputs: Vec<_> = inputs.iter().collect();
         inputs.sort_by(|a, b| a.0.cmp(&b.0));
         record.count(inputs.len());
@@ -138,10 +141,11 @@ impl Record {
             self.part(config.as_bytes());
         }
         self.count(models.len());
-        for ModelIdentity { name, digest, device } in models {
+        for ModelIdentity { name, digest, device, policy } in models {
             self.part(name.as_bytes());
             self.part(digest.as_bytes());
             self.part(device.as_bytes());
+            self.part(policy.as_bytes());
         }
     }
 
@@ -199,6 +203,7 @@ mod tests {
             name: "minilm".into(),
             digest: Digest::of(b"model"),
             device: "cpu".into(),
+            policy: Digest::of(b"policy"),
         };
         Owned {
             tenant: "t".into(),
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn every_part_changes_the_key() {
         type Change = fn(&mut Owned);
-        let changes: [(&str, Change); 15] = [
+        let changes: [(&str, Change); 16] = [
             ("tenant", |r| r.tenant.push('x')),
             ("route", |r| r.route.push('x')),
             ("app", |r| r.identity.app.push('x')),
@@ -236,6 +241,7 @@ mod tests {
             ("model name", |r| r.identity.models[0].name.push('x')),
             ("model digest", |r| r.identity.models[0].digest = Digest::of(b"x")),
             ("device", |r| r.identity.models[0].device.push('x')),
+            ("policy", |r| r.identity.models[0].policy = Digest::of(b"x")),
             ("method", |r| r.method = Method::GET),
             ("authority", |r| r.authority.push('x')),
             ("query", |r| r.path_and_query.push('x')),
@@ -266,6 +272,7 @@ mod tests {
             identity: &request.identity,
             model: &Digest::of(b"model"),
             device: "cpu",
+            policy: &Digest::of(b"policy"),
             inputs: &inputs,
         };
         let key = parts.key();
@@ -287,6 +294,7 @@ mod tests {
             ("identity", InferenceParts { identity: &identity, ..parts }),
             ("model", InferenceParts { model: &other, ..parts }),
             ("device", InferenceParts { device: "gpu", ..parts }),
+            ("policy", InferenceParts { policy: &other, ..parts }),
             ("names", InferenceParts { inputs: &swapped, ..parts }),
             ("shape", InferenceParts { inputs: &shaped, ..parts }),
             ("type", InferenceParts { inputs: &typed, ..parts }),

@@ -43,6 +43,7 @@ impl Inferences for CachedInferences {
             identity: &self.found.route.identity,
             model: &question.model.digest(),
             device: question.model.device(),
+            policy: &question.model.policy().answers_digest(),
             inputs: &question.inputs,
         }
         .key();

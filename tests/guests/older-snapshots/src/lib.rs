@@ -83,9 +83,12 @@ macro_rules! snapshot {
                 let next = graph.init_execution_context().expect("a context");
                 let fed = context.get_output("y").and_then(|y| next.set_input("x", y));
                 line("feed", format!("{:?}", fed.map_err(code)));
-                line("compute", format!("{:?}", next.compute().map_err(code)));
-                let output = next.get_output("y").map(read).map_err(code);
-                line("output", format!("{output:?}"));
+                // What is bound stays bound, and a model with state goes on.
+                for _ in 0..2 {
+                    line("compute", format!("{:?}", next.compute().map_err(code)));
+                    let output = next.get_output("y").map(read).map_err(code);
+                    line("output", format!("{output:?}"));
+                }
                 let absent = load_by_name("absent").map(drop).map_err(code);
                 line("ungranted", format!("{absent:?}"));
                 lines.join("\n") + "\n"

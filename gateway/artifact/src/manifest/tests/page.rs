@@ -7,9 +7,10 @@ use super::*;
 const PAGE: &str = include_str!("../../../MANIFEST.md");
 
 /// The headings of the page, and where their tables lie in a manifest.
-const TABLES: [(&str, &[&str]); 7] = [
+const TABLES: [(&str, &[&str]); 8] = [
     ("`[app]`", &["app"]),
     ("`[[model]]`", &["model"]),
+    ("`batch` of `[[model]]`", &["model", "batch"]),
     ("`[[asset]]`", &["asset"]),
     ("`[[plugin]]`", &["plugin"]),
     ("`limits` of `[[plugin]]`", &["plugin", "limits"]),

@@ -1,5 +1,6 @@
 //! What a run moves between the caller and the device, and what stays there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gw_shaders::kernel::Scalar;
@@ -60,18 +61,20 @@ impl<'a> Asked<'a> {
 }
 
 impl Prepared {
-    /// Memory for the outputs of at least `bytes_min` bytes, by the index of the output. There is
-    /// none where all of them take more than `bytes_max`; what the device has no memory for is read
+    /// Memory for the outputs of at least `bytes_min` bytes and those in `always`, by the index of
+    /// the output. There is none where all of them take more than `bytes_max`; what the device has no memory for is read
     /// back. Where kernels bind what the CPU maps, outputs are in host memory as they are.
     pub(in crate::session) fn keep(
         &self,
         device: &Arc<Device>,
         ledger: &Arc<Ledger>,
+        always: &BTreeSet<String>,
         (bytes_min, bytes_max): (u64, u64),
     ) -> Vec<Option<DeviceTensor>> {
         let may_stay = |copy: &&Copy| {
-            let Output { dtype, scalar, .. } = self.outputs[copy.port];
-            copy.bytes >= bytes_min && convert::is_device_form(dtype, scalar)
+            let Output { name, dtype, scalar, .. } = &self.outputs[copy.port];
+            let is_worth_it = copy.bytes >= bytes_min || always.contains(name);
+            is_worth_it && convert::is_device_form(*dtype, *scalar)
         };
         let stay = || self.downloads.iter().filter(may_stay);
         let bytes: u64 = stay().map(|copy| copy.bytes).sum();

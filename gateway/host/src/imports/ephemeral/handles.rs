@@ -135,10 +135,10 @@ impl Handles {
         Ok(())
     }
 
-    /// Ends a sequence: its output is gone, and another may begin.
+    /// Ends a sequence: its output and its state are gone, and another may begin.
     pub(super) fn restart(&mut self, context: u32) -> Result<(), Fault> {
         let context = self.context(context)?;
-        context.bound.forget();
+        context.bound.restart();
         context.stepped = false;
         Ok(())
     }

@@ -224,8 +224,11 @@ impl NnView<'_> {
         for (name, tensor) in inputs {
             taken.push((name, self.table.delete(tensor)?));
         }
-        let model = self.table.get(&this)?.model();
-        let outputs = self.nn.compute(&model, taken).await;
+        let (model, inputs) = self.table.get(&this)?.given(taken);
+        let outputs = self.nn.compute(&model, inputs).await;
+        if let Ok(outputs) = &outputs {
+            self.table.get_mut(&this)?.advance(outputs);
+        }
         self.answer(outputs)
     }
 

@@ -1,4 +1,5 @@
-//! Execution contexts: a graph, and in the older snapshots the tensors that are bound to it.
+//! Execution contexts: a graph, the state that its runs leave, and in the older snapshots the
+//! tensors that are bound to it.
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use super::{Graph, Named, Nn, wanted};
 /// What one inference is bound to.
 pub(crate) struct ExecutionContext {
     model: Arc<Model>,
-    /// Bound by `set-input`; each belongs to an input of the model, so they are few.
-    inputs: Vec<(String, NnTensor)>,
+    /// Bound by `set-input`, or the state that the last run left; each belongs to an input of the
+    /// model, so they are few.
+    inputs: Named,
     /// What the last `compute` gave, for `get-output`.
     outputs: Option<Named>,
 }
@@ -40,24 +42,50 @@ impl ExecutionContext {
             );
         }
         named(&name, tensor.check())?;
-        self.inputs.retain(|(bound, _)| *bound != name);
-        self.inputs.push((name, tensor));
+        self.put(name, tensor);
         Ok(())
     }
 
-    /// Drops the outputs of the last run.
-    pub(crate) fn forget(&mut self) {
+    fn put(&mut self, name: String, tensor: NnTensor) {
+        self.inputs.retain(|(bound, _)| *bound != name);
+        self.inputs.push((name, tensor));
+    }
+
+    /// Ends a sequence: the outputs of the last run are gone, and the state with them.
+    pub(crate) fn restart(&mut self) {
         self.outputs = None;
+        let state = &self.model.policy().state;
+        self.inputs.retain(|(name, _)| !state.values().any(|input| input == name));
     }
 
     /// What is bound, to run with. Until the run has ended there are no outputs.
     pub(crate) fn bound(&mut self) -> (Arc<Model>, Named) {
-        self.forget();
+        self.outputs = None;
         (self.model(), self.inputs.clone())
     }
 
-    /// Keeps the outputs of a run.
+    /// What is given, and what is bound where nothing is given for it, to run with.
+    pub(crate) fn given(&self, mut inputs: Named) -> (Arc<Model>, Named) {
+        let left_out = |(name, _): &&(String, NnTensor)| !inputs.iter().any(|(it, _)| it == name);
+        let bound: Named = self.inputs.iter().filter(left_out).cloned().collect();
+        inputs.extend(bound);
+        (self.model(), inputs)
+    }
+
+    /// Takes the state out of the outputs of a run, for the next one. A run that fails leaves the
+    /// state as it was.
+    pub(crate) fn advance(&mut self, outputs: &[(String, NnTensor)]) {
+        let model = self.model();
+        for (output, input) in &model.policy().state {
+            if let Some((_, tensor)) = outputs.iter().find(|(name, _)| name == output) {
+                self.put(input.clone(), tensor.clone());
+            }
+        }
+    }
+
+    /// Keeps the outputs of a run, and its state.
     pub(crate) fn keep(&mut self, outputs: Named) {
+        self.advance(&outputs);
         self.outputs = Some(outputs);
     }
 
@@ -87,7 +115,8 @@ impl ExecutionContext {
 
 impl Nn {
     /// Runs a model. Inputs are given back to the request's allowance before the outputs take of
-    /// it, unless they are bound; neither is copied, and large outputs stay on the model's GPU.
+    /// it, unless they are bound; neither is copied, and large outputs and state stay on the model's
+    /// GPU.
     ///
     /// # Errors
     /// Where an input is not what it claims to be, where the inputs do not fit the model, where the
@@ -125,7 +154,7 @@ mod tests {
 
     use bytes::Bytes;
     use gw_artifact::Digest;
-    use gw_inference::{DeviceChoice, InferenceConfig, Models};
+    use gw_inference::{DeviceChoice, InferenceConfig, ModelPolicy, ModelSpec, Models};
     use gw_tensor::{DType, Tensor};
     use prometheus_client::registry::Registry;
 
@@ -203,5 +232,119 @@ mod tests {
         assert_eq!(context.output("y").err().unwrap().code, ErrorCode::RuntimeError);
         drop(context);
         assert_eq!(nn.allowance.left(), 1 << 10, "all is given back");
+    }
+
+    /// An ONNX file: `y = h + x`, each of two floats.
+    const ADD: &[u8] = b"\x08\x08\x42\x02\x10\x0d\x3a\x46\
+        \x0a\x0e\x0a\x01h\x0a\x01x\x12\x01y\x22\x03Add\x12\x01g\
+        \x5a\x0f\x0a\x01h\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02\
+        \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02\
+        \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x02";
+
+    /// A model whose `y` is its next `h`: it adds up. On the CPU, and on llvmpipe where that is.
+    fn adding() -> Vec<Graph> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("add.onnx");
+        std::fs::write(&path, ADD).unwrap();
+        let state = [("y".to_owned(), "h".to_owned())].into();
+        let policy = ModelPolicy { state, ..ModelPolicy::default() };
+        let spec = ModelSpec {
+            name: "add".to_owned(),
+            path,
+            digest: Digest::of(ADD),
+            device: DeviceChoice::Cpu,
+            policy,
+        };
+        let models = Models::new(InferenceConfig::default(), &mut Registry::default());
+        let on_cpu = models.load(&spec).unwrap();
+        let llvmpipe = DeviceChoice::Named("llvmpipe".to_owned());
+        let on_gpu = models.load(&ModelSpec { device: llvmpipe, ..spec }).ok();
+        let required = std::env::var("GW_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        assert!(on_gpu.is_some() || !required, "GW_REQUIRE_GPU=1, but llvmpipe does not load it");
+        std::iter::once(on_cpu).chain(on_gpu).map(Graph).collect()
+    }
+
+    /// Runs once as a context of the newest snapshot does; what comes out.
+    async fn step(
+        nn: &mut Nn,
+        context: &mut ExecutionContext,
+        given: &[(&str, [f32; 2])],
+    ) -> Result<Vec<f32>, NnError> {
+        let given = given.iter().map(|(name, x)| ((*name).to_owned(), claim(nn, *x))).collect();
+        let (model, inputs) = context.given(given);
+        let outputs = nn.compute(&model, inputs).await?;
+        context.advance(&outputs);
+        Ok(host(&outputs[0].1).await.to_vec().unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_context_adds_up_by_itself_until_it_is_given_a_state() {
+        for graph in adding() {
+            let mut nn = nn();
+            let (mut one, mut other) =
+                (ExecutionContext::new(&graph), ExecutionContext::new(&graph));
+            let first = step(&mut nn, &mut one, &[("x", [1.0, 2.0])]).await;
+            assert_eq!(first.unwrap(), [1.0, 2.0]);
+            assert_eq!(step(&mut nn, &mut one, &[("x", [3.0, 3.0])]).await.unwrap(), [4.0, 5.0]);
+            assert_eq!(step(&mut nn, &mut other, &[("x", [7.0, 0.0])]).await.unwrap(), [7.0, 0.0]);
+            assert_eq!(step(&mut nn, &mut one, &[("x", [1.0, 1.0])]).await.unwrap(), [5.0, 6.0]);
+            let anew = [("x", [1.0, 1.0]), ("h", [10.0, 20.0])];
+            assert_eq!(step(&mut nn, &mut one, &anew).await.unwrap(), [11.0, 21.0]);
+            assert_eq!(step(&mut nn, &mut one, &[("x", [1.0, 1.0])]).await.unwrap(), [12.0, 22.0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_fails_leaves_the_state_as_it_was() {
+        for graph in adding() {
+            let mut nn = nn();
+            let mut context = ExecutionContext::new(&graph);
+            step(&mut nn, &mut context, &[("x", [1.0, 2.0])]).await.unwrap();
+            let wrong = [("x", [1.0, 1.0]), ("h", [9.0, 9.0]), ("z", [0.0, 0.0])];
+            let error = step(&mut nn, &mut context, &wrong).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidArgument);
+            // It runs, and there is no room for what it gives, as its input stays.
+            context.bind("x".to_owned(), claim(&nn, [1.0, 1.0])).unwrap();
+            let room = nn.allowance.take(nn.allowance.left()).unwrap();
+            let error = step(&mut nn, &mut context, &[]).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::TooLarge);
+            drop(room);
+            assert_eq!(step(&mut nn, &mut context, &[]).await.unwrap(), [2.0, 3.0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_is_free_when_its_context_is_dropped_or_restarted() {
+        for graph in adding() {
+            let mut nn = nn();
+            let mut context = ExecutionContext::new(&graph);
+            step(&mut nn, &mut context, &[("x", [1.0, 2.0])]).await.unwrap();
+            let bytes = size_of::<[f32; 2]>() + size_of::<u32>();
+            assert_eq!(nn.allowance.left(), (1 << 10) - bytes, "two numbers and a dimension");
+            context.restart();
+            assert_eq!(nn.allowance.left(), 1 << 10);
+            assert_eq!(
+                step(&mut nn, &mut context, &[("x", [5.0, 5.0])]).await.unwrap(),
+                [5.0, 5.0]
+            );
+            drop(context);
+            assert_eq!(nn.allowance.left(), 1 << 10);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bound_state_begins_a_sequence_and_goes_on() {
+        for graph in adding() {
+            let mut nn = nn();
+            let mut context = ExecutionContext::new(&graph);
+            context.bind("x".to_owned(), claim(&nn, [1.0, 1.0])).unwrap();
+            context.bind("h".to_owned(), claim(&nn, [10.0, 20.0])).unwrap();
+            for sum in [[11.0, 21.0], [12.0, 22.0], [13.0, 23.0]] {
+                let (model, inputs) = context.bound();
+                context.keep(nn.compute(&model, inputs).await.unwrap());
+                let y = host(&context.output("y").unwrap()).await;
+                assert_eq!(y.to_vec::<f32>().unwrap(), sum, "x stays bound, and h is the state");
+            }
+        }
     }
 }

@@ -67,14 +67,17 @@ impl From<InferenceError> for NnError {
             }
             InferenceError::Unsupported { .. } => ErrorCode::UnsupportedOperation,
             InferenceError::NoDevice { .. } => ErrorCode::Security,
+            InferenceError::TooLarge { .. } => ErrorCode::TooLarge,
             InferenceError::Run { .. }
+            | InferenceError::NoRoom { .. }
+            | InferenceError::OutOfMemory { .. }
             | InferenceError::QueueFull { .. }
             | InferenceError::Unloading { .. }
             | InferenceError::Load { .. }
+            | InferenceError::Policy { .. }
             | InferenceError::Device { .. }
             | InferenceError::DeviceLost { .. }
             | InferenceError::DeviceGone { .. }
-            | InferenceError::OutOfMemory { .. }
             | InferenceError::NotANumber { .. } => ErrorCode::RuntimeError,
             InferenceError::Panicked { .. } => ErrorCode::Unknown,
         };
@@ -86,7 +89,7 @@ impl From<InferenceError> for NnError {
 mod tests {
     use std::time::Duration;
 
-    use gw_inference::InputProblem;
+    use gw_inference::{InputProblem, PolicyProblem};
 
     use super::*;
 
@@ -95,6 +98,7 @@ mod tests {
         let (text, time) = (|| "m".to_owned(), Duration::ZERO);
         let problem = Box::new(InputProblem::Missing { name: text() });
         let (model, device, reason) = (text(), text(), text());
+        let no_shape = Box::new(PolicyProblem::NoShape { input: text() });
         let cases = [
             (InferenceError::NotFound { name: text() }, ErrorCode::NotFound),
             (InferenceError::BadInput { model, problem }, ErrorCode::InvalidArgument),
@@ -106,6 +110,7 @@ mod tests {
             (InferenceError::QueueFull { model: text(), queue_max: 1 }, ErrorCode::RuntimeError),
             (InferenceError::Unloading { model: text() }, ErrorCode::RuntimeError),
             (InferenceError::Load { model: text(), reason }, ErrorCode::RuntimeError),
+            (InferenceError::Policy { model: text(), problem: no_shape }, ErrorCode::RuntimeError),
             (
                 InferenceError::Unsupported {
                     model: text(),

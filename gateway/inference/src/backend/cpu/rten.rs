@@ -22,7 +22,6 @@ pub(super) struct Rten {
     signature: Signature,
     inputs: Vec<NodeId>,
     outputs: Vec<NodeId>,
-    threads: Option<Arc<ThreadPool>>,
 }
 
 impl Rten {
@@ -30,7 +29,6 @@ impl Rten {
         name: &str,
         source: ModelSource<'_>,
         signature: &Signature,
-        threads: Option<Arc<ThreadPool>>,
     ) -> Result<Self, InferenceError> {
         let ports = || signature.inputs.iter().chain(&signature.outputs);
         if let Some(port) = ports().find(|port| !crosses(port.dtype)) {
@@ -50,7 +48,6 @@ impl Rten {
             outputs: signature.outputs.iter().map(node).collect::<Result<_, _>>()?,
             model,
             signature: signature.clone(),
-            threads,
         })
     }
 
@@ -59,8 +56,12 @@ impl Rten {
         8 * self.model.total_params() as u64
     }
 
-    /// The inputs are in the signature's order.
-    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Vec<(String, Tensor)>, InferenceError> {
+    /// The inputs are in the signature's order; `threads` is `None` for rten's own pool.
+    pub(super) fn run(
+        &self,
+        inputs: &[Tensor],
+        threads: Option<&Arc<ThreadPool>>,
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let failed = |reason| InferenceError::Run {
             model: self.name.clone(),
             device: DEVICE.to_owned(),
@@ -72,7 +73,7 @@ impl Rten {
         for ((node, tensor), elements) in self.inputs.iter().zip(inputs).zip(&elements) {
             values.push((*node, elements.view(tensor.shape()).map_err(failed)?));
         }
-        let options = RunOptions::default().with_thread_pool(self.threads.clone());
+        let options = RunOptions::default().with_thread_pool(threads.cloned());
         let results = (self.model.run(values, &self.outputs, Some(options)))
             .map_err(|error| self.run_error(&error))?;
         let named = self.signature.outputs.iter().zip(results);

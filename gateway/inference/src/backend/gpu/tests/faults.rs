@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gw_artifact::Digest;
 use gw_engine::Fault;
 use prometheus_client::encoding::text::encode;
 use tokio::task::JoinSet;
@@ -92,7 +93,7 @@ async fn asked(model: &Model, rows: &[f32]) -> Result<Vec<f32>, InferenceError> 
     let x = Tensor::from_slice([rows.len() / 2, 2], rows).unwrap();
     let deadline = Instant::now() + Duration::from_mins(5);
     let answer = model.infer(vec![("x".to_owned(), x)], deadline).await?;
-    assert_eq!(answer.device, model.device());
+    assert_eq!(&*answer.device, model.device());
     Ok(answer.outputs[0].1.to_vec().unwrap())
 }
 
@@ -119,7 +120,7 @@ async fn a_lost_device_is_opened_anew_and_everybody_is_answered() {
     assert_eq!(node.metric("gw_device_reopens_total", "outcome=\"ok\""), 1);
     assert_eq!(node.metric("gw_infer_requests_total", "outcome=\"failed\""), 0);
     // What the models hold is what they hold on the new device.
-    let held = node.models.resident().iter().map(|model| model.footprint.arena_bytes).sum();
+    let held: u64 = node.models.resident().iter().map(|model| model.footprint.arena_bytes).sum();
     assert_eq!(node.metric("gw_model_bytes", "kind=\"arena\""), held);
     assert!(held > 0);
     drop((double, square, elsewhere));
