@@ -54,6 +54,21 @@ impl Client {
         self.call(Method::GET, "/v1/status", ())
     }
 
+    /// Its models, and the memory that they hold.
+    pub(crate) fn models(&self) -> anyhow::Result<Value> {
+        self.call(Method::GET, "/v1/models", ())
+    }
+
+    /// Loads one of its models, and says what that holds.
+    pub(crate) fn load_model(&self, model: &str) -> anyhow::Result<Value> {
+        self.call(Method::POST, &format!("/v1/models/{}/load", percent_encoded(model)), ())
+    }
+
+    /// Frees the memory of one of its models, until somebody asks it.
+    pub(crate) fn unload_model(&self, model: &str) -> anyhow::Result<Value> {
+        self.call(Method::POST, &format!("/v1/models/{}/unload", percent_encoded(model)), ())
+    }
+
     /// Uploads a signed bundle; the node answers once it is live.
     pub(crate) fn push(
         &self,
@@ -138,6 +153,15 @@ impl Read for Upload<'_> {
         let read = self.rest.read(buffer)?;
         self.progress.advance(read as u64);
         Ok(read)
+    }
+}
+
+/// A JSON value of an answer, without the quotes of a string; what a node leaves out is a dash.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@ mod dev;
 mod doctor;
 mod infer;
 mod keys;
+mod model;
 mod plan;
 mod push;
 mod rollback;
@@ -21,6 +22,7 @@ pub(crate) enum Command {
     Push(push::Args),
     Status(status::Args),
     Rollback(rollback::Args),
+    Model(model::Args),
     Run(run::Args),
     Infer(infer::Args),
     Plan(plan::Args),
@@ -37,6 +39,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Push(args) => push::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Rollback(args) => rollback::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Plan(args) => plan::run(&args),

@@ -10,6 +10,7 @@ use gw_artifact::Digest;
 use gw_artifact::bundle::{self, BundleContent, VerifiedBundle};
 use gw_artifact::keys::PublicKey;
 use gw_artifact::manifest::Manifest;
+use gw_inference::Models;
 use serde::{Deserialize, Serialize};
 
 use crate::changes::{Changes, Home};
@@ -114,6 +115,11 @@ impl Deployments {
     /// What answers now. A request takes it once and ends on what it took.
     pub fn live(&self) -> Arc<RouteTable> {
         self.live.load_full()
+    }
+
+    /// The models of what is deployed.
+    pub fn models(&self) -> &Arc<Models> {
+        &self.loader.models
     }
 
     /// Every app with its revisions, ordered by name.

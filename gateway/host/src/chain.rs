@@ -11,10 +11,12 @@ mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use gw_artifact::manifest::Failure;
+use gw_inference::{Caller, InferenceError};
 use http::HeaderValue;
 use http::header::HOST;
 
@@ -78,6 +80,20 @@ impl Chain {
     /// failing plugin leaves to the next must not be half read.
     pub fn wants_whole(&self) -> bool {
         self.0.first().is_some_and(|link| !link.streams())
+    }
+
+    /// Why every model that the plugins are granted would refuse a request of `caller` now. Nothing
+    /// where one of them would take it, where there is none, or where a plugin brings its own: then
+    /// only running the plugins tells.
+    pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
+        if self.0.iter().any(|link| link.plugin.grants.load.is_some()) {
+            return None;
+        }
+        let mut reason = None;
+        for model in self.0.iter().flat_map(|link| link.plugin.grants.models.values()) {
+            reason = Some(model.refusal(caller, deadline)?);
+        }
+        reason
     }
 
     /// Answers one request. Dropping the future, or the body of the answer, ends all guests that

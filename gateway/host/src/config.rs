@@ -18,7 +18,8 @@ pub struct HostConfig {
     /// How many of them one plugin may have, so that one that keeps its clients waiting, or whose
     /// clients keep it waiting, leaves some to the others. Default 96.
     pub instances_per_plugin_max: u32,
-    /// How many requests may wait for an instance; one more is refused. Default 1024.
+    /// How many requests may wait for an instance; one more is refused. Tenants who wait have
+    /// turns, and one with more requests waiting makes room for one with fewer. Default 1024.
     pub waiting_max: usize,
     /// The largest memory limit that a plugin may ask for, in bytes. Default 512 MiB.
     #[serde(with = "gw_artifact::size")]

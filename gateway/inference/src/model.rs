@@ -121,7 +121,9 @@ impl Model {
     /// longer than it may wait, or the queue is full. It only looks; asking may still fail.
     pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
         let refused = self.slot().core()?.refusal(caller, deadline)?;
-        Some(self.refused(refused, deadline))
+        // A model that is leaving comes back for whoever asks it.
+        let lasts = refused != Refused::Closed;
+        lasts.then(|| self.refused(refused, deadline))
     }
 
     fn refused(&self, refused: Refused, deadline: Instant) -> InferenceError {

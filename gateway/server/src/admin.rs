@@ -1,14 +1,18 @@
-//! The admin API, on its own listener: push, status, rollback.
+//! The admin API, on its own listener: push, status, rollback, models.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/bundles`, a signed bundle | 201 `{"app", "revision", "version", "routes"}` |
 //! | `GET /v1/status` | 200 `{"apps": [{"app", "live", "revisions": […]}]}` |
 //! | `POST /v1/apps/{app}/rollback`, `{"revision"?}` | 200, as for a push |
+//! | `POST /v1/models/{model}/load`, `…/unload` | 200, as an entry of the list below |
+//! | `GET /v1/models` | 200 `{"models": [{"name", "state", …}], "devices": [{"device", …}]}` |
 //!
 //! `/healthz`, `/readyz` and `/metrics` are here too. A browser on the same machine can reach a
 //! loopback listener on behalf of any web page, so a request that carries a page's marks is
 //! refused.
+
+mod models;
 
 use std::sync::Arc;
 
@@ -60,6 +64,9 @@ impl Admin {
     pub(crate) fn routes(self, metrics: Router) -> Router {
         Router::new()
             .route("/v1/status", get(status).fallback(|| async { takes("GET, HEAD") }))
+            .route("/v1/models", get(ledger).fallback(|| async { takes("GET, HEAD") }))
+            .route("/v1/models/{model}/load", post(load).fallback(|| async { takes("POST") }))
+            .route("/v1/models/{model}/unload", post(unload).fallback(|| async { takes("POST") }))
             .route("/v1/bundles", post(push).fallback(|| async { takes("POST") }))
             .route("/v1/apps/{app}/rollback", post(roll_back).fallback(|| async { takes("POST") }))
             .fallback(|| async { HandleError::RouteNotFound })
@@ -71,6 +78,26 @@ impl Admin {
 
 async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     json_text(&json!({ "apps": admin.deployments.status() }))
+}
+
+async fn ledger(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    json_text(&models::ledger(admin.deployments.models()))
+}
+
+async fn load(
+    State(admin): State<Arc<Admin>>,
+    model: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, HandleError> {
+    let Path(model) = model.map_err(|error| unreadable("model", &error))?;
+    Ok(json_text(&models::load(admin.deployments.models(), model).await?))
+}
+
+async fn unload(
+    State(admin): State<Arc<Admin>>,
+    model: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, HandleError> {
+    let Path(model) = model.map_err(|error| unreadable("model", &error))?;
+    Ok(json_text(&models::unload(admin.deployments.models(), &model)?))
 }
 
 async fn push(
@@ -89,8 +116,7 @@ async fn roll_back(
     app: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Result<impl IntoResponse, HandleError> {
-    let Path(app) =
-        app.map_err(|error| HandleError::BadRequest { field: "app", reason: error.body_text() })?;
+    let Path(app) = app.map_err(|error| unreadable("app", &error))?;
     let body = read(body, ROLLBACK_BYTES_MAX).await?;
     let rollback = match &*body {
         [] => Rollback::default(),
@@ -119,6 +145,10 @@ fn describe(revision: &Revision) -> Value {
 /// One line, so that it reads well in a terminal.
 fn json_text(value: &Value) -> impl IntoResponse + use<> {
     ([(CONTENT_TYPE, "application/json")], format!("{value}\n"))
+}
+
+fn unreadable(field: &'static str, error: &PathRejection) -> HandleError {
+    HandleError::BadRequest { field, reason: error.body_text() }
 }
 
 fn takes(methods: &str) -> HandleError {

@@ -21,6 +21,9 @@ pub struct ServerConfig {
     /// Requests at once; one more is answered 503. Default 4096: more than the plugins can run,
     /// because requests for one cached answer wait here together.
     pub requests_max: usize,
+    /// How many of them one tenant may have, where the node has several: the rest is for the
+    /// others. One more is answered 429. Default 3072, three quarters of all.
+    pub requests_per_tenant_max: usize,
     /// The largest request body. Default 2 MiB.
     pub body_bytes_max: ByteSize,
     /// All request bodies together that are in memory at once; a request over it is answered 503.
@@ -59,6 +62,7 @@ impl Default for ServerConfig {
             admin_keys: Vec::new(),
             connections_max: 10_000,
             requests_max: 4096,
+            requests_per_tenant_max: 3072,
             body_bytes_max: ByteSize(2 * MIB),
             bodies_bytes_max: ByteSize(256 * MIB),
             body_timeout: Duration::from_secs(30),

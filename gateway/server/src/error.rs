@@ -5,6 +5,8 @@
 //! message says where the time went. A plugin that fails to answer is a bad gateway to its caller
 //! (502), or one that was too slow (504) or too large (507).
 
+mod codes;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,19 @@ use std::time::Duration;
 use axum::Extension;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use gw_artifact::bundle::BundleError;
 use gw_deploy::DeployError;
 use gw_host::{GuestError, Timings};
-use gw_inference::{Fault as ModelFault, InferenceError};
+use gw_inference::InferenceError;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+pub(crate) use self::codes::guest_code;
+use self::codes::{deploy_code, inference_code};
+
+/// `Retry-After` in milliseconds, which some clients of model APIs look at first.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// The least that a client stays away: sooner, it would meet those whom it was refused for.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
 
 /// Who has to change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +87,8 @@ codes! {
         "this path takes other methods, see the header Allow",
     BodyTimeout "body_timeout" REQUEST_TIMEOUT Caller "the request body did not arrive in time",
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE Caller "the request body is too large",
+    OverShare "over_share" TOO_MANY_REQUESTS Overload
+        "this API key has as many requests under way as one may; try again",
     Saturated "saturated" SERVICE_UNAVAILABLE Overload "the node is busy; try again",
     DeadlinePassed "deadline_passed" GATEWAY_TIMEOUT Overload
         "the answer was not ready in time; try again",
@@ -112,6 +123,7 @@ codes! {
     PluginRefused "plugin_refused" UNPROCESSABLE_ENTITY Caller "a plugin cannot be loaded",
     RouteConflict "route_conflict" CONFLICT Caller "two routes would answer the same request",
     UnknownApp "unknown_app" NOT_FOUND Caller "no app has this name",
+    UnknownModel "unknown_model" NOT_FOUND Caller "no app uses a model of this name",
     UnknownRevision "unknown_revision" NOT_FOUND Caller "the app has no such revision",
     NothingBefore "nothing_before" CONFLICT Caller "there is no older revision",
     StateFailed "state_failed" INTERNAL_SERVER_ERROR Operator
@@ -135,6 +147,9 @@ pub(crate) enum HandleError {
     BodyTooLarge { limit: u64 },
     #[error("{what} is at its limit")]
     Saturated { what: &'static str },
+    /// As `Saturated`, of what one tenant may have.
+    #[error("the tenant is at its {what}")]
+    OverShare { what: &'static str },
     #[error("no answer was ready before the deadline")]
     DeadlinePassed,
     #[error("no cached answer")]
@@ -145,6 +160,8 @@ pub(crate) enum HandleError {
     /// what it asked.
     #[error("inference")]
     Inference { source: Box<InferenceError>, timings: Box<Timings> },
+    #[error("no app uses a model named {name:?}; `gw model ls` lists them")]
+    UnknownModel { name: String },
     #[error("a request panicked: {reason}")]
     Panicked { reason: String },
     #[error(transparent)]
@@ -162,8 +179,10 @@ impl HandleError {
             Self::BodyTooLarge { .. } => Code::BodyTooLarge,
             Self::DeadlinePassed => Code::DeadlinePassed,
             Self::Saturated { .. } => Code::Saturated,
+            Self::OverShare { .. } => Code::OverShare,
             Self::Inference { source, .. } => inference_code(source),
             Self::NotCached => Code::NotCached,
+            Self::UnknownModel { .. } => Code::UnknownModel,
             Self::Guest(error) => guest_code(error),
             Self::Panicked { .. } => Code::Internal,
             Self::Deploy(error) => deploy_code(error),
@@ -192,32 +211,60 @@ impl HandleError {
             Code::NotCached => Some("cache-control"),
             Code::UnknownApp | Code::NothingBefore => Some("app"),
             Code::UnknownRevision => Some("revision"),
+            Code::UnknownModel => Some("model"),
             // What is left is the body that came: all of it, or the bundle that it is.
             code if code.fault() == Fault::Caller => Some("body"),
             _ => None,
         }
     }
 
-    /// When to come back, in whole seconds. Overload lasts as long as a few inferences, or as what
-    /// waits is known to take.
-    fn retry_after(&self) -> u64 {
+    /// What a model said, where that is why, however it came here.
+    fn inference(&self) -> Option<&InferenceError> {
         match self {
-            Self::Inference { source, .. } => match **source {
-                InferenceError::Busy { wait, left, .. } => {
-                    wait.saturating_sub(left).as_secs().saturating_add(1)
-                }
-                InferenceError::DeviceGone { retry, .. } => retry.as_secs().saturating_add(1),
-                _ => 1,
-            },
+            Self::Inference { source, .. } => Some(source),
             Self::Guest(error) => match &**error {
-                // What hooks were refused through the cache.
                 GuestError::Inference { source, .. } => {
-                    source.downcast_ref().map_or(1, Self::retry_after)
+                    // What hooks were refused through the cache.
+                    let kept = || source.downcast_ref::<Self>()?.inference();
+                    source.downcast_ref().or_else(kept)
                 }
-                _ => 1,
+                _ => None,
             },
-            _ => 1,
+            _ => None,
         }
+    }
+
+    /// What was full, where the request is turned away for that: the key of a limit, or what a
+    /// model lacked. Metrics use it, so there are few.
+    pub(crate) fn shed(&self) -> Option<&'static str> {
+        let code = self.code();
+        if code.fault() != Fault::Overload || !is_for_now(code) {
+            return None;
+        }
+        Some(match self {
+            Self::Saturated { what } | Self::OverShare { what } => what,
+            _ => match self.inference() {
+                Some(InferenceError::QueueFull { .. }) => "queue_max",
+                Some(InferenceError::Busy { .. }) => "model_wait",
+                Some(InferenceError::Unloading { .. }) => "model_unloading",
+                Some(InferenceError::NoRoom { .. } | InferenceError::OutOfMemory { .. }) => {
+                    "model_memory"
+                }
+                Some(_) => "model",
+                None => "instances",
+            },
+        })
+    }
+
+    /// How long to stay away. Overload lasts as long as a few inferences, or as what waits is known
+    /// to take; a lost device is tried again when it is said.
+    fn retry_after(&self) -> Duration {
+        let known = match self.inference() {
+            Some(InferenceError::Busy { wait, left, .. }) => wait.saturating_sub(*left),
+            Some(InferenceError::DeviceGone { retry, .. }) => *retry,
+            _ => Duration::ZERO,
+        };
+        known.max(RETRY_AFTER_MIN)
     }
 
     /// The answer that tells the caller.
@@ -250,8 +297,11 @@ impl HandleError {
         *response.status_mut() = code.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after()));
+        if is_for_now(code) {
+            let later = self.retry_after();
+            let millis = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(later.as_secs().saturating_add(1)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
         match self {
             Self::Unauthenticated => {
@@ -267,74 +317,15 @@ impl HandleError {
     }
 }
 
+/// Whether the same request may be answered soon, and its client is told when.
+fn is_for_now(code: Code) -> bool {
+    matches!(code.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
 /// Carries the error to `access::log`, which knows the request's id and writes the body.
 impl IntoResponse for HandleError {
     fn into_response(self) -> axum::response::Response {
         (self.code().status(), Extension(Arc::new(self))).into_response()
-    }
-}
-
-fn inference_code(error: &InferenceError) -> Code {
-    match (error, error.fault()) {
-        (InferenceError::DeadlinePassed { .. }, _) => Code::DeadlinePassed,
-        (InferenceError::DeviceLost { .. } | InferenceError::DeviceGone { .. }, _) => {
-            Code::DeviceLost
-        }
-        (InferenceError::OutOfMemory { .. }, _) => Code::DeviceOutOfMemory,
-        (InferenceError::NotANumber { .. }, _) => Code::NotANumber,
-        (_, ModelFault::Overload) => Code::Saturated,
-        (_, ModelFault::Caller) => Code::PluginBadTensors,
-        (_, ModelFault::Operator | ModelFault::Ours) => Code::Internal,
-    }
-}
-
-pub(crate) fn guest_code(error: &GuestError) -> Code {
-    match error {
-        GuestError::Trap { .. } | GuestError::Failed { .. } => Code::PluginTrapped,
-        GuestError::Inference { source, .. } => {
-            let kept = source.downcast_ref::<HandleError>().map(HandleError::code);
-            let asked = || source.downcast_ref().map(inference_code);
-            kept.or_else(asked).unwrap_or(Code::Internal)
-        }
-        // The guest could do nothing about a model that did not answer.
-        GuestError::DeadlinePassed { timings, .. } if timings.awaited.is_some() => {
-            Code::DeadlinePassed
-        }
-        GuestError::Timeout { .. } | GuestError::DeadlinePassed { .. } => Code::PluginTimeout,
-        GuestError::OutOfMemory { .. } => Code::PluginOutOfMemory,
-        GuestError::NoResponse { .. } => Code::PluginNoResponse,
-        // The request that broke off was a plugin's: the client's own are read before.
-        GuestError::BadResponse { .. } | GuestError::RequestBroken { .. } => {
-            Code::PluginBadResponse
-        }
-        GuestError::RequestTooLarge { .. } => Code::BodyTooLarge,
-        GuestError::Saturated { .. } => Code::Saturated,
-    }
-}
-
-fn deploy_code(error: &DeployError) -> Code {
-    match error {
-        DeployError::Bundle(error) => match error {
-            BundleError::NotABundle { .. } => Code::NotABundle,
-            BundleError::Unsigned => Code::BundleUnsigned,
-            BundleError::UntrustedKey { .. } => Code::BundleUntrusted,
-            BundleError::BadSignature => Code::BundleTampered,
-            BundleError::Manifest(_) => Code::ManifestInvalid,
-            BundleError::Corrupt { .. } => Code::BundleCorrupt,
-        },
-        DeployError::Missing { .. } | DeployError::ModelMismatch { .. } => Code::BundleCorrupt,
-        DeployError::Fetch { .. } => Code::ModelUnavailable,
-        DeployError::Model { .. } => Code::ModelRefused,
-        DeployError::Plugin { .. } => Code::PluginRefused,
-        DeployError::BadRoute { .. } | DeployError::ModelPolicy { .. } => Code::ManifestInvalid,
-        DeployError::RouteConflict { .. } => Code::RouteConflict,
-        DeployError::UnknownApp { .. } => Code::UnknownApp,
-        DeployError::UnknownRevision { .. } => Code::UnknownRevision,
-        DeployError::NothingBefore { .. } => Code::NothingBefore,
-        DeployError::Locked { .. }
-        | DeployError::State { .. }
-        | DeployError::StoredBundle { .. } => Code::StateFailed,
-        DeployError::Panicked { .. } => Code::Internal,
     }
 }
 
@@ -369,6 +360,8 @@ impl fmt::Display for Fault {
 
 #[cfg(test)]
 mod tests {
+    use gw_artifact::bundle::BundleError;
+
     use super::*;
 
     #[test]
@@ -444,26 +437,40 @@ mod tests {
 
     #[test]
     fn overload_says_when_to_come_back_and_a_wrong_method_says_which_is_right() {
-        let busy = HandleError::Saturated { what: "requests_max" }.response("x");
-        assert_eq!(
-            (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
-            (503, &"1".parse().unwrap())
-        );
-        let (wait, left) = (Duration::from_secs(40), Duration::from_secs(30));
-        let source = Box::new(InferenceError::Busy { model: "m".into(), wait, left });
-        let busy = HandleError::Inference { source, timings: Box::default() }.response("x");
-        assert_eq!(
-            (busy.status().as_u16(), &busy.headers()[RETRY_AFTER]),
-            (503, &"11".parse().unwrap())
-        );
+        struct Case(HandleError, u16, &'static str, &'static str);
+        let queued = || InferenceError::QueueFull { model: "m".into(), queue_max: 1 };
+        let busy = |wait, left| {
+            let (wait, left) = (Duration::from_millis(wait), Duration::from_millis(left));
+            InferenceError::Busy { model: "m".into(), wait, left }
+        };
+        let inference =
+            |error| HandleError::Inference { source: Box::new(error), timings: Box::default() };
+        let hooks = |source: gw_host::Refusal| {
+            let (plugin, timings) = ("p".into(), Timings::default());
+            HandleError::Guest(Box::new(GuestError::Inference { plugin, source, timings }))
+        };
+        let instances = GuestError::Saturated { plugin: "p".into(), instances: 1 };
         let (model, device, reason) = ("m".into(), "gpu".into(), "no driver".into());
         let retry = Duration::from_millis(2500);
-        let source = Box::new(InferenceError::DeviceGone { model, device, reason, retry });
-        let gone = HandleError::Inference { source, timings: Box::default() }.response("x");
-        assert_eq!(
-            (gone.status().as_u16(), &gone.headers()[RETRY_AFTER]),
-            (503, &"3".parse().unwrap())
-        );
+        let gone = InferenceError::DeviceGone { model, device, reason, retry };
+        let cases = [
+            Case(HandleError::Saturated { what: "requests_max" }, 503, "1", "500"),
+            Case(HandleError::OverShare { what: "requests_per_tenant_max" }, 429, "1", "500"),
+            Case(HandleError::Guest(Box::new(instances)), 503, "1", "500"),
+            Case(inference(queued()), 503, "1", "500"),
+            Case(inference(InferenceError::Unloading { model: "m".into() }), 503, "1", "500"),
+            Case(inference(busy(40_000, 30_000)), 503, "11", "10000"),
+            Case(inference(busy(3_200, 2_000)), 503, "2", "1200"),
+            Case(inference(gone), 503, "3", "2500"),
+            Case(hooks(Arc::new(busy(3_200, 2_000))), 503, "2", "1200"),
+            Case(hooks(Arc::new(inference(busy(3_200, 2_000)))), 503, "2", "1200"),
+        ];
+        for (n, Case(error, status, seconds, millis)) in cases.into_iter().enumerate() {
+            let refused = error.response("x");
+            assert_eq!(refused.status(), status, "case {n}");
+            assert_eq!(refused.headers()[RETRY_AFTER], seconds, "case {n}");
+            assert_eq!(refused.headers()[RETRY_AFTER_MS], millis, "case {n}");
+        }
         let wrong = HandleError::MethodNotAllowed { allow: "POST".into() }.response("x");
         assert_eq!(
             (wrong.status().as_u16(), &wrong.headers()[ALLOW]),

@@ -34,7 +34,7 @@ use crate::error::HandleError;
 use crate::handle::access::Access;
 use crate::handle::admit::{Admission, Admitted};
 use crate::handle::auth::{Keys, Principal};
-use crate::handle::call::{call, call_whole, skipped};
+use crate::handle::call::{call, call_whole, refuse_early, skipped};
 use crate::handle::headers::{
     add_bypass, add_cache_status, add_inference_status, add_skipped, add_timing, drop_ours,
 };
@@ -104,6 +104,7 @@ impl Gateway {
         access.plugins = Some(found.route.chain.clone());
         // The request holds its revision; a swap meanwhile does not touch it.
         drop(table);
+        access.hold(Some(principal.enter()?));
         access.hold(Some(self.admission.enter()?));
         let control = RequestControl::parse(&head.headers);
         let work = Work { head, found, principal, control };
@@ -141,6 +142,9 @@ impl Gateway {
                 (answer, took.saturating_sub(answer.took), Some(&answer.timings))
             }
         };
+        if let Some(timings) = timings {
+            access.took(timings);
+        }
         let mut response = respond(answer);
         access.cache = add_cache_status(response.headers_mut(), &served);
         add_timing(response.headers_mut(), cache_time, timings);
@@ -158,6 +162,11 @@ impl Gateway {
         access: &mut Access,
     ) -> Result<Response<HostBody>, Refused> {
         let deadline = access.started() + work.found.route.timeout;
+        let caller = work.caller();
+        // What the cache may know needs no model.
+        if lifetime.is_none() {
+            refuse_early(&work.found, &caller, deadline)?;
+        }
         let (body, mut flawed) = if work.found.route.chain.wants_whole() {
             let Admitted { body, counted } = self.admission.read(body).await?;
             access.hold(counted);
@@ -169,7 +178,6 @@ impl Gateway {
         let inferences = lifetime.map(|lifetime| self.inferences(&work, lifetime, deadline));
         let asked = inferences.clone().map(|inferences| -> Arc<dyn Inferences> { inferences });
         let found = work.found.clone();
-        let caller = work.caller();
         let called = Call { deadline, request_id: access.id.clone(), caller };
         let answering = call(&found, work.request(body, &access.id), called, asked);
         let answer = tokio::select! {
@@ -185,10 +193,11 @@ impl Gateway {
                 _ => error,
             })?;
         let report = answer.progress.report();
+        access.took(&report.timings);
         let mut response = answer.response;
         let whole = response.body().as_whole().is_some();
         if !whole {
-            access.hold_until(deadline);
+            access.hold_until(deadline, answer.progress);
         }
         let headers = response.headers_mut();
         drop_ours(headers, whole);
@@ -325,6 +334,7 @@ impl Work {
     ) -> crate::cache::Made {
         let Admitted { body, counted: _counted } = admitted;
         let (found, caller) = (self.found.clone(), self.caller());
+        refuse_early(&found, &caller, deadline)?;
         let request = self.request(HostBody::whole(body), &request_id);
         call_whole(found, request, Call { deadline, request_id, caller }).await
     }
@@ -371,6 +381,7 @@ fn refuse(error: &HandleError, access: &mut Access) -> Response<HostBody> {
     access.refuse(error);
     let mut response = error.response(&access.id).map(HostBody::whole);
     if let Some(timings) = error.timings() {
+        access.took(&timings);
         add_timing(response.headers_mut(), Duration::ZERO, Some(&timings));
     }
     response

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `gw_http_requests_total` | counter | `route`, `method`, `code` |
 //! | `gw_http_request_seconds` | histogram | `route` |
+//! | `gw_http_shed_total` | counter | `route`, `reason` |
 //! | `gw_http_in_flight` | gauge | |
 //! | `gw_http_connections` | gauge | |
 //! | `gw_cache_lookups_total` | counter | `result` |
@@ -28,6 +29,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    shed: Family<ShedLabels, Counter>,
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
     lookups: Family<LookupLabels, Counter>,
@@ -48,6 +50,12 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    route: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +85,7 @@ impl Default for HttpMetrics {
         Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(request_seconds),
+            shed: Family::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             lookups: Family::default(),
@@ -93,6 +102,7 @@ impl HttpMetrics {
         let m = metrics.clone();
         registry.register("gw_http_requests", "Requests, by route and status", m.requests);
         registry.register("gw_http_request_seconds", "From head to whole answer", m.seconds);
+        registry.register("gw_http_shed", "Requests refused for too much at once", m.shed);
         registry.register("gw_http_in_flight", "Requests being handled", m.in_flight);
         registry.register("gw_http_connections", "Open connections", m.connections);
         registry.register("gw_cache_lookups", "Requests at the cache, by outcome", m.lookups);
@@ -110,6 +120,11 @@ impl HttpMetrics {
         let labels = RequestLabels { route: route.clone(), method: method_label(method), code };
         self.requests.get_or_create(&labels).inc();
         self.seconds.get_or_create(&RouteLabels { route }).observe(took.as_secs_f64());
+    }
+
+    /// A request was turned away for too much at once; `reason` is what was full.
+    pub(crate) fn shed(&self, route: &str, reason: &'static str) {
+        self.shed.get_or_create(&ShedLabels { route: route.to_owned(), reason }).inc();
     }
 
     pub(crate) fn lookup(&self, result: LookupResult) {
@@ -159,6 +174,7 @@ mod tests {
         let metrics = HttpMetrics::register(&mut registry);
         metrics.handled("/embed", &Method::POST, 200, Duration::from_millis(1));
         metrics.handled(NO_ROUTE, &Method::TRACE, 404, Duration::from_millis(1));
+        metrics.shed("/embed", "queue_max");
         metrics.lookup(LookupResult::Hit);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -60,9 +60,11 @@ pub async fn serve(
     mut registry: Registry,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let keys = keys(address(&listener)?, &config.api_keys, "api_keys")?;
+    let keys = api_keys(address(&listener)?, &config)?;
     let admin_keys = match &admin {
-        Some(admin) => Some(self::keys(address(admin)?, &config.admin_keys, "admin_keys")?),
+        Some(admin) => {
+            Some(self::keys(address(admin)?, &config.admin_keys, "admin_keys", usize::MAX)?)
+        }
         None => None,
     };
     let metrics = HttpMetrics::register(&mut registry);
@@ -129,15 +131,20 @@ pub async fn serve(
 /// # Errors
 /// [`ServeError::NoKeys`] where it would not.
 pub fn check_keys(address: SocketAddr, config: &ServerConfig) -> Result<(), ServeError> {
-    keys(address, &config.api_keys, "api_keys").map(drop)
+    api_keys(address, config).map(drop)
+}
+
+fn api_keys(address: SocketAddr, config: &ServerConfig) -> Result<Arc<Keys>, ServeError> {
+    keys(address, &config.api_keys, "api_keys", config.requests_per_tenant_max)
 }
 
 fn keys(
     address: SocketAddr,
     digests: &[Digest],
     key: &'static str,
+    requests_max: usize,
 ) -> Result<Arc<Keys>, ServeError> {
-    let keys = Keys::new(digests, address);
+    let keys = Keys::new(digests, address, requests_max);
     if keys.lock_everybody_out() {
         return Err(ServeError::NoKeys { address, key });
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::admin::{Client, Node};
+use crate::admin::{Client, Node, plain};
 use crate::report::Output;
 
 /// Show the apps of a node with their revisions
@@ -57,15 +57,6 @@ fn age(created: &Value, now: Duration) -> String {
     let Some(created) = created.as_u64() else { return "-".to_owned() };
     let ago = now.saturating_sub(Duration::from_secs(created));
     format!("{} ago", indicatif::HumanDuration(ago))
-}
-
-/// A JSON value without the quotes of a string; what a node leaves out is a dash.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

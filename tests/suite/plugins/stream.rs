@@ -58,6 +58,22 @@ const STREAMER: (&str, &str, &str) = ("streamer", "streamer", "limits = { time =
 const ROUTE: &str = "\n[[route]]\npath = \"/stream\"\nplugins = [\"streamer\"]\n";
 
 #[test]
+fn the_line_of_a_request_says_what_it_took_of_models() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let good = ("good", "good", "models = [\"double\"]");
+    let route = "\n[[route]]\npath = \"/good\"\nplugins = [\"good\"]\n";
+    let mut gateway = serve(&folder, &[good, STREAMER], &format!("{ROUTE}{route}"));
+    let answer = gateway.post("/good", "1 2");
+    assert_eq!((answer.status, &*answer.body), (200, "2 4"));
+    let line = gateway.wait_for("path=\"/good\"");
+    assert!(line.contains("queue_ms=") && line.contains("infer_ms="), "{line}");
+    let mut whole = ask(&gateway, "/stream", "modelless", "x-do: slow\r\n");
+    assert!(read_until(&mut whole, "0\r\n\r\n").ends_with("0\r\n\r\n"));
+    let line = gateway.wait_for("modelless");
+    assert!(!line.contains("infer_ms="), "it asked no model: {line}");
+}
+
+#[test]
 fn how_a_streamed_answer_ended_is_the_last_line_of_its_request() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut gateway = serve(&folder, &[STREAMER], ROUTE);

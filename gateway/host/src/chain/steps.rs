@@ -96,7 +96,8 @@ impl Trip {
         if let Some(place) = given {
             return Ok(place);
         }
-        let entered = plugin.gate.enter(depth, self.call.deadline).await;
+        let tenant = &self.call.caller.tenant;
+        let entered = plugin.gate.enter(depth, tenant, self.call.deadline).await;
         entered.ok_or_else(|| {
             let (plugin_name, instances) = (plugin.name.clone(), plugin.gate.instances);
             let error = GuestError::Saturated { plugin: plugin_name, instances };

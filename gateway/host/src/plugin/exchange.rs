@@ -25,7 +25,7 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use self::live::Live;
 use super::gate::Place;
-use super::visit::{Left, Visit, trapped};
+use super::visit::{Left, Visit, blamed, trapped};
 use crate::chain::Trip;
 use crate::imports::next::{Next, wasi_error};
 use crate::instance::State;
@@ -95,11 +95,11 @@ async fn begin(
     };
     let (parts, frames) = match answer {
         Some(Ok(response)) => response.into_parts(),
-        Some(Err(code)) => {
-            let reason = format!("the guest answered with the error {code:?}");
-            return Err(GuestError::BadResponse { plugin: plugin.name.clone(), reason, timings });
+        unanswered => {
+            let failure = no_answer(plugin, unanswered.and_then(Result::err), timings);
+            let model = ended.as_ref().and_then(|left| left.inference_error.as_ref());
+            return Err(blamed(model, failure, plugin));
         }
-        None => return Err(GuestError::NoResponse { plugin: plugin.name.clone(), timings }),
     };
     if !(200..600).contains(&parts.status.as_u16()) {
         let reason = format!("its status is {}, and not 200 to 599", parts.status.as_u16());
@@ -117,6 +117,18 @@ async fn begin(
     };
     trip.trail.passed(&left);
     Ok((http::Response::from_parts(parts, body), stage))
+}
+
+/// A guest gave no response, but perhaps a code.
+fn no_answer(plugin: &Plugin, code: Option<ErrorCode>, timings: Timings) -> GuestError {
+    let name = plugin.name.clone();
+    match code {
+        Some(code) => {
+            let reason = format!("the guest answered with the error {code:?}");
+            GuestError::BadResponse { plugin: name, reason, timings }
+        }
+        None => GuestError::NoResponse { plugin: name, timings },
+    }
 }
 
 /// What the guest's handler is called with, and where its response arrives.

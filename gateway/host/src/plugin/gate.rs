@@ -1,100 +1,156 @@
 //! How many instances live at once, and how many requests wait for one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod line;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
+
+use self::line::{Line, Ticket, Waiter};
 
 /// Lets in as many requests as there are instances, and lets a bounded number wait. A plugin has
 /// its own gate before that of the node, so that however many requests it keeps waiting, others
-/// still find instances.
+/// still find instances. Tenants who wait have their turns one after the other, see [`Line`].
 pub(crate) struct Gate {
     /// That of the node, where this one is a plugin's.
     node: Option<Arc<Gate>>,
-    permits: Arc<Semaphore>,
     pub(crate) instances: usize,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    /// Places for whoever comes; none while anybody waits. Only whoever has the line adds to it.
+    free: AtomicU32,
+    line: Mutex<Line<Told>>,
 }
+
+/// Tells one who waits that its places are there.
+type Told = oneshot::Sender<Held>;
 
 /// A place for instances. Whoever runs in one holds a clone, so it is free when all are gone.
 #[derive(Clone)]
 pub(crate) struct Place {
-    _permits: Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
+    _held: Arc<(Held, Option<Held>)>,
+}
+
+/// Places of one gate, given back when it is dropped.
+struct Held {
+    gate: Arc<Gate>,
+    places: u32,
 }
 
 impl Gate {
     pub(crate) fn new(instances: usize, waiting_max: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(instances));
-        Self { node: None, permits, instances, waiting: AtomicUsize::new(0), waiting_max }
+        let free = AtomicU32::new(u32::try_from(instances).unwrap_or(u32::MAX));
+        Self { node: None, instances, free, line: Mutex::new(Line::new(waiting_max)) }
     }
 
     /// A plugin's gate before this one. As many of its requests may wait as of the node's.
     pub(crate) fn share(self: &Arc<Self>, instances: usize) -> Self {
-        let share = Self::new(instances.min(self.instances), self.waiting_max);
+        let share = Self::new(instances.min(self.instances), self.line().waiting_max());
         Self { node: Some(Arc::clone(self)), ..share }
     }
 
     /// A place for as many instances at once as `depth` says, or nothing where too many wait or
     /// the deadline passes first. All are taken together: requests that each hold some and wait
     /// for more would wait for each other.
-    pub(crate) async fn enter(&self, depth: u32, deadline: Instant) -> Option<Place> {
-        let own = self.permit(depth, deadline).await?;
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        depth: u32,
+        tenant: &Arc<str>,
+        deadline: Instant,
+    ) -> Option<Place> {
+        let own = self.hold(depth, tenant, deadline).await?;
         let of_node = match &self.node {
-            Some(node) => Some(node.permit(depth, deadline).await?),
+            Some(node) => Some(node.hold(depth, tenant, deadline).await?),
             None => None,
         };
-        Some(Place { _permits: Arc::new((own, of_node)) })
+        Some(Place { _held: Arc::new((own, of_node)) })
     }
 
-    async fn permit(&self, depth: u32, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_many_owned(depth) {
-            return Some(permit);
+    async fn hold(
+        self: &Arc<Self>,
+        places: u32,
+        tenant: &Arc<str>,
+        deadline: Instant,
+    ) -> Option<Held> {
+        let less = |free: u32| free.checked_sub(places);
+        if self.free.fetch_update(Ordering::Acquire, Ordering::Relaxed, less).is_ok() {
+            return Some(Held { gate: Arc::clone(self), places });
         }
-        let _waiting = Waiting::join(self)?;
-        let permit = Arc::clone(&self.permits).acquire_many_owned(depth);
-        tokio::time::timeout_at(deadline.into(), permit).await.ok()?.ok()
+        let (told, hears) = oneshot::channel();
+        let waiter = Waiter { tenant: Arc::clone(tenant), places, told };
+        // Leaving in any way, a dropped future included, makes room.
+        let _waiting = Waiting { gate: self, ticket: self.join(waiter)? };
+        tokio::time::timeout_at(deadline.into(), hears).await.ok()?.ok()
+    }
+
+    /// Lets `waiter` into the line, or refuses it.
+    fn join(self: &Arc<Self>, waiter: Waiter<Told>) -> Option<Ticket> {
+        let mut line = self.line();
+        let (ticket, displaced) = line.join(waiter)?;
+        // From here on nobody takes a place past those who wait.
+        line.saved += self.free.swap(0, Ordering::Acquire);
+        let granted = self.settle(line);
+        self.tell(granted);
+        // It hears of its refusal here, where the lock is free.
+        drop(displaced);
+        Some(ticket)
+    }
+
+    fn leave(self: &Arc<Self>, ticket: &Ticket) {
+        let mut line = self.line();
+        let left = line.leave(ticket);
+        let granted = self.settle(line);
+        self.tell(granted);
+        drop(left);
+    }
+
+    fn release(self: &Arc<Self>, places: u32) {
+        let mut line = self.line();
+        line.saved += places;
+        let granted = self.settle(line);
+        self.tell(granted);
+    }
+
+    /// Takes those out of the line whose turn it is and who find places. Where nobody waits any
+    /// more, what is left is for whoever comes.
+    fn settle(&self, mut line: MutexGuard<'_, Line<Told>>) -> Vec<Waiter<Told>> {
+        let granted: Vec<_> = std::iter::from_fn(|| line.turn()).collect();
+        if line.is_empty() {
+            self.free.fetch_add(std::mem::take(&mut line.saved), Ordering::Release);
+        }
+        granted
+    }
+
+    /// Gives those their places. One who left meanwhile gives them back, by dropping them.
+    fn tell(self: &Arc<Self>, granted: Vec<Waiter<Told>>) {
+        for Waiter { places, told, .. } in granted {
+            let _ = told.send(Held { gate: Arc::clone(self), places });
+        }
+    }
+
+    /// A panic elsewhere cannot leave the line half changed, so a poisoned lock is still good.
+    fn line(&self) -> MutexGuard<'_, Line<Told>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One who waits; leaving the queue in any way, a dropped future included, makes room.
-struct Waiting<'a>(&'a Gate);
-
-impl<'a> Waiting<'a> {
-    fn join(gate: &'a Gate) -> Option<Self> {
-        let waiting = Self(gate);
-        (gate.waiting.fetch_add(1, Ordering::Relaxed) < gate.waiting_max).then_some(waiting)
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gate.release(self.places);
     }
+}
+
+/// One who waits, until it is told or gives up.
+struct Waiting<'a> {
+    gate: &'a Arc<Gate>,
+    ticket: Ticket,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.gate.leave(&self.ticket);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_plugin_that_fills_its_share_leaves_places_and_a_queue_to_others() {
-        let node = Arc::new(Gate::new(3, 1));
-        let (greedy, other) = (node.share(2), node.share(2));
-        let soon = || Instant::now() + Duration::from_millis(1);
-        let held = [greedy.enter(1, soon()).await, greedy.enter(1, soon()).await];
-        assert!(held.iter().all(Option::is_some));
-        assert!(greedy.enter(1, soon()).await.is_none());
-        let waits = greedy.enter(1, Instant::now() + Duration::from_mins(1));
-        let (mut waits, late) = (std::pin::pin!(waits), soon());
-        assert!(futures::poll!(&mut waits).is_pending());
-        assert!(greedy.enter(1, late).await.is_none(), "one waits already");
-        let place = other.enter(1, soon()).await;
-        assert!(place.is_some());
-        drop(held);
-        assert!(waits.await.is_some());
-    }
-}
+mod tests;

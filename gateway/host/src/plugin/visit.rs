@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use gw_inference::InferenceError;
+use gw_inference::{Fault, InferenceError};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -89,7 +89,7 @@ impl<T: Over> Visit<T> {
                     let (plugin, source) = (plugin.name.clone(), Arc::new(failed.clone()));
                     GuestError::Inference { plugin, source, timings }
                 }
-                None => trapped(plugin, &error, timings),
+                None => blamed(inference_error.as_ref(), trapped(plugin, &error, timings), plugin),
             }),
         }
     }
@@ -98,6 +98,18 @@ impl<T: Over> Visit<T> {
 fn late(plugin: &Plugin, started: Instant, timings: Timings) -> GuestError {
     let (plugin, after) = (plugin.name.clone(), started.elapsed());
     GuestError::DeadlinePassed { plugin, after, timings }
+}
+
+/// `failure` of a guest, or that of its model where it could do nothing about it: a guest that ends
+/// badly for want of an answer is not at fault.
+pub(crate) fn blamed(
+    model: Option<&InferenceError>,
+    failure: GuestError,
+    plugin: &Plugin,
+) -> GuestError {
+    let Some(error) = model.filter(|error| error.fault() != Fault::Caller) else { return failure };
+    let (plugin, source) = (plugin.name.clone(), Arc::new(error.clone()));
+    GuestError::Inference { plugin, source, timings: failure.timings() }
 }
 
 pub(crate) fn trapped(plugin: &Plugin, error: &wasmtime::Error, timings: Timings) -> GuestError {

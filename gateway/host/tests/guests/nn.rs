@@ -262,3 +262,24 @@ fn a_handle_that_is_gone_ends_its_own_request() {
         }
     });
 }
+
+#[test]
+fn a_guest_that_traps_for_want_of_an_answer_is_not_at_fault() {
+    let node = Node::start();
+    let plugin = script(&node, &[("double", &node.model)]);
+    let traps = async |input: &str| {
+        let made = "tensor\tFP32\t1,1\t0000803f\ngraph\tdouble\ncontext\t0";
+        let script = format!("{made}\ncompute\t0\t{input}\t0\npanic");
+        ask(&plugin, &script).await.expect_err("it panics")
+    };
+    run(async {
+        let error = traps("x").await;
+        assert!(matches!(error, GuestError::Trap { .. }), "the model answered: {error}");
+        let error = traps("z").await;
+        assert!(matches!(error, GuestError::Trap { .. }), "it asked wrongly: {error}");
+        node.models.drain().await;
+        let error = traps("x").await;
+        assert!(matches!(error, GuestError::Inference { .. }), "{error}");
+        assert!(!error.is_the_plugins());
+    });
+}

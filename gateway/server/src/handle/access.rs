@@ -2,13 +2,13 @@
 //! line comes when its body has ended.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use gw_host::Chain;
+use gw_host::{Chain, Progress, Timings};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,9 +37,13 @@ pub(crate) struct Access {
     pub(crate) bytes: u64,
     /// Who ended an answer before its end.
     pub(crate) cut: Option<Cut>,
-    /// What the request takes of the node's limits until its end.
     /// Those that answer it.
     pub(crate) plugins: Option<Chain>,
+    /// What it waited for models, and what they took.
+    inference: Option<(Duration, Duration)>,
+    /// Where plugins may still be at work for it.
+    progress: Option<Progress>,
+    /// What the request takes of the node's limits until its end.
     held: Vec<OwnedSemaphorePermit>,
     released: Option<Released>,
     method: Method,
@@ -62,6 +66,8 @@ impl Access {
             bytes: 0,
             cut: None,
             plugins: None,
+            inference: None,
+            progress: None,
             held: Vec::new(),
             released: None,
             method: request.method().clone(),
@@ -80,6 +86,9 @@ impl Access {
     pub(crate) fn refuse(&mut self, error: &HandleError) {
         let code = error.code();
         self.code = Some(code);
+        if let Some(reason) = error.shed() {
+            self.metrics.shed(&self.route, reason);
+        }
         let (id, reason) = (&self.id, || chain(error));
         match (code.fault(), error) {
             (Fault::Ours | Fault::Operator, _) => {
@@ -93,6 +102,12 @@ impl Access {
         }
     }
 
+    /// Notes what the request took of models.
+    pub(crate) fn took(&mut self, timings: &Timings) {
+        let (queue, infer) = (timings.queue, timings.infer);
+        self.inference = Some((queue, infer)).filter(|_| queue + infer > Duration::ZERO);
+    }
+
     /// Keeps a part of a limit until the request's end.
     pub(crate) fn hold(&mut self, part: Option<OwnedSemaphorePermit>) {
         self.held.extend(part);
@@ -100,7 +115,8 @@ impl Access {
 
     /// The answer is on its way, and nobody works for it after `deadline`: from then on a client
     /// that does not read it keeps nobody else out.
-    pub(crate) fn hold_until(&mut self, deadline: Instant) {
+    pub(crate) fn hold_until(&mut self, deadline: Instant, progress: Progress) {
+        self.progress = Some(progress);
         let held = std::mem::take(&mut self.held);
         let released = tokio::spawn(async move {
             tokio::time::sleep_until(deadline.into()).await;
@@ -162,6 +178,10 @@ impl Cut {
 impl Drop for Access {
     fn drop(&mut self) {
         let took = self.started.elapsed();
+        if let Some(report) = self.progress.take().map(|progress| progress.report()) {
+            self.took(&report.timings);
+        }
+        let (queue, infer) = self.inference.unzip();
         self.metrics.in_flight.dec();
         self.metrics.handled(&self.route, &self.method, self.status, took);
         tracing::info!(
@@ -172,7 +192,9 @@ impl Drop for Access {
             status = self.status,
             bytes = self.bytes,
             cut = self.cut.map(Cut::text),
-            ms = took.as_secs_f64() * 1e3,
+            ms = millis(took),
+            queue_ms = queue.map(millis),
+            infer_ms = infer.map(millis),
             app = self.app,
             route = self.route,
             cache = self.cache,
@@ -182,6 +204,10 @@ impl Drop for Access {
             fault = self.code.map(|code| code.fault().to_string()),
         );
     }
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
 }
 
 /// What [`log`] needs to know.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gw_deploy::Found;
 use gw_host::{Body, BodyError, Call, Chain, GuestError, Inferences, Report};
-use gw_inference::Fault;
+use gw_inference::{Caller, Fault};
 use http::Request;
 
 use crate::cache::Made;
@@ -14,6 +14,17 @@ use crate::error::{Code, HandleError, chain, guest_code};
 use crate::handle::headers::drop_ours;
 
 type Refused = Arc<HandleError>;
+
+/// Refuses a request that every model of its route would refuse, before anything is made for it.
+pub(crate) fn refuse_early(
+    found: &Found,
+    caller: &Caller,
+    deadline: Instant,
+) -> Result<(), Refused> {
+    let Some(error) = found.route.chain.refusal(caller, deadline) else { return Ok(()) };
+    let (source, timings) = (Box::new(error), Box::default());
+    Err(Arc::new(HandleError::Inference { source, timings }))
+}
 
 /// Runs the plugins of a route until the head of their answer is there. A guest's fault is logged
 /// here and nowhere else, however many clients wait for its answer.

@@ -89,6 +89,7 @@ impl Made {
                     borrowed::<GraphExecutionContext, _>(context, |it| it.compute(inputs));
                 outputs.map(|_| "computed".to_owned()).map_err(|error| error.code())
             }
+            ["panic"] => panic!("as told"),
             ["show", at] => Ok(borrowed::<Tensor, _>(find(&self.tensors, at), |tensor| {
                 let data: String = tensor.data().iter().map(|x| format!("{x:02x}")).collect();
                 format!("{:?} {:?} {data}", tensor.ty(), tensor.dimensions())
