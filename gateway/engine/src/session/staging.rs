@@ -8,9 +8,6 @@ use wgpu::BufferUsages;
 use crate::device::watch::{LOOK, Patience};
 use crate::device::{Device, DeviceError};
 
-/// What errors call the memory of a run.
-const WHAT: &str = "the staging memory of a plan";
-
 /// A stretch of memory that a kernel binds.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
