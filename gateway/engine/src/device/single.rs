@@ -169,7 +169,7 @@ impl Device {
         drop(sender);
         self.wait(submission, Patience::Compile)?;
         for result in mapped {
-            result.map_err(|_| self.lost_error("its memory could not be read"))?;
+            result.map_err(|_| self.lose("its memory could not be read"))?;
         }
         staging
             .iter()

@@ -192,22 +192,25 @@ impl Device {
                         reason: error.to_string(),
                     });
                 }
-                Err(_) => return Err(self.lost_error("the driver stopped answering")),
+                Err(_) => return Err(self.lose("the driver stopped answering")),
             }
         }
     }
 
     pub(crate) fn check_lost(&self) -> Result<(), DeviceError> {
+        let adapter = || self.info.name.clone();
         match self.watch.end.get() {
             None => Ok(()),
-            Some(End::Lost(reason)) => Err(self.lost_error(reason)),
-            Some(End::Hung(limit)) => {
-                Err(DeviceError::Hung { adapter: self.info.name.clone(), limit: *limit })
+            Some(End::Lost(reason)) => {
+                Err(DeviceError::Lost { adapter: adapter(), reason: reason.clone() })
             }
+            Some(End::Hung(limit)) => Err(DeviceError::Hung { adapter: adapter(), limit: *limit }),
         }
     }
 
-    pub(crate) fn lost_error(&self, reason: &str) -> DeviceError {
+    /// Gives up a device that did what only one does that is gone; the error for that.
+    pub(crate) fn lose(&self, reason: &str) -> DeviceError {
+        self.watch.lost(reason.to_owned());
         DeviceError::Lost { adapter: self.info.name.clone(), reason: reason.to_owned() }
     }
 }

@@ -172,7 +172,7 @@ impl Arrivals {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.failed {
-            return Err(device.lost_error("its memory could not be mapped"));
+            return Err(device.lose("its memory could not be mapped"));
         }
         Ok(())
     }
