@@ -1,0 +1,41 @@
+//! What serving many callers costs and withstands, on whole gateways and on models alone.
+//!
+//! - `texts`: what is asked; `load`: who asks, and what they saw; `site`: a node to ask; `models`:
+//!   models to ask.
+//! - `batching`, `embeddings`, `overload`, `fairness`: how fast, and for whom.
+//! - `metering`, `residency`, `soak`: what is counted, kept and given back.
+
+pub(super) mod batching;
+pub(super) mod embeddings;
+pub(super) mod fairness;
+mod load;
+pub(super) mod metering;
+mod models;
+pub(super) mod overload;
+pub(super) mod residency;
+mod site;
+pub mod soak;
+mod texts;
+
+/// The value that so many of `values` do not exceed, `share` being between 0 and 1; 0 where there
+/// are none.
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values.get(rank.max(1) - 1).or(values.last()).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_seen() {
+        let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(percentile(&mut values, 0.99), 198.0);
+        assert_eq!(percentile(&mut values, 0.0), 1.0);
+        assert_eq!(percentile(&mut values, 1.0), 200.0);
+        assert_eq!(percentile(&mut [7.0], 0.99), 7.0);
+        assert_eq!(percentile(&mut [], 0.99), 0.0);
+    }
+}
