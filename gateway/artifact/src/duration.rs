@@ -60,13 +60,12 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 
 /// The same for a duration that may be left out: `#[serde(with = "gw_artifact::duration::optional")]`.
 pub mod optional {
-    use super::*;
+    use super::{Deserializer, Duration, Serializer};
 
     /// Writes a duration as text, or nothing.
     ///
     /// # Errors
     /// Those of the serializer.
-    #[expect(clippy::ref_option, reason = "as serde calls it")]
     pub fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,

@@ -106,7 +106,7 @@ pub(crate) fn store(plugin: &Plugin, call: &Call, meter: Meter) -> wasmtime::Res
     let model = usize::try_from(model).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(plugin.config.hostcall_bytes_max.saturating_add(model));
     store.set_max_component_handles(plugin.config.resources_max);
-    interrupt(&mut store, deadline, plugin.time, meter);
+    interrupt(&mut store, call.deadline, plugin.time, meter);
     Ok(store)
 }
 

@@ -43,6 +43,11 @@ pub trait Backend: Send + Sync {
     /// The device's name: `cpu`, or the adapter's.
     fn device(&self) -> &str;
 
+    /// How many runs it can do side by side, each with its share of it.
+    fn slots(&self) -> usize {
+        1
+    }
+
     /// Loads a model. `name` is what errors call it.
     ///
     /// # Errors
@@ -102,14 +107,26 @@ pub trait LoadedModel: Send + Sync {
         Ok(outputs.map(|(name, tensor)| (name, tensor.into())).collect())
     }
 
+    /// As [`LoadedModel::run_values`], beside other runs: with as little of the device as a run
+    /// needs, where it can have less than all. Nothing is kept there.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::run`].
+    fn run_beside(
+        &self,
+        inputs: &[(String, Value)],
+    ) -> Result<Vec<(String, Value)>, InferenceError> {
+        self.run_values(inputs, None)
+    }
+
     /// Whether a row's result depends on that row alone. It does not where a node takes the range
     /// of a whole tensor, as dynamic quantisation does: such a model is never batched.
     fn rows_are_independent(&self) -> bool;
 
-    /// How many rows to run where `rows` wait. A device that plans for each shape wants few sizes
-    /// of batches, and gets them by repeating a row. At least `rows`.
-    fn padded_rows(&self, rows: usize) -> usize {
-        rows
+    /// The size to run where `size` rows wait, or so long a row. A device that plans for each shape
+    /// wants few of them, and gets them by repeating a row, or by filling one. At least `size`.
+    fn padded(&self, size: usize) -> usize {
+        size
     }
 
     /// How many rows one run can use side by side; joining more only makes the first wait for the
@@ -172,11 +189,21 @@ pub struct Footprint {
     /// Weights, in the form that the device reads. On the CPU an upper bound: rten tells how many
     /// parameters it keeps, not how wide they are nor which of them it also packs.
     pub weight_bytes: u64,
-    /// Intermediate results, and outputs that stay on the device. Zero on the CPU, where a run
-    /// allocates and frees them.
+    /// Intermediate results. Zero on the CPU, where a run allocates and frees them.
     pub arena_bytes: u64,
+    /// Mapped memory on the way in and out. Zero on the CPU.
+    pub staging_bytes: u64,
+    /// Outputs that stay on the device for as long as somebody holds them. Zero on the CPU.
+    pub kept_bytes: u64,
     /// The most that was held at once on the device; zero on the CPU.
     pub peak_bytes: u64,
+}
+
+impl Footprint {
+    /// All that it holds.
+    pub fn total(&self) -> u64 {
+        self.weight_bytes + self.arena_bytes + self.staging_bytes + self.kept_bytes
+    }
 }
 
 /// Opens the device that `choice` means on this machine.

@@ -1,13 +1,25 @@
 //! Which requests may share a run, and how their rows are joined and split.
 
+mod pad;
+
 use gw_engine::Value;
 use gw_tensor::Tensor;
 
+pub(crate) use self::pad::{Padding, bucket};
 use crate::signature::{Dim, Signature, TensorSpec};
 
-/// The dimensions behind the leading one, per input: requests with equal keys may share a run.
-/// Names and element types need no place in it, because the signature fixes them.
+/// The dimensions per input, without the leading one where requests may be joined: those with equal
+/// keys share a run. Names and element types need no place in it, because the signature fixes them.
 pub(crate) type Key = Vec<Vec<usize>>;
+
+/// Where a request belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) rows: usize,
+    /// Whether it may be joined with others of its key, and cut between its rows.
+    pub(crate) joins: bool,
+    pub(crate) key: Key,
+}
 
 /// Whether requests of one model may share a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +43,22 @@ impl Joining {
         if rows_are_independent && one_batch && !reused { Self::Rows } else { Self::Alone }
     }
 
-    /// The rows of a checked request and the key under which it may be joined. What lies on a
-    /// device is not joined.
-    pub(crate) fn place(self, inputs: &[Value]) -> (usize, Option<Key>) {
+    /// Where a checked request belongs. What lies on a device is not joined, and lengths that may
+    /// grow belong to their bucket.
+    pub(crate) fn place(self, inputs: &[Value], padding: Option<&Padding>) -> Place {
         let rows = inputs.first().and_then(|value| value.shape().first().copied());
         // Requests that disagree on their own rows cannot be split again.
         let joins = |value: &Value| value.host().is_some() && Some(value.shape()[0]) == rows;
         match (self, rows) {
             (Self::Rows, Some(rows)) if inputs.iter().all(joins) => {
                 let key = inputs.iter().map(|value| value.shape()[1..].to_vec()).collect();
-                (rows, Some(key))
+                let key = padding.map_or(key, |padding| padding.key(inputs));
+                Place { rows, joins: true, key }
             }
-            _ => (1, None),
+            _ => {
+                let key = inputs.iter().map(|value| value.shape().dims().to_vec()).collect();
+                Place { rows: 1, joins: false, key }
+            }
         }
     }
 }
@@ -131,6 +147,12 @@ pub(crate) fn concat(parts: &[Vec<Value>]) -> Result<Vec<Value>, NotSplittable> 
     Ok(join(&parts, 0))
 }
 
+/// The bytes of all values.
+pub(crate) fn bytes(values: &[Value]) -> u64 {
+    let bytes = |value: &Value| (value.shape().elements() * value.dtype().size()) as u64;
+    values.iter().map(bytes).sum()
+}
+
 fn slice_rows(tensor: &Tensor, first: usize, count: usize) -> Tensor {
     let mut dims = tensor.shape().to_vec();
     let row_bytes = tensor.bytes().len() / dims[0].max(1);
@@ -193,8 +215,11 @@ mod tests {
     #[test]
     fn a_request_whose_inputs_have_different_rows_runs_alone() {
         let tensor = |rows| Value::from(Tensor::from_slice([rows, 1], &vec![0f32; rows]).unwrap());
-        assert_eq!(Joining::Rows.place(&[tensor(2), tensor(3)]), (1, None));
-        assert_eq!(Joining::Rows.place(&[tensor(2), tensor(2)]), (2, Some(vec![vec![1], vec![1]])));
+        let place = |inputs: &[Value]| Joining::Rows.place(inputs, None);
+        let key = vec![vec![2, 1], vec![3, 1]];
+        assert_eq!(place(&[tensor(2), tensor(3)]), Place { rows: 1, joins: false, key });
+        let key = vec![vec![1], vec![1]];
+        assert_eq!(place(&[tensor(2), tensor(2)]), Place { rows: 2, joins: true, key });
     }
 
     #[test]

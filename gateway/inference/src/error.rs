@@ -53,6 +53,48 @@ pub enum InferenceError {
         /// How long the caller has.
         left: Duration,
     },
+    /// The model does not fit the memory that models may have.
+    #[error(
+        "model {model} needs {needed} bytes of {device}, more than the {max} that all models may \
+         hold there; raise `memory_max` or `gpu_memory_max`, or take a smaller model"
+    )]
+    TooLarge {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// The configured limit.
+        max: u64,
+    },
+    /// There is no room for the model now, and nobody leaves for it.
+    #[error(
+        "model {model} needs {needed} bytes of {device}, where {used} of {max} are held by models \
+         that cannot leave now; try again later, unpin one, or raise the limit"
+    )]
+    NoRoom {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that others hold.
+        used: u64,
+        /// The configured limit.
+        max: u64,
+    },
+    /// The device has no memory left.
+    #[error("model {model}: {device} has no memory left: {reason}")]
+    OutOfMemory {
+        /// The model.
+        model: String,
+        /// Which device.
+        device: String,
+        /// What there was no memory for.
+        reason: String,
+    },
     /// The caller's deadline passed before the answer was ready.
     #[error(
         "model {model}: the deadline passed after {queue:.1?} in its queue and {compute:.1?} in \
@@ -135,10 +177,13 @@ impl InferenceError {
             Self::NotFound { .. }
             | Self::Unsupported { .. }
             | Self::Load { .. }
+            | Self::TooLarge { .. }
             | Self::NoDevice { .. } => Fault::Operator,
             Self::QueueFull { .. }
             | Self::Busy { .. }
             | Self::DeadlinePassed { .. }
+            | Self::NoRoom { .. }
+            | Self::OutOfMemory { .. }
             | Self::Unloading { .. } => Fault::Overload,
             Self::Device { .. } | Self::Panicked { .. } => Fault::Ours,
         }

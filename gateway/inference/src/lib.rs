@@ -8,7 +8,7 @@
 //! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is there.
 //! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`];
 //!   [`Model::infer_kept`] leaves large outputs on the device.
-//! - [`terms`], [`policy`]: for whom a request is answered, and how a model is served.
+//! - [`model::terms`], [`model::policy`]: for whom a request is answered, and how a model is served.
 //! - [`signature`]: what a model takes and gives, and whether a request fits.
 //! - `queue`: the bounded queue in front of each model, and how long what waits there takes.
 //! - `worker`: the thread that takes what is waiting the moment its device is free, and runs it in
@@ -44,10 +44,8 @@ pub mod error;
 pub mod metrics;
 pub mod model;
 pub mod models;
-pub mod policy;
 mod queue;
 pub mod signature;
-pub mod terms;
 mod worker;
 
 pub use backend::{
@@ -59,9 +57,9 @@ pub use device::DeviceChoice;
 pub use error::{Fault, InferenceError, InputProblem};
 pub use gw_engine::{DeviceTensor, Value};
 pub use metrics::InferenceMetrics;
+pub use model::policy::ModelPolicy;
+pub use model::terms::{Caller, Terms};
 pub use model::{Inference, Model};
-pub use models::{ModelSpec, Models, Resident};
-pub use policy::ModelPolicy;
+pub use models::{Budget, ModelSpec, ModelState, ModelStatus, Models, Resident};
 pub use queue::Spent;
 pub use signature::{Dim, Signature, TensorSpec};
-pub use terms::{Caller, Terms};

@@ -10,9 +10,18 @@
 //! | `gw_model_bytes` | gauge | `model`, `device`, `kind` |
 //! | `gw_model_load_seconds` | histogram | `model`, `device` |
 //! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
+//! | `gw_model_evictions_total` | counter | `model`, `device`, `reason` |
+//! | `gw_device_busy_seconds_total` | counter | `device` |
+//!
+//! What callers used, in `usage`, with the labels `tenant`, `route`, `model`, `device`:
+//! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`, `gw_usage_queue_seconds_total`,
+//! `gw_usage_requests_total`, `gw_usage_items_total`, and `gw_usage_bytes_total` by `direction`.
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 
+pub(crate) mod usage;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -22,6 +31,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::usage::{DeviceMetrics, ModelUsage, Seconds, Usage};
 use crate::{Footprint, Inference, InferenceError};
 
 /// The metrics of all models; a clone shares them.
@@ -35,6 +45,9 @@ pub struct InferenceMetrics {
     bytes: Family<BytesLabels, Gauge>,
     load: Histograms,
     loads: Family<LoadLabels, Counter>,
+    evictions: Family<EvictionLabels, Counter>,
+    busy: Family<DeviceLabels, Seconds>,
+    usage: Usage,
 }
 
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
@@ -51,6 +64,9 @@ impl InferenceMetrics {
             bytes: Family::default(),
             load: Family::new_with_constructor(load_seconds),
             loads: Family::default(),
+            evictions: Family::default(),
+            busy: Family::default(),
+            usage: Usage::register(registry),
         };
         let m = metrics.clone();
         registry.register("gw_infer_requests", "Requests to models, by how they ended", m.requests);
@@ -61,6 +77,8 @@ impl InferenceMetrics {
         registry.register("gw_model_bytes", "Memory that a model holds", m.bytes);
         registry.register("gw_model_load_seconds", "Time to load a model", m.load);
         registry.register("gw_model_loads", "Loads of models, by how they ended", m.loads);
+        registry.register("gw_model_evictions", "Models that left memory, by why", m.evictions);
+        registry.register("gw_device_busy_seconds", "Time in which a device ran models", m.busy);
         metrics
     }
 
@@ -68,6 +86,18 @@ impl InferenceMetrics {
     pub(crate) fn count_load(&self, model: &str, device: &str, outcome: LoadOutcome) {
         let (model, device) = (model.to_owned(), device.to_owned());
         self.loads.get_or_create(&LoadLabels { model, device, outcome }).inc();
+    }
+
+    /// Counts one model that left memory though somebody may ask it again.
+    pub(crate) fn count_eviction(&self, model: &str, device: &str, reason: EvictionReason) {
+        let (model, device) = (model.to_owned(), device.to_owned());
+        self.evictions.get_or_create(&EvictionLabels { model, device, reason }).inc();
+    }
+
+    /// What the workers of one device record.
+    pub(crate) fn device(&self, device: &str) -> DeviceMetrics {
+        let labels = DeviceLabels { device: device.to_owned() };
+        DeviceMetrics(Arc::new(self.busy.get_or_create(&labels).clone()))
     }
 
     /// The request counters of one model, all outcomes present from the start.
@@ -95,6 +125,9 @@ impl InferenceMetrics {
             waiting: self.waiting.get_or_create(&labels).clone(),
             weight_bytes: bytes(BytesKind::Weights),
             arena_bytes: bytes(BytesKind::Arena),
+            staging_bytes: bytes(BytesKind::Staging),
+            kept_bytes: bytes(BytesKind::Kept),
+            usage: self.usage.of(model, device),
         }
     }
 }
@@ -128,11 +161,14 @@ pub(crate) enum LoadOutcome {
 
 impl LoadOutcome {
     pub(crate) fn of<T>(result: &Result<T, InferenceError>) -> Self {
-        match result {
-            Ok(_) => Self::Ok,
-            Err(InferenceError::Unsupported { .. }) => Self::Unsupported,
-            Err(InferenceError::NoDevice { .. }) => Self::NoDevice,
-            Err(_) => Self::Failed,
+        result.as_ref().err().map_or(Self::Ok, Self::of_error)
+    }
+
+    pub(crate) fn of_error(error: &InferenceError) -> Self {
+        match error {
+            InferenceError::Unsupported { .. } => Self::Unsupported,
+            InferenceError::NoDevice { .. } => Self::NoDevice,
+            _ => Self::Failed,
         }
     }
 }
@@ -250,6 +286,9 @@ pub(crate) struct ModelMetrics {
     waiting: Gauge,
     weight_bytes: Gauge,
     arena_bytes: Gauge,
+    staging_bytes: Gauge,
+    kept_bytes: Gauge,
+    pub(crate) usage: ModelUsage,
 }
 
 impl ModelMetrics {
@@ -273,6 +312,8 @@ impl ModelMetrics {
     pub(crate) fn resident(&self, before: Footprint, now: Footprint) {
         move_gauge(&self.weight_bytes, before.weight_bytes, now.weight_bytes);
         move_gauge(&self.arena_bytes, before.arena_bytes, now.arena_bytes);
+        move_gauge(&self.staging_bytes, before.staging_bytes, now.staging_bytes);
+        move_gauge(&self.kept_bytes, before.kept_bytes, now.kept_bytes);
     }
 }
 
@@ -301,6 +342,43 @@ struct LoadLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    device: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvictionLabels {
+    model: String,
+    device: String,
+    reason: EvictionReason,
+}
+
+/// Why a model left memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EvictionReason {
+    /// Another needed its room.
+    Room,
+    /// Nobody asked it for as long as it is kept.
+    Idle,
+    /// An operator said so.
+    Asked,
+}
+
+impl EncodeLabelValue for EvictionReason {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Room => "room",
+            Self::Idle => "idle",
+            Self::Asked => "asked",
+        }
+        .encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BytesLabels {
     model: String,
     device: String,
@@ -311,6 +389,8 @@ struct BytesLabels {
 enum BytesKind {
     Weights,
     Arena,
+    Staging,
+    Kept,
 }
 
 impl EncodeLabelValue for BytesKind {
@@ -321,6 +401,8 @@ impl EncodeLabelValue for BytesKind {
         match self {
             Self::Weights => "weights",
             Self::Arena => "arena",
+            Self::Staging => "staging",
+            Self::Kept => "kept",
         }
         .encode(encoder)
     }

@@ -1,5 +1,8 @@
 //! A loaded model that many callers share.
 
+pub mod policy;
+pub mod terms;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +13,17 @@ use gw_tensor::Tensor;
 use tokio::sync::oneshot;
 
 use crate::backend::read_back;
+use crate::batch::Place;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
-use crate::queue::{Doing, Job, Refused};
-use crate::worker::Core;
-use crate::{Footprint, InferenceError, Signature, Terms};
+use crate::models::Slot;
+use crate::queue::{Doing, Job, Refused, Spent};
+use crate::{Caller, Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
 /// its queue and its batches; when the last of them is dropped, the memory is freed.
 pub struct Model {
     name: Arc<str>,
-    core: Arc<Core>,
+    slot: Arc<Slot>,
     requests: RequestMetrics,
 }
 
@@ -43,8 +47,8 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
             .field("name", &self.name)
-            .field("digest", &self.core.digest)
-            .field("device", &self.core.device)
+            .field("digest", &self.digest())
+            .field("device", &self.device())
             .finish_non_exhaustive()
     }
 }
@@ -60,9 +64,14 @@ impl Inference<Value> {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, core: Arc<Core>, metrics: &InferenceMetrics) -> Self {
-        let requests = metrics.requests(name, &core.device);
-        Self { name: name.into(), core, requests }
+    /// The model at a place where it was loaded once.
+    pub(crate) fn new(name: &str, slot: Arc<Slot>, metrics: &InferenceMetrics) -> Self {
+        let requests = metrics.requests(name, &slot.known().device);
+        Self { name: name.into(), slot, requests }
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
     }
 
     /// The name under which it was loaded.
@@ -72,22 +81,46 @@ impl Model {
 
     /// The digest of its file.
     pub fn digest(&self) -> Digest {
-        self.core.digest
+        self.slot.tenure.digest
     }
 
     /// What it takes and gives.
     pub fn signature(&self) -> &Signature {
-        &self.core.signature
+        &self.slot.known().signature
     }
 
     /// The device that it runs on.
     pub fn device(&self) -> &str {
-        &self.core.device
+        &self.slot.known().device
     }
 
-    /// The memory that it holds, shared with its namesakes; zero once it is unloaded.
+    /// How it is served.
+    pub fn policy(&self) -> &ModelPolicy {
+        &self.slot.tenure.policy
+    }
+
+    /// The memory that it holds, shared with its namesakes; zero while it is not loaded.
     pub fn footprint(&self) -> Footprint {
-        self.core.footprint()
+        self.slot.holding().footprint
+    }
+
+    /// Why a new request of this caller would be refused now, if so: what waits already takes
+    /// longer than it may wait, or the queue is full. It only looks; asking may still fail.
+    pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
+        let refused = self.slot.core()?.refusal(caller, deadline)?;
+        Some(self.refused(refused, deadline))
+    }
+
+    fn refused(&self, refused: Refused, deadline: Instant) -> InferenceError {
+        let model = self.name.to_string();
+        match refused {
+            Refused::Full { queue_max } => InferenceError::QueueFull { model, queue_max },
+            Refused::Late { wait } => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                InferenceError::Busy { model, wait, left }
+            }
+            Refused::Closed => InferenceError::Unloading { model },
+        }
     }
 
     /// Answers one request. It may share its run with others, but never their faults: a request
@@ -164,26 +197,39 @@ impl Model {
             queue: spent.queue(),
             compute: spent.compute(),
         };
-        let inputs = (self.core.signature.check_values(inputs))
+        let known = self.slot.known();
+        let inputs = (known.signature.check_values(inputs))
             .map_err(|problem| InferenceError::BadInput { model: model(), problem })?;
         let now = Instant::now();
         if deadline <= now {
             return Err(late(&spent));
         }
         spent.turn(Doing::Waits, now);
+        // It stays in memory until it has answered.
+        let core = match self.slot.ready(deadline).await {
+            Err(InferenceError::DeadlinePassed { .. }) => return Err(late(&spent)),
+            core => core?,
+        };
         let (reply, answer) = oneshot::channel();
-        let (rows, key) = self.core.joining.place(&inputs);
-        let (done, parts) = (0, Vec::new());
-        let watched = Arc::clone(&spent);
-        let job =
-            Job { caller, inputs, keeps, rows, key, deadline, spent: watched, reply, done, parts };
-        self.core.submit(job, now).map_err(|refused| match refused {
-            Refused::Full { queue_max } => InferenceError::QueueFull { model: model(), queue_max },
-            Refused::Late { wait } => {
-                InferenceError::Busy { model: model(), wait, left: deadline - now }
-            }
-            Refused::Closed => InferenceError::Unloading { model: model() },
-        })?;
+        let Place { rows, joins, key } = known.joining.place(&inputs, known.padding.as_ref());
+        let job = Job {
+            _present: core.queue().shares().present(&caller.tenant),
+            caller,
+            since: now,
+            takes: Duration::ZERO,
+            forecast: Duration::ZERO,
+            inputs,
+            keeps,
+            rows,
+            joins,
+            key,
+            deadline,
+            spent: Arc::clone(&spent),
+            reply,
+            done: 0,
+            parts: Vec::new(),
+        };
+        core.submit(job, now).map_err(|refused| self.refused(refused, deadline))?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
             // The worker drops what is too late, perhaps a moment before the timer here notices.

@@ -1,17 +1,30 @@
 //! The models of a node: each file is loaded once per device, however many names it has.
+//!
+//! - [`slot`]: the place of one model, whether it is in memory or not.
+//! - [`residency`]: who may be in the memory of a device.
+
+mod residency;
+mod slot;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
-use gw_artifact::Digest;
+use gw_artifact::{ByteSize, Digest};
 use prometheus_client::registry::Registry;
 
-use crate::backend::{Backend, BackendKind, ModelSource, open_backend};
-use crate::metrics::LoadOutcome;
-use crate::worker::{Core, Limits, Turn};
+use self::residency::Residency;
+pub use self::slot::ModelState;
+pub(crate) use self::slot::Slot;
+use self::slot::Source;
+pub(crate) use self::slot::Tenure;
+use crate::backend::{BackendKind, open_backend};
+use crate::metrics::{EvictionReason, LoadOutcome};
+use crate::queue::{QueueLimits, Shares};
+use crate::worker::lane::Lane;
+use crate::worker::{Core, Limits};
 use crate::{
     DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model, ModelPolicy,
 };
@@ -21,7 +34,7 @@ use crate::{
 pub struct ModelSpec {
     /// What to call it; errors and metrics use the name.
     pub name: String,
-    /// The ONNX file.
+    /// The ONNX file. It must stay: the model is read from it whenever it comes to memory again.
     pub path: PathBuf,
     /// The digest of the file, already verified by whoever fetched it.
     pub digest: Digest,
@@ -42,24 +55,60 @@ pub struct Resident {
     pub footprint: Footprint,
 }
 
+/// A model that somebody may ask, in memory or not.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// What it is called.
+    pub name: String,
+    /// The digest of its file.
+    pub digest: Digest,
+    /// Where it runs.
+    pub device: Arc<str>,
+    /// Whether it is in memory.
+    pub state: ModelState,
+    /// What it holds.
+    pub footprint: Footprint,
+    /// Whether it is never evicted.
+    pub pinned: bool,
+    /// How long it stays when nobody asks it; `None` until its room is needed.
+    pub keep_alive: Option<Duration>,
+    /// Since when nobody asks it.
+    pub idle: Duration,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// How often it was loaded.
+    pub loads: u64,
+    /// How often it left memory to be loaded again when it is asked.
+    pub evictions: u64,
+}
+
+/// The memory of one device.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// The device.
+    pub device: Arc<str>,
+    /// Bytes that models hold.
+    pub used_bytes: u64,
+    /// Bytes that they may hold; `None` where there is no limit.
+    pub max_bytes: Option<u64>,
+}
+
 /// Every model of a node, and the devices that they run on.
 ///
-/// A GPU runs one batch at a time, and its models take turns. On the CPU every model has its own
-/// worker, over one pool of threads.
+/// A GPU runs one batch at a time, and its models take turns. On the CPU runs share the threads.
 pub struct Models {
     config: InferenceConfig,
     metrics: InferenceMetrics,
-    lanes: Mutex<HashMap<DeviceChoice, Lane>>,
-    flights: Mutex<HashMap<Key, Arc<Flight>>>,
+    devices: Mutex<HashMap<DeviceChoice, Arc<Residency>>>,
+    slots: Mutex<HashMap<Key, Weak<Slot>>>,
     names: Mutex<HashMap<String, Weak<Model>>>,
 }
 
 /// One load: what to call the model, what it is, and where its bytes are.
-#[derive(Clone, Copy)]
 struct Wanted<'a> {
     name: &'a str,
     digest: Digest,
-    source: ModelSource<'a>,
+    source: Source,
     policy: &'a ModelPolicy,
 }
 
@@ -74,28 +123,6 @@ struct Key {
     policy: ModelPolicy,
 }
 
-/// A device with its queue discipline.
-#[derive(Clone)]
-struct Lane {
-    backend: Arc<dyn Backend>,
-    turn: Option<Arc<Turn>>,
-}
-
-/// One load of one file on one device, shared by all who ask meanwhile and after.
-#[derive(Default)]
-struct Flight(OnceLock<Result<Weak<Core>, InferenceError>>);
-
-impl Flight {
-    /// Whether nothing is loaded by it any more.
-    fn is_over(&self) -> bool {
-        match self.0.get() {
-            None => false,
-            Some(Ok(core)) => core.strong_count() == 0,
-            Some(Err(_)) => true,
-        }
-    }
-}
-
 impl Models {
     /// No models yet; devices are opened when the first model needs them.
     ///
@@ -104,8 +131,8 @@ impl Models {
         Self {
             config,
             metrics: InferenceMetrics::register(registry),
-            lanes: Mutex::default(),
-            flights: Mutex::default(),
+            devices: Mutex::default(),
+            slots: Mutex::default(),
             names: Mutex::default(),
         }
     }
@@ -115,11 +142,12 @@ impl Models {
     /// model with an operator that the GPU lacks is loaded on the CPU.
     ///
     /// # Errors
-    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`].
+    /// [`InferenceError::Load`], [`InferenceError::Unsupported`], [`InferenceError::NoDevice`],
+    /// and where it does not fit: [`InferenceError::TooLarge`], [`InferenceError::NoRoom`].
     pub fn load(&self, spec: &ModelSpec) -> Result<Arc<Model>, InferenceError> {
         let ModelSpec { name, path, digest, device, policy } = spec;
-        let wanted = Wanted { name, digest: *digest, source: ModelSource::File(path), policy };
-        let model = self.open(device, &wanted)?;
+        let source = Source::File(path.clone());
+        let model = self.open(device, &Wanted { name, digest: *digest, source, policy })?;
         let mut names = locked(&self.names);
         names.retain(|_, model| model.strong_count() > 0);
         names.insert(name.clone(), Arc::downgrade(&model));
@@ -138,7 +166,7 @@ impl Models {
         digest: Digest,
         device: &DeviceChoice,
     ) -> Result<Arc<Model>, InferenceError> {
-        let (source, policy) = (ModelSource::Bytes(bytes), &ModelPolicy::default());
+        let (source, policy) = (Source::Bytes(bytes.clone()), &ModelPolicy::default());
         self.open(device, &Wanted { name, digest, source, policy })
     }
 
@@ -153,35 +181,81 @@ impl Models {
 
     /// The ledger: what is in memory now, ordered by digest and device.
     pub fn resident(&self) -> Vec<Resident> {
-        let mut resident: Vec<Resident> = (self.cores(|_| true).iter())
-            .map(|core| Resident {
-                digest: core.digest,
-                device: Arc::clone(&core.device),
-                footprint: core.footprint(),
-            })
-            .collect();
+        let core = |slot: Arc<Slot>| {
+            let core = slot.core()?;
+            let (digest, device) = (core.digest, Arc::clone(&core.device));
+            Some(Resident { digest, device, footprint: core.footprint() })
+        };
+        let mut resident: Vec<_> = self.all(|_| true).into_iter().filter_map(core).collect();
         resident.sort_by(|a, b| (a.digest, &a.device).cmp(&(b.digest, &b.device)));
         resident
+    }
+
+    /// Every model that somebody may ask, in memory or not, ordered by name; one with two names is
+    /// there twice.
+    pub fn list(&self) -> Vec<ModelStatus> {
+        let named: Vec<Arc<Model>> =
+            locked(&self.names).values().filter_map(Weak::upgrade).collect();
+        let mut list: Vec<ModelStatus> =
+            named.iter().map(|model| status(model.name(), model.slot())).collect();
+        for slot in self.all(|_| true) {
+            if !named.iter().any(|model| Arc::ptr_eq(model.slot(), &slot)) && slot.is_known() {
+                list.push(status(&slot.tenure.name, &slot));
+            }
+        }
+        list.sort_by(|a, b| (&a.name, &a.device).cmp(&(&b.name, &b.device)));
+        list
+    }
+
+    /// The memory of every device that was opened.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let mut budgets: Vec<Budget> = Vec::new();
+        for residency in locked(&self.devices).values() {
+            let device: Arc<str> = residency.backend.device().into();
+            if budgets.iter().all(|budget| budget.device != device) {
+                let (used_bytes, max_bytes) = (residency.bytes(), residency.bytes_max);
+                budgets.push(Budget { device, used_bytes, max_bytes });
+            }
+        }
+        budgets.sort_by(|a, b| a.device.cmp(&b.device));
+        budgets
+    }
+
+    /// Frees the memory of a model until somebody asks it, once nobody is being answered by it.
+    /// `false` where it is not in memory.
+    ///
+    /// # Errors
+    /// [`InferenceError::NotFound`].
+    pub fn evict(&self, name: &str) -> Result<bool, InferenceError> {
+        Ok(self.find(name)?.slot().leave(EvictionReason::Asked))
+    }
+
+    /// Brings a model back to memory; it blocks.
+    ///
+    /// # Errors
+    /// [`InferenceError::NotFound`], and those of [`Self::load`].
+    pub fn bring(&self, name: &str) -> Result<(), InferenceError> {
+        self.find(name)?.slot().ready_blocking()
     }
 
     /// Unloads a file from every device: requests that wait are answered, new ones are refused,
     /// and the memory is free when this returns. Without it a model goes when its last
     /// [`Model`] is dropped.
     pub async fn unload(&self, digest: &Digest) {
-        let cores = self.cores(|loaded| loaded == digest);
-        locked(&self.flights).retain(|key, _| key.digest != *digest);
-        finish(&cores).await;
+        let slots = self.all(|key| key.digest == *digest);
+        locked(&self.slots).retain(|key, _| key.digest != *digest);
+        finish(&slots).await;
     }
 
     /// Unloads everything, as [`Self::unload`]: the last step of a shutdown.
     pub async fn drain(&self) {
-        finish(&self.cores(|_| true)).await;
+        finish(&self.all(|_| true)).await;
     }
 
-    fn cores(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Arc<Core>> {
-        let flights = locked(&self.flights);
-        let loaded = flights.iter().filter(|(key, _)| wanted(&key.digest));
-        loaded.filter_map(|(_, flight)| flight.0.get()?.as_ref().ok()?.upgrade()).collect()
+    fn all(&self, wanted: impl Fn(&Key) -> bool) -> Vec<Arc<Slot>> {
+        let slots = locked(&self.slots);
+        let wanted = slots.iter().filter(|(key, _)| wanted(key));
+        wanted.filter_map(|(_, slot)| slot.upgrade()).collect()
     }
 
     fn open(
@@ -189,121 +263,115 @@ impl Models {
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<Model>, InferenceError> {
-        let core = match self.load_on(device, wanted) {
+        let slot = match self.load_on(device, wanted) {
             Err(error @ InferenceError::Unsupported { .. })
                 if *device == DeviceChoice::Auto
-                    && self.lane(device)?.backend.kind() == BackendKind::Gpu =>
+                    && self.device(device)?.backend.kind() == BackendKind::Gpu =>
             {
                 tracing::warn!(%error, "using the cpu for this model");
                 self.load_on(&DeviceChoice::Cpu, wanted)?
             }
             result => result?,
         };
-        Ok(Arc::new(Model::new(wanted.name, core, &self.metrics)))
+        Ok(Arc::new(Model::new(wanted.name, slot, &self.metrics)))
     }
 
     fn load_on(
         &self,
         device: &DeviceChoice,
         wanted: &Wanted<'_>,
-    ) -> Result<Arc<Core>, InferenceError> {
-        let lane = self.lane(device);
-        if lane.is_err() {
-            self.count_load(wanted, &device.to_string(), &lane);
+    ) -> Result<Arc<Slot>, InferenceError> {
+        let residency = self.device(device);
+        if let Err(error) = &residency {
+            let (device, outcome) = (device.to_string(), LoadOutcome::of_error(error));
+            self.metrics.count_load(wanted.name, &device, outcome);
         }
-        let lane = lane?;
+        let slot = self.slot(wanted, &residency?);
+        slot.ready_blocking()?;
+        Ok(slot)
+    }
+
+    /// The place of a model. Those that nobody holds are forgotten: guests may load ever new ones.
+    fn slot(&self, wanted: &Wanted<'_>, residency: &Arc<Residency>) -> Arc<Slot> {
+        let Wanted { name, digest, source, policy } = wanted;
         let key = Key {
-            digest: wanted.digest,
-            in_memory: matches!(wanted.source, ModelSource::Bytes(_)),
-            device: lane.backend.device().to_owned(),
-            policy: wanted.policy.clone(),
+            digest: *digest,
+            in_memory: matches!(source, Source::Bytes(_)),
+            device: residency.backend.device().to_owned(),
+            policy: (*policy).clone(),
         };
-        loop {
-            let flight = self.flight(&key);
-            // Whoever loads keeps the model alive until it is handed out.
-            let mut loaded = None;
-            let result = flight.0.get_or_init(|| {
-                let core = self.load_now(&lane, wanted);
-                self.count_load(wanted, lane.backend.device(), &core);
-                let core = Arc::new(core?);
-                loaded = Some(Arc::clone(&core));
-                Ok(Arc::downgrade(&core))
-            });
-            match result {
-                Ok(core) => {
-                    if let Some(core) = core.upgrade() {
-                        return Ok(core);
-                    }
-                    // It was loaded once and dropped since.
-                    self.land(&key, &flight);
-                }
-                // Those who waited share the failure; whoever asks next tries again.
-                Err(error) => {
-                    self.land(&key, &flight);
-                    return Err(error.clone());
-                }
-            }
+        let mut slots = locked(&self.slots);
+        if let Some(slot) = slots.get(&key).and_then(Weak::upgrade) {
+            return slot;
         }
+        let slot = Slot::new(Tenure {
+            name: (*name).to_owned(),
+            digest: *digest,
+            source: source.clone(),
+            policy: (*policy).clone(),
+            limits: self.limits(policy),
+            metrics: self.metrics.clone(),
+            residency: Arc::clone(residency),
+        });
+        residency.enter(&slot);
+        slots.retain(|_, slot| slot.strong_count() > 0);
+        slots.insert(key, Arc::downgrade(&slot));
+        slot
     }
 
-    fn count_load<T>(&self, wanted: &Wanted<'_>, device: &str, result: &Result<T, InferenceError>) {
-        self.metrics.count_load(wanted.name, device, LoadOutcome::of(result));
-    }
-
-    /// The flight of this key. Those that are over are forgotten: guests may load ever new models.
-    fn flight(&self, key: &Key) -> Arc<Flight> {
-        let mut flights = locked(&self.flights);
-        flights.retain(|other, flight| other == key || !flight.is_over());
-        Arc::clone(flights.entry(key.clone()).or_default())
-    }
-
-    fn load_now(&self, lane: &Lane, wanted: &Wanted<'_>) -> Result<Core, InferenceError> {
-        let Wanted { name, digest, source, policy: _ } = *wanted;
-        let started = Instant::now();
-        let model = lane.backend.load(name, source)?;
-        model.warm_up()?;
-        let InferenceConfig { queue_max, batch_max, run_time, gpu_keep_bytes_min, .. } =
-            self.config;
-        let keep_bytes_min = gpu_keep_bytes_min;
-        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
-        let took = started.elapsed();
-        let metrics = self.metrics.model(name, lane.backend.device());
-        metrics.loaded(took);
-        let core = Core::start(name, digest, model, lane.turn.clone(), limits, metrics)?;
-        tracing::info!(model = %name, device = %core.device, ?took, "model loaded");
-        Ok(core)
-    }
-
-    /// Forgets a flight that is over, unless another took its place.
-    fn land(&self, key: &Key, flight: &Arc<Flight>) {
-        let mut flights = locked(&self.flights);
-        if flights.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
-            flights.remove(key);
+    fn limits(&self, policy: &ModelPolicy) -> Limits {
+        let config = &self.config;
+        let (max, run_time, wait_max) = (config.queue_max, config.run_time, config.wait_max);
+        Limits {
+            queue: QueueLimits { max, run_time, wait_max },
+            batch_max: config.batch_max,
+            keep_bytes_min: config.gpu_keep_bytes_min,
+            keep_alive: policy.keep_alive.or(config.keep_alive).filter(|_| !policy.pinned),
         }
     }
 
     /// The device that a choice means; opened once, and shared by choices that mean the same.
-    fn lane(&self, choice: &DeviceChoice) -> Result<Lane, InferenceError> {
-        let mut lanes = locked(&self.lanes);
-        if let Some(lane) = lanes.get(choice) {
-            return Ok(lane.clone());
+    fn device(&self, choice: &DeviceChoice) -> Result<Arc<Residency>, InferenceError> {
+        let mut devices = locked(&self.devices);
+        if let Some(residency) = devices.get(choice) {
+            return Ok(Arc::clone(residency));
         }
         let backend = open_backend(choice, &self.config)?;
-        let known = lanes.values().find(|lane| lane.backend.device() == backend.device());
-        let lane = known.cloned().unwrap_or_else(|| Lane {
-            turn: (backend.kind() == BackendKind::Gpu).then(Arc::default),
-            backend,
+        let known = devices.values().find(|known| known.backend.device() == backend.device());
+        let residency = known.cloned().unwrap_or_else(|| {
+            let bytes_max = match backend.kind() {
+                BackendKind::Cpu => self.config.memory_max,
+                BackendKind::Gpu => self.config.gpu_memory_max,
+            };
+            let shares = Shares::new(self.config.tenant_weights.clone());
+            let lane = Lane::new(backend.slots(), shares, self.metrics.device(backend.device()));
+            Residency::new(backend, Arc::new(lane), bytes_max.map(|ByteSize(bytes)| bytes))
         });
-        lanes.insert(choice.clone(), lane.clone());
-        Ok(lane)
+        devices.insert(choice.clone(), Arc::clone(&residency));
+        Ok(residency)
+    }
+}
+
+fn status(name: &str, slot: &Slot) -> ModelStatus {
+    let holding = slot.holding();
+    ModelStatus {
+        name: name.to_owned(),
+        digest: slot.tenure.digest,
+        device: Arc::clone(&slot.known().device),
+        state: holding.state,
+        footprint: holding.footprint,
+        pinned: slot.tenure.policy.pinned,
+        keep_alive: slot.tenure.limits.keep_alive,
+        idle: holding.idle,
+        waiting: holding.waiting,
+        loads: holding.loads,
+        evictions: holding.evictions,
     }
 }
 
 /// Closes all queues first, so that they empty side by side.
-async fn finish(cores: &[Arc<Core>]) {
-    for core in cores {
-        core.close();
-    }
+async fn finish(slots: &[Arc<Slot>]) {
+    let cores: Vec<Arc<Core>> = slots.iter().filter_map(|slot| slot.close()).collect();
     for core in cores {
         core.finished().await;
     }

@@ -1,17 +1,24 @@
-//! The bounded queue in front of a model: callers push, its worker takes.
+//! The bounded queue in front of a model: callers push, its workers take.
+//!
+//! Each tenant has a line of its own. Who has used the device least goes first, and who waits
+//! longest in line is the first to be refused; see `shares`.
 
 mod job;
+mod line;
 mod pace;
+mod shares;
 mod spent;
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::job::{Job, Share};
+use self::line::Line;
 use self::pace::Pace;
+pub(crate) use self::shares::{Present, Shares};
 pub(crate) use self::spent::Doing;
 pub use self::spent::Spent;
+use crate::InferenceError;
 use crate::batch::Key;
 
 /// Why a job was not queued.
@@ -38,61 +45,179 @@ pub(crate) struct Room {
     pub(crate) joined: usize,
 }
 
+/// What a queue admits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueLimits {
+    /// Jobs that may wait.
+    pub(crate) max: usize,
+    /// How long a run should take at most.
+    pub(crate) run_time: Duration,
+    /// How long a job may wait, whatever its deadline.
+    pub(crate) wait_max: Duration,
+}
+
+/// How a worker waits for work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// How long the first job waits for others to join it.
+    pub(crate) delay: Duration,
+    /// So many rows wait for no more.
+    pub(crate) enough: usize,
+    /// How long the queue may be empty before the worker is told.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// Why a worker was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Work,
+    /// Nothing came for as long as its patience is.
+    Idle,
+    /// The queue is closed and empty.
+    Closed,
+}
+
 pub(crate) struct Queue {
+    model: String,
     state: Mutex<State>,
     changed: Condvar,
-    max: usize,
-    /// How long a run should take at most.
-    run_time: Duration,
+    limits: QueueLimits,
+    shares: Arc<Shares>,
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    /// One per tenant that has jobs here.
+    lines: Vec<Line>,
     pace: Pace,
     open: bool,
+    /// When the runs under way should be over.
+    busy_until: Option<Instant>,
 }
 
 impl Queue {
-    pub(crate) fn new(queue_max: usize, run_time: Duration) -> Self {
-        let state = State { jobs: VecDeque::new(), pace: Pace::default(), open: true };
-        Self { state: Mutex::new(state), changed: Condvar::new(), max: queue_max, run_time }
+    /// The queue of a model on a device that the accounts in `shares` belong to.
+    pub(crate) fn new(model: &str, limits: QueueLimits, shares: Arc<Shares>) -> Self {
+        let (lines, pace) = (Vec::new(), Pace::default());
+        let state = Mutex::new(State { lines, pace, open: true, busy_until: None });
+        Self { model: model.to_owned(), state, changed: Condvar::new(), limits, shares }
     }
 
-    /// Adds a job, or hands back why not. Jobs that nobody waits for make room first.
-    pub(crate) fn push(&self, job: Job, now: Instant) -> Result<(), Refused> {
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
+    /// Adds a job, or hands back why not. Jobs that nobody waits for make room first, then the
+    /// last job of the longest line, unless that is the line of the new one.
+    pub(crate) fn push(&self, mut job: Job, now: Instant) -> Result<(), Refused> {
         let mut state = self.lock();
-        if !state.open {
-            return Err(Refused::Closed);
-        }
-        if state.jobs.len() >= self.max {
+        let tenant = Arc::clone(&job.caller.tenant);
+        job.takes = state.time_of(&job);
+        state.pace.comes(job.takes);
+        job.forecast = self.admit(&state, &tenant, job.takes, job.deadline, now)?;
+        if state.depth() >= self.limits.max {
             state.bury(now);
         }
-        if state.jobs.len() >= self.max {
-            return Err(Refused::Full { queue_max: self.max });
+        if state.depth() >= self.limits.max {
+            self.displace(&mut state, &tenant)?;
         }
-        let wait = state.wait_of(&job, self.run_time, now);
-        if wait > job.deadline.saturating_duration_since(now) {
-            return Err(Refused::Late { wait });
-        }
-        state.jobs.push_back(job);
+        state.line(&tenant).jobs.push_back(job);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Waits until there is work; `false` when the queue is closed and empty.
-    pub(crate) fn wait(&self) -> bool {
-        let mut state = self.lock();
-        while state.open && state.jobs.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Why a job of this tenant would not be queued now, if so. What it would take is not known,
+    /// so it is taken for a common one.
+    pub(crate) fn refusal(&self, tenant: &str, deadline: Instant, now: Instant) -> Option<Refused> {
+        let state = self.lock();
+        let takes = state.pace.usual();
+        if let Err(refused) = self.admit(&state, tenant, takes, deadline, now) {
+            return Some(refused);
         }
-        !state.jobs.is_empty()
+        let live = state.lines.iter().flat_map(|line| &line.jobs);
+        let is_full = state.depth() >= self.limits.max
+            && live.filter(|job| !job.is_dead(now)).count() >= self.limits.max
+            && state.longest().is_none_or(|line| *state.lines[line].tenant == *tenant);
+        is_full.then_some(Refused::Full { queue_max: self.limits.max })
     }
 
-    /// Takes the oldest live job, or a part of it, and what may share its run; the others keep
-    /// their order. Nothing is left behind by a stream of another shape, because the oldest always
-    /// goes first, and a part is one turn: see [`Self::put_back`].
+    /// How long a new job would wait, where that is not too long.
+    fn admit(
+        &self,
+        state: &State,
+        tenant: &str,
+        takes: Duration,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Duration, Refused> {
+        if !state.open {
+            return Err(Refused::Closed);
+        }
+        let wait = self.wait_of(state, tenant, takes, now);
+        let patience = deadline.saturating_duration_since(now).min(self.limits.wait_max);
+        let expected = state.pace.corrected(wait);
+        if expected > patience { Err(Refused::Late { wait: expected }) } else { Ok(wait) }
+    }
+
+    /// How long a new job would wait for the others, as far as that is known. Jobs go on in turns,
+    /// so each holds up another for as long as that one takes itself, or for one run; and another
+    /// tenant holds it up for no longer than its own line takes, by their weights. Its own time is
+    /// not in it: on an idle model every job is tried, and measured.
+    fn wait_of(&self, state: &State, tenant: &str, takes: Duration, now: Instant) -> Duration {
+        let turn = takes.max(self.limits.run_time);
+        let running =
+            state.busy_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let is_own = |line: &&Line| *line.tenant == *tenant;
+        let own = state.lines.iter().find(is_own).map_or(Duration::ZERO, |own| own.time(turn, now));
+        let mine = (own + takes).as_secs_f64() / self.shares.weight(tenant);
+        let others = state.lines.iter().filter(|line| !is_own(line)).map(|line| {
+            let share = mine * self.shares.weight(&line.tenant);
+            let share = Duration::try_from_secs_f64(share).unwrap_or(Duration::MAX);
+            line.time(turn, now).min(share)
+        });
+        others.fold(running.saturating_add(own), Duration::saturating_add)
+    }
+
+    /// Refuses the last job of the longest line to make room for one of `tenant`.
+    fn displace(&self, state: &mut State, tenant: &str) -> Result<(), Refused> {
+        let queue_max = self.limits.max;
+        let longest = state.longest().filter(|&line| *state.lines[line].tenant != *tenant);
+        let displaced = longest.and_then(|line| state.lines[line].jobs.pop_back());
+        let job = displaced.ok_or(Refused::Full { queue_max })?;
+        job.reply(Err(InferenceError::QueueFull { model: self.model.clone(), queue_max }));
+        Ok(())
+    }
+
+    /// Waits until there is work, or the end of its patience.
+    pub(crate) fn wait(&self, patience: &Patience) -> Woken {
+        let mut state = self.lock();
+        let empty_since = Instant::now();
+        loop {
+            let now = Instant::now();
+            let until = match state.first_came() {
+                None if !state.open => return Woken::Closed,
+                None => patience.idle.map(|idle| empty_since + idle),
+                Some(_) if !state.open || state.rows() >= patience.enough => return Woken::Work,
+                Some(came) => Some(came + patience.delay),
+            };
+            let Some(until) = until else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                return if state.lines.is_empty() { Woken::Idle } else { Woken::Work };
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes the oldest live job of the tenant that goes first, or a part of it, and what may
+    /// share its run; the others keep their order. Nothing of a tenant is left behind by its
+    /// stream of another shape, because its oldest always goes first, and a part is one turn: see
+    /// [`Self::put_back`].
     ///
-    /// `room` says how many rows run, given the oldest job and how many of its rows are done in
+    /// `room` says how many rows run, given the first job and how many of its rows are done in
     /// the time that a run should take.
     pub(crate) fn take(
         &self,
@@ -101,43 +226,92 @@ impl Queue {
     ) -> Vec<Share> {
         let mut state = self.lock();
         state.bury(now);
-        let Some(first) = state.jobs.pop_front() else { return Vec::new() };
-        let in_time = first.key.as_ref().and_then(|key| state.pace.rows_in(self.run_time, key));
+        let Some((line, _)) = state.first_line(&self.shares) else { return Vec::new() };
+        let Some(first) = state.lines[line].jobs.pop_front() else { return Vec::new() };
+        self.shares.begin(&first.caller.tenant);
+        let run_time = self.limits.run_time;
+        let in_time = state.pace.rows_in(run_time, &first.key).filter(|_| first.joins);
         let room = room(&first, in_time);
-        let mut rows = if first.left() <= room.whole { first.left() } else { room.part };
-        let key = first.key.clone();
+        let rows = if first.left() <= room.whole { first.left() } else { room.part };
         let mut taken = vec![Share { job: first, rows }];
-        if key.is_some() {
-            let mut rest = VecDeque::with_capacity(state.jobs.len());
-            for job in state.jobs.drain(..) {
-                let share = match room.joined.checked_sub(rows) {
-                    Some(space) if job.left() <= space => Some(job.left()),
-                    // It is cut anyway, and fills the run.
-                    Some(space) if job.left() > room.whole && space > 0 => Some(space),
-                    _ => None,
-                };
-                match share.filter(|_| job.key == key) {
-                    Some(share) => {
-                        rows += share;
-                        taken.push(Share { job, rows: share });
-                    }
-                    None => rest.push_back(job),
-                }
-            }
-            state.jobs = rest;
+        if taken[0].job.joins {
+            self.fill(&mut state, &mut taken, line, room);
         }
+        state.lines.retain(|line| !line.jobs.is_empty());
+        for share in taken.iter().filter(|share| share.job.done == 0) {
+            let waited = now.saturating_duration_since(share.job.since);
+            state.pace.waited(share.job.forecast, waited);
+        }
+        let rows = taken.iter().map(|share| share.rows).sum();
+        let takes = state.pace.time_of(&taken[0].job.key, rows);
+        state.busy_until = takes.and_then(|takes| now.checked_add(takes));
         taken
+    }
+
+    /// Adds what may share the run of the first job: of each tenant in order, of all in turns, as
+    /// their accounts will be.
+    fn fill(&self, state: &mut State, taken: &mut Vec<Share>, first: usize, room: Room) {
+        let key = taken[0].job.key.clone();
+        let row = state.pace.time_of(&key, 1).unwrap_or_default();
+        let cost = |line: &Line, rows: usize| {
+            row.as_secs_f64() * rows as f64 / self.shares.weight(&line.tenant)
+        };
+        let mut rows = taken[0].rows;
+        let side = |line: &Line| Side {
+            used: self.shares.used(&line.tenant),
+            next: 0,
+            chosen: Vec::new(),
+        };
+        let mut sides: Vec<Side> = state.lines.iter().map(side).collect();
+        sides[first].used += cost(&state.lines[first], rows);
+        loop {
+            let open = |&n: &usize| sides[n].next < state.lines[n].jobs.len();
+            let least = |&a: &usize, &b: &usize| sides[a].used.total_cmp(&sides[b].used);
+            let next = (0..sides.len()).filter(open).min_by(least);
+            let (Some(n), Some(space)) = (next, room.joined.checked_sub(rows)) else { break };
+            let (line, side) = (&state.lines[n], &mut sides[n]);
+            let job = &line.jobs[side.next];
+            let share = match job.left() {
+                left if left <= space => Some(left),
+                // It is cut anyway, and fills the run.
+                left if left > room.whole && space > 0 => Some(space),
+                _ => None,
+            };
+            if let Some(share) = share.filter(|_| job.joins && job.key == key) {
+                side.chosen.push((side.next, share));
+                side.used += cost(line, share);
+                rows += share;
+            }
+            side.next += 1;
+        }
+        for (line, side) in state.lines.iter_mut().zip(sides) {
+            for (removed, (at, rows)) in side.chosen.into_iter().enumerate() {
+                let job = line.jobs.remove(at - removed).expect("it was looked at");
+                taken.push(Share { job, rows });
+            }
+        }
+    }
+
+    /// What whoever goes first here has used of the device; `None` where nobody waits.
+    pub(crate) fn least_used(&self) -> Option<f64> {
+        self.lock().first_line(&self.shares).map(|(_, used)| used)
     }
 
     /// Puts a job with rows left behind all others, so that each who waits has a turn before it
     /// goes on. It is served even where the queue is full or closed.
-    pub(crate) fn put_back(&self, job: Job) {
-        self.lock().jobs.push_back(job);
+    pub(crate) fn put_back(&self, mut job: Job) {
+        let mut state = self.lock();
+        job.takes = state.time_of(&job);
+        let tenant = Arc::clone(&job.caller.tenant);
+        state.line(&tenant).jobs.push_back(job);
+        self.changed.notify_one();
     }
 
-    /// Notes how long a run took.
+    /// Notes how much of the device a run took.
     pub(crate) fn ran(&self, key: &Key, rows: usize, took: Duration) {
-        self.lock().pace.ran(key, rows, took);
+        let mut state = self.lock();
+        state.pace.ran(key, rows, took);
+        state.busy_until = None;
     }
 
     /// Refuses new jobs; those that wait are still served.
@@ -150,11 +324,11 @@ impl Queue {
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.open = false;
-        state.jobs.clear();
+        state.lines.clear();
     }
 
     pub(crate) fn depth(&self) -> usize {
-        self.lock().jobs.len()
+        self.lock().depth()
     }
 
     /// A panic elsewhere cannot leave the state half changed, so a poisoned lock is still good.
@@ -163,85 +337,62 @@ impl Queue {
     }
 }
 
+/// A tenant whose requests may join a run.
+struct Side {
+    /// What it will have used.
+    used: f64,
+    /// Where to look on in its line.
+    next: usize,
+    /// Places in its line, and how many rows of each.
+    chosen: Vec<(usize, usize)>,
+}
+
 impl State {
-    /// Removes the jobs that nobody waits for. Their callers know: either they left, or their own
-    /// timer fired.
-    fn bury(&mut self, now: Instant) {
-        self.jobs.retain(|job| !job.is_dead(now));
+    fn depth(&self) -> usize {
+        self.lines.iter().map(|line| line.jobs.len()).sum()
     }
 
-    /// How long a new job would wait for the others, as far as that is known. Jobs go on in turns,
-    /// so each holds up another for as long as that one takes itself, or for one run. Its own
-    /// time is not in it: on an idle model every job is tried, and measured.
-    fn wait_of(&self, job: &Job, run_time: Duration, now: Instant) -> Duration {
-        let turns = self.time_of(job).max(run_time);
-        let others = self.jobs.iter().filter(|other| !other.is_dead(now));
-        let waits = others.map(|other| self.time_of(other).min(turns));
-        waits.fold(Duration::ZERO, Duration::saturating_add)
+    fn rows(&self) -> usize {
+        self.lines.iter().flat_map(|line| &line.jobs).map(Job::left).sum()
+    }
+
+    fn first_came(&self) -> Option<Instant> {
+        self.lines.iter().flat_map(|line| &line.jobs).map(|job| job.since).min()
+    }
+
+    fn bury(&mut self, now: Instant) {
+        self.lines.retain_mut(|line| {
+            line.bury(now);
+            !line.jobs.is_empty()
+        });
+    }
+
+    fn line(&mut self, tenant: &Arc<str>) -> &mut Line {
+        let at = self.lines.iter().position(|line| line.tenant == *tenant);
+        let at = at.unwrap_or_else(|| {
+            self.lines.push(Line::new(tenant));
+            self.lines.len() - 1
+        });
+        &mut self.lines[at]
+    }
+
+    fn longest(&self) -> Option<usize> {
+        (0..self.lines.len()).max_by_key(|&line| self.lines[line].jobs.len())
+    }
+
+    /// The line whose tenant has used the device least, and how much that is; of equals the one
+    /// whose first job is older.
+    fn first_line(&self, shares: &Shares) -> Option<(usize, f64)> {
+        let lines = self.lines.iter().enumerate();
+        let used = lines.map(|(n, line)| (n, shares.used(&line.tenant)));
+        let since = |n: usize| self.lines[n].jobs.front().map(|job| job.since);
+        used.min_by(|a, b| a.1.total_cmp(&b.1).then_with(|| since(a.0).cmp(&since(b.0))))
     }
 
     /// What is left of a job; nothing where it is not known.
     fn time_of(&self, job: &Job) -> Duration {
-        let known = job.key.as_ref().and_then(|key| self.pace.time_of(key, job.left()));
-        known.unwrap_or_default()
+        self.pace.time_of(&job.key, job.left()).unwrap_or_default()
     }
 }
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use gw_engine::Value;
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::{Inference, InferenceError};
-
-    type Answer = oneshot::Receiver<Result<Inference<Value>, InferenceError>>;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn job(rows: usize, deadline: Instant) -> (Job, Answer) {
-        let (reply, answer) = oneshot::channel();
-        let (spent, key) = (Arc::default(), Some(vec![vec![1]]));
-        let (inputs, keeps, parts) = (Vec::new(), false, Vec::new());
-        let caller = Arc::default();
-        (Job { caller, inputs, keeps, rows, key, deadline, spent, reply, done: 0, parts }, answer)
-    }
-
-    /// A queue in front of a model that takes a second per row.
-    fn queue() -> Queue {
-        let queue = Queue::new(100, SECOND);
-        queue.ran(&vec![vec![1]], 1, SECOND);
-        queue
-    }
-
-    #[test]
-    fn a_request_is_refused_when_what_waits_takes_longer_than_it_has() {
-        let (queue, now) = (queue(), Instant::now());
-        let in_seconds = |seconds| now + seconds * SECOND;
-        let mut answers = Vec::new();
-        let mut push = |rows, deadline| {
-            let (job, answer) = job(rows, deadline);
-            answers.push(answer);
-            queue.push(job, now)
-        };
-        for _ in 0..3 {
-            assert_eq!(push(60, in_seconds(3600)), Ok(()));
-        }
-        // One row waits for a turn of each; ten rows for ten turns of each.
-        assert_eq!(push(1, in_seconds(2)), Err(Refused::Late { wait: 3 * SECOND }));
-        assert_eq!(push(10, in_seconds(20)), Err(Refused::Late { wait: 30 * SECOND }));
-        assert_eq!(push(1, in_seconds(3)), Ok(()));
-        drop(answers);
-        let (job, _answer) = job(1, in_seconds(1));
-        assert_eq!(queue.push(job, now), Ok(()), "nobody waits for the others any more");
-    }
-
-    #[test]
-    fn an_idle_model_tries_what_it_was_too_slow_for() {
-        let (queue, now) = (queue(), Instant::now());
-        let (job, _answer) = job(1000, now + SECOND);
-        assert_eq!(queue.push(job, now), Ok(()));
-    }
-}
+mod tests;

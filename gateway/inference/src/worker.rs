@@ -1,155 +1,39 @@
-//! The thread behind each loaded model: it takes what waits the moment its device is free.
+//! The threads behind each loaded model: they take what waits the moment their device is free.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+//!
+//! - `core`: what they share with the callers.
+//! - [`lane`]: the device, and whose turn it is.
 
-use gw_artifact::Digest;
+mod core;
+pub(crate) mod lane;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use gw_engine::Value;
-use tokio::sync::watch;
 
-use crate::batch::{self, Joining};
-use crate::metrics::ModelMetrics;
-use crate::queue::{Doing, Job, Queue, Refused, Room, Share};
-use crate::{Footprint, Inference, InferenceError, LoadedModel, Signature};
-
-/// What the callers of a model and its worker share. Dropping it closes the queue, which ends the
-/// worker and frees the model.
-pub(crate) struct Core {
-    pub(crate) digest: Digest,
-    pub(crate) device: Arc<str>,
-    pub(crate) signature: Signature,
-    pub(crate) joining: Joining,
-    shared: Arc<Shared>,
-    finished: watch::Receiver<()>,
-}
-
-struct Shared {
-    queue: Queue,
-    metrics: ModelMetrics,
-    published: Mutex<Published>,
-}
-
-/// What the gauges hold on behalf of one model.
-#[derive(Default)]
-struct Published {
-    waiting: usize,
-    footprint: Footprint,
-}
-
-impl Core {
-    /// Starts the worker of a loaded model. `turn` is shared by the models of a device that runs
-    /// one thing at a time.
-    pub(crate) fn start(
-        name: &str,
-        digest: Digest,
-        model: Box<dyn LoadedModel>,
-        turn: Option<Arc<Turn>>,
-        limits: Limits,
-        metrics: ModelMetrics,
-    ) -> Result<Self, InferenceError> {
-        let device: Arc<str> = model.device().into();
-        let signature = model.signature().clone();
-        let joining = Joining::of(&signature, model.rows_are_independent());
-        let shared = Arc::new(Shared {
-            queue: Queue::new(limits.queue_max, limits.run_time),
-            metrics,
-            published: Mutex::default(),
-        });
-        shared.publish(model.footprint());
-        let (finish, finished) = watch::channel(());
-        let worker = Worker {
-            name: name.to_owned(),
-            device: Arc::clone(&device),
-            turn,
-            batch_max: limits.batch_max.min(model.rows_side_by_side().unwrap_or(usize::MAX)),
-            keep_bytes_min: limits.keep_bytes_min,
-            model,
-            joinable: joining == Joining::Rows,
-            shared: Arc::clone(&shared),
-            _finish: finish,
-        };
-        thread::Builder::new()
-            .name(format!("infer-{name}").chars().take(15).collect())
-            .spawn(move || worker.work())
-            .map_err(|error| InferenceError::Load {
-                model: name.to_owned(),
-                reason: format!("its worker thread does not start: {error}"),
-            })?;
-        Ok(Self { digest, device, signature, joining, shared, finished })
-    }
-
-    pub(crate) fn submit(&self, job: Job, now: Instant) -> Result<(), Refused> {
-        self.shared.queue.push(job, now)?;
-        self.shared.count_waiting();
-        Ok(())
-    }
-
-    pub(crate) fn footprint(&self) -> Footprint {
-        self.shared.published().footprint
-    }
-
-    /// Refuses new requests; those that wait are answered, then the memory is freed.
-    pub(crate) fn close(&self) {
-        self.shared.queue.close();
-    }
-
-    /// Waits until the worker is gone.
-    pub(crate) async fn finished(&self) {
-        // The worker holds the sender and never sends: an error says that it ended.
-        while self.finished.clone().changed().await.is_ok() {}
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl Shared {
-    fn count_waiting(&self) {
-        let mut published = self.published();
-        let waiting = self.queue.depth();
-        self.metrics.waiting(published.waiting, waiting);
-        published.waiting = waiting;
-    }
-
-    fn publish(&self, footprint: Footprint) {
-        let mut published = self.published();
-        self.metrics.resident(published.footprint, footprint);
-        published.footprint = footprint;
-    }
-
-    fn published(&self) -> MutexGuard<'_, Published> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The limits of one model's queue and runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) queue_max: usize,
-    pub(crate) batch_max: usize,
-    pub(crate) run_time: Duration,
-    /// Bytes from which an output is worth to stay on the device, where its caller wants that.
-    pub(crate) keep_bytes_min: u64,
-}
+pub(crate) use self::core::{Core, Home, Limits, Start};
+use self::core::{Ending, Shared};
+use self::lane::{Held, Lane, Taken};
+use crate::batch;
+use crate::metrics::usage::{Part, Whole};
+use crate::queue::{Doing, Job, Patience, Room, Share, Woken};
+use crate::{Inference, InferenceError, LoadedModel};
 
 /// How many rows of one request run before anything is measured: enough to measure, few enough
 /// that nobody waits long.
 const UNMEASURED_ROWS: usize = 4;
 
 struct Worker {
-    name: String,
-    device: Arc<str>,
-    model: Box<dyn LoadedModel>,
-    turn: Option<Arc<Turn>>,
+    model: Arc<dyn LoadedModel>,
+    lane: Arc<Lane>,
     batch_max: usize,
     keep_bytes_min: u64,
-    joinable: bool,
+    patience: Patience,
     shared: Arc<Shared>,
-    _finish: watch::Sender<()>,
+    // Last: it tells that the model is gone.
+    _ending: Arc<Ending>,
 }
 
 /// A finished run.
@@ -167,41 +51,58 @@ enum Failure {
 
 impl Worker {
     fn work(mut self) {
-        while self.shared.queue.wait() {
+        loop {
+            match self.shared.queue.wait(&self.patience) {
+                Woken::Work => {}
+                Woken::Idle => {
+                    self.shared.home.idle();
+                    continue;
+                }
+                Woken::Closed => return,
+            }
             // Take only once the device is free: until then more requests may join.
-            let turn = self.turn.clone();
-            let _held = turn.as_ref().map(|turn| turn.acquire());
+            let mut held = self.lane.acquire(&self.shared.queue);
             let room = |job: &Job, in_time| self.room(job, in_time);
             let shares = self.shared.queue.take(Instant::now(), room);
             self.shared.count_waiting();
-            if !shares.is_empty() {
-                self.serve(shares);
-                self.shared.publish(self.model.footprint());
+            if shares.is_empty() {
+                continue;
             }
+            if self.shared.queue.depth() == 0 {
+                held.widen();
+            }
+            self.serve(shares, &held);
+            drop(held);
+            self.shared.publish(self.model.footprint());
+            self.shared.home.ran();
         }
+    }
+
+    fn is_joinable(&self) -> bool {
+        self.shared.joinable.load(Ordering::Relaxed)
     }
 
     /// How many rows run at once, where `in_time` rows of this job are done in the time that a
     /// run should take.
     fn room(&self, job: &Job, in_time: Option<usize>) -> Room {
-        if !self.joinable {
+        if !self.is_joinable() {
             return Room { whole: usize::MAX, part: usize::MAX, joined: 0 };
         }
         let whole = in_time.unwrap_or(UNMEASURED_ROWS);
         // A cut is made where the device needs no padding.
         let mut parts = (1..=whole.min(job.left())).rev();
-        let part = parts.find(|&rows| self.model.padded_rows(rows) == rows).unwrap_or(1);
+        let part = parts.find(|&rows| self.model.padded(rows) == rows).unwrap_or(1);
         Room { whole, part, joined: self.batch_max.min(in_time.unwrap_or(self.batch_max)) }
     }
 
     /// Answers some requests in one run, or each in its own where that fails: only the guilty one
     /// may get an error.
-    fn serve(&mut self, mut shares: Vec<Share>) {
-        if !self.joinable {
+    fn serve(&mut self, mut shares: Vec<Share>, held: &Held) {
+        if !self.is_joinable() {
             shares.iter_mut().for_each(Share::restart);
         }
-        match self.run(&shares) {
-            Ok(ran) => self.answer(shares, ran),
+        match self.run(&shares, held) {
+            Ok(ran) => self.answer(shares, ran, held),
             Err(Failure::Model(error)) if shares.len() == 1 => {
                 for share in shares {
                     share.job.reply(Err((*error).clone()));
@@ -210,67 +111,123 @@ impl Worker {
             Err(failure) => {
                 match failure {
                     Failure::Model(error) => {
-                        tracing::debug!(model = %self.name, %error, "a batch failed");
+                        tracing::debug!(model = %self.shared.name, %error, "a batch failed");
                     }
                     Failure::NotSplittable => self.stop_joining(),
                 }
                 for share in shares {
                     if !share.job.is_dead(Instant::now()) {
-                        self.serve(vec![share]);
+                        self.serve(vec![share], held);
                     }
                 }
             }
         }
     }
 
-    fn stop_joining(&mut self) {
-        self.joinable = false;
+    fn stop_joining(&self) {
+        self.shared.joinable.store(false, Ordering::Relaxed);
         tracing::warn!(
-            model = %self.name,
+            model = %self.shared.name,
             "the outputs do not follow the rows of the inputs; it is neither batched nor cut"
         );
     }
 
-    fn run(&self, shares: &[Share]) -> Result<Ran, Failure> {
-        let mut requests: Vec<Vec<Value>> = shares.iter().map(Share::inputs).collect();
+    fn run(&self, shares: &[Share], held: &Held) -> Result<Ran, Failure> {
         let mut rows: Vec<usize> = shares.iter().map(|share| share.rows).collect();
         let batch = rows.iter().sum();
-        let key = shares[0].job.key.as_ref().filter(|_| self.joinable && batch > 0);
-        let padding = key.map_or(0, |_| self.model.padded_rows(batch) - batch);
+        let joined = self.is_joinable() && shares[0].job.joins;
+        let padding = match joined && batch > 0 {
+            true => self.model.padded(batch) - batch,
+            false => 0,
+        };
+        let lengths = joined.then(|| self.lengths(shares)).flatten();
         let alone = shares.len() == 1 && padding == 0;
-        let inputs = if alone {
-            requests.remove(0)
-        } else {
-            let requests: Vec<&[Value]> = requests.iter().map(Vec::as_slice).collect();
-            batch::join(&requests, padding)
+        let mut requests = self.requests(shares, lengths.as_ref());
+        let inputs = match alone {
+            true => requests.remove(0),
+            false => {
+                let requests: Vec<&[Value]> = requests.iter().map(Vec::as_slice).collect();
+                batch::join(&requests, padding)
+            }
         };
         let names = self.model.signature().inputs.iter().map(|spec| spec.name.clone());
         let inputs: Vec<(String, Value)> = names.zip(inputs).collect();
-        let keep = self.keep(shares, batch + padding);
+        let keep = self.keep(shares, batch + padding).filter(|_| lengths.is_none());
 
         let started = Instant::now();
         for share in shares {
             share.job.spent.turn(Doing::Runs, started);
         }
-        let outputs = self.model.run_values(&inputs, keep);
-        let ended = Instant::now();
-        for share in shares {
-            share.job.spent.turn(Doing::Waits, ended);
-        }
+        let (outputs, taken) = held.run(|| match held.is_whole() {
+            true => self.model.run_values(&inputs, keep),
+            false => self.model.run_beside(&inputs),
+        });
+        self.note(shares, batch, taken);
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
-        let compute = ended.saturating_duration_since(started);
-        self.shared.metrics.ran(batch, compute);
-        if let Some(key) = key {
-            self.shared.queue.ran(key, batch + padding, compute);
-        }
+        self.shared.metrics.ran(batch, taken.compute);
+        let (key, size) = (&shares[0].job.key, if joined { batch + padding } else { 1 });
+        self.shared.queue.ran(key, size, taken.device);
 
         let (names, outputs): (Vec<String>, Vec<Value>) = outputs.into_iter().unzip();
-        if alone && shares[0].is_whole() {
-            return Ok(Ran { names, parts: vec![outputs], batch });
+        let parts = match alone && shares[0].is_whole() {
+            true => vec![outputs],
+            false => {
+                rows.push(padding);
+                batch::split(&outputs, &rows).map_err(|_| Failure::NotSplittable)?
+            }
+        };
+        Ok(Ran { names, parts: self.cut(parts, lengths.as_ref()), batch })
+    }
+
+    /// The lengths of each share, and those that the run has, where they may grow.
+    fn lengths(&self, shares: &[Share]) -> Option<Lengths> {
+        let padding = self.shared.padding.as_ref()?;
+        let own: Vec<_> = shares.iter().map(|share| padding.lengths(&share.job.inputs)).collect();
+        let longest = |n: usize| own.iter().map(|lengths| lengths[n]).max().unwrap_or(0);
+        let all = (0..own.first()?.len()).map(|n| self.model.padded(longest(n))).collect();
+        Some(Lengths { own, all })
+    }
+
+    /// The inputs of each share, all of the same lengths.
+    fn requests(&self, shares: &[Share], lengths: Option<&Lengths>) -> Vec<Vec<Value>> {
+        let requests = shares.iter().map(Share::inputs);
+        match self.shared.padding.as_ref().zip(lengths) {
+            Some((padding, lengths)) => {
+                requests.map(|inputs| padding.grow(&inputs, &lengths.all)).collect()
+            }
+            None => requests.collect(),
         }
-        rows.push(padding);
-        let parts = batch::split(&outputs, &rows).map_err(|_| Failure::NotSplittable)?;
-        Ok(Ran { names, parts, batch })
+    }
+
+    /// The outputs of each share, of its own lengths.
+    fn cut(&self, parts: Vec<Vec<Value>>, lengths: Option<&Lengths>) -> Vec<Vec<Value>> {
+        match self.shared.padding.as_ref().zip(lengths) {
+            Some((padding, lengths)) => {
+                let parts = parts.iter().zip(&lengths.own);
+                parts.map(|(outputs, own)| padding.cut(outputs, own)).collect()
+            }
+            None => parts,
+        }
+    }
+
+    /// Notes on whose account a run goes: rows share it evenly, and fill is nobody's.
+    fn note(&self, shares: &[Share], batch: usize, taken: Taken) {
+        for share in shares {
+            let job = &share.job;
+            job.spent.turn(Doing::Waits, taken.ended);
+            let part = if batch == 0 {
+                1.0 / shares.len() as f64
+            } else {
+                share.rows as f64 / batch as f64
+            };
+            let took = taken.device.mul_f64(part);
+            self.shared.queue.shares().charge(&job.caller.tenant, took);
+            let whole = batch::bytes(&job.inputs) as f64;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part")]
+            let bytes_in = (whole * share.rows as f64 / job.rows.max(1) as f64) as u64;
+            let (rows, wasted) = (share.rows, job.is_dead(taken.ended));
+            self.shared.metrics.usage.part(&job.caller, Part { took, rows, bytes_in, wasted });
+        }
     }
 
     /// From how many bytes on the outputs of a run of `rows` rows stay on the device; `None` where
@@ -284,7 +241,7 @@ impl Worker {
         Some(self.keep_bytes_min.saturating_mul(rows as u64) / fewest as u64)
     }
 
-    fn answer(&mut self, shares: Vec<Share>, ran: Ran) {
+    fn answer(&mut self, shares: Vec<Share>, ran: Ran, held: &Held) {
         for (mut share, outputs) in shares.into_iter().zip(ran.parts) {
             share.job.done += share.rows;
             share.job.parts.push(outputs);
@@ -294,62 +251,28 @@ impl Worker {
             }
             let Ok(outputs) = batch::concat(&share.job.parts) else {
                 self.stop_joining();
-                self.serve(vec![share]);
+                self.serve(vec![share], held);
                 continue;
             };
             let spent = Arc::clone(&share.job.spent);
             spent.end(Instant::now());
             self.shared.metrics.waited(spent.queue());
+            let whole = Whole { queue: spent.queue(), bytes_out: batch::bytes(&outputs) };
+            self.shared.metrics.usage.whole(&share.job.caller, whole);
             let outputs = ran.names.iter().cloned().zip(outputs).collect();
             let (queue, compute, batch) = (spent.queue(), spent.compute(), ran.batch);
-            let device = Arc::clone(&self.device);
+            let device = Arc::clone(&self.shared.device);
             share.job.reply(Ok(Inference { outputs, queue, compute, batch, device }));
         }
     }
 }
 
-impl Drop for Worker {
-    /// However the worker ends, no caller may wait for it, and the ledger no longer counts it.
-    fn drop(&mut self) {
-        self.shared.queue.abandon();
-        self.shared.count_waiting();
-        self.shared.publish(Footprint::default());
-    }
-}
-
-/// The right to run on a device that does one thing at a time, granted in the order of asking: a
-/// plain mutex would let a busy model starve its neighbours.
-#[derive(Default)]
-pub(crate) struct Turn {
-    tickets: Mutex<Tickets>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Tickets {
-    next: u64,
-    serving: u64,
-}
-
-impl Turn {
-    fn acquire(&self) -> Held<'_> {
-        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = tickets.next;
-        tickets.next += 1;
-        while tickets.serving != mine {
-            tickets = self.changed.wait(tickets).unwrap_or_else(PoisonError::into_inner);
-        }
-        Held(self)
-    }
-}
-
-struct Held<'a>(&'a Turn);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner).serving += 1;
-        self.0.changed.notify_all();
-    }
+/// The lengths of a run.
+struct Lengths {
+    /// Of each share.
+    own: Vec<Vec<usize>>,
+    /// Of all inputs as they run.
+    all: Vec<usize>,
 }
 
 #[cfg(test)]

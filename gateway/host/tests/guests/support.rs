@@ -12,7 +12,7 @@ use gw_artifact::{ByteSize, Digest};
 use gw_host::{
     Call, GuestError, Handled, Host, HostConfig, HostError, Plugin, PluginSpec, ProgramSpec,
 };
-use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelSpec, Models};
+use gw_inference::{DeviceChoice, InferenceConfig, Model, ModelPolicy, ModelSpec, Models};
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
@@ -172,7 +172,7 @@ fn load(models: &Models, folder: &Path, name: &str, onnx: &[u8]) -> Arc<Model> {
     let path = folder.join(format!("{}.onnx", digest.hex()));
     std::fs::write(&path, onnx).expect("written");
     let spec =
-        ModelSpec { name, path, digest, device: DeviceChoice::Cpu, policy: Default::default() };
+        ModelSpec { name, path, digest, device: DeviceChoice::Cpu, policy: ModelPolicy::default() };
     models.load(&spec).expect("the model loads")
 }
 

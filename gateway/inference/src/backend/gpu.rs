@@ -13,6 +13,7 @@ use super::guard::guard;
 use super::import::{import_error, read, rows_are_independent, run_error, signature};
 use super::nominal::nominal_shapes;
 use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
+use crate::batch::bucket;
 use crate::{InferenceConfig, InferenceError, InputProblem, Signature};
 
 /// One adapter.
@@ -106,14 +107,6 @@ impl GpuModel {
     }
 }
 
-/// The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most a third of a run is wasted, and 64 rows need
-/// only twelve plans for each shape of a row.
-fn padded(rows: usize) -> usize {
-    let above = rows.next_power_of_two();
-    let between = above / 4 * 3;
-    if rows <= between { between } else { above }
-}
-
 impl LoadedModel for GpuModel {
     fn signature(&self) -> &Signature {
         &self.signature
@@ -182,15 +175,17 @@ impl LoadedModel for GpuModel {
         self.rows_are_independent
     }
 
-    fn padded_rows(&self, rows: usize) -> usize {
-        padded(rows)
+    fn padded(&self, size: usize) -> usize {
+        bucket(size)
     }
 
     fn footprint(&self) -> Footprint {
         let stats = self.session.stats();
         Footprint {
             weight_bytes: stats.weight_bytes,
-            arena_bytes: stats.arena_bytes + stats.staging_bytes + stats.kept_bytes,
+            arena_bytes: stats.arena_bytes,
+            staging_bytes: stats.staging_bytes,
+            kept_bytes: stats.kept_bytes,
             peak_bytes: stats.peak_bytes,
         }
     }
@@ -231,14 +226,15 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
-    use gw_artifact::Digest;
     use gw_engine::AdapterSelect;
     use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::batch;
-    use crate::worker::{Core, Limits};
+    use crate::models::{Slot, Tenure};
+    use crate::queue::QueueLimits;
+    use crate::worker::Limits;
     use crate::{Inference, InferenceMetrics};
 
     const FLOAT: u8 = 1;
@@ -272,25 +268,22 @@ mod tests {
     }
 
     /// A GPU that keeps what is kept in memory of its own, as hardware does.
-    fn gpu() -> Option<Gpu> {
+    fn gpu() -> Option<Arc<Gpu>> {
         let device = Device::open_unmapped(&AdapterSelect::Any).ok()?;
         let config = InferenceConfig { gpu_tune: Duration::ZERO, ..InferenceConfig::default() };
-        Some(Gpu::new(device, &config))
+        Some(Arc::new(Gpu::new(device, &config)))
     }
 
     /// A model behind its queue, which keeps outputs of 16 bytes.
-    fn served(gpu: &Gpu, file: &Bytes) -> crate::Model {
-        let limits = Limits {
-            queue_max: 10,
-            batch_max: 8,
-            run_time: Duration::from_hours(1),
-            keep_bytes_min: 16,
-        };
+    fn served(gpu: &Arc<Gpu>, file: &Bytes) -> crate::Model {
+        let (run_time, wait_max) = (Duration::from_hours(1), Duration::MAX);
+        let queue = QueueLimits { max: 10, run_time, wait_max };
+        let limits = Limits { queue, batch_max: 8, keep_bytes_min: 16, keep_alive: None };
         let metrics = InferenceMetrics::register(&mut Registry::default());
-        let model = gpu.load("m", ModelSource::Bytes(file)).unwrap();
-        let (digest, counted) = (Digest::of(file), metrics.model("m", gpu.device()));
-        let core = Core::start("m", digest, model, None, limits, counted).unwrap();
-        crate::Model::new("m", Arc::new(core), &metrics)
+        let backend: Arc<dyn Backend> = Arc::<Gpu>::clone(gpu);
+        let slot = Slot::new(Tenure::of("m", file, limits, &metrics, backend));
+        slot.ready_blocking().unwrap();
+        crate::Model::new("m", slot, &metrics)
     }
 
     async fn ask(
@@ -366,14 +359,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn batches_are_padded_to_few_sizes() {
-        let sizes: Vec<usize> = (1..=33).map(padded).collect();
-        let mut few = sizes.clone();
-        few.dedup();
-        assert_eq!(few, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]);
-        assert!(sizes.iter().zip(1..).all(|(&size, rows)| size >= rows && size * 2 <= rows * 3));
     }
 }

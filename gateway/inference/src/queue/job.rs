@@ -1,27 +1,36 @@
 //! A request on its way through a model, in one run or in several.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gw_engine::Value;
 use tokio::sync::oneshot;
 
-use super::Spent;
+use super::{Present, Spent};
 use crate::batch::{self, Key};
 use crate::{Caller, Inference, InferenceError};
 
 /// A request that waits, already checked against the signature.
 pub(crate) struct Job {
     pub(crate) caller: Arc<Caller>,
+    /// Counts its tenant as waiting on the device.
+    pub(crate) _present: Present,
+    pub(crate) since: Instant,
+    /// How much of the device its rows take, as far as that is known when it comes.
+    pub(crate) takes: Duration,
+    /// How long it was to wait when it came, by what was known then.
+    pub(crate) forecast: Duration,
     /// In the signature's order.
     pub(crate) inputs: Vec<Value>,
     /// Whether its outputs may stay on the device.
     pub(crate) keeps: bool,
     /// Its rows.
     pub(crate) rows: usize,
-    /// Jobs with equal keys may share a run, and may be cut between rows; a job without one runs
-    /// alone and whole. One with a key has all inputs in host memory.
-    pub(crate) key: Option<Key>,
+    /// Whether it may share its run with jobs of the same key, and be cut between its rows; all
+    /// its inputs are in host memory then. Another runs alone and whole.
+    pub(crate) joins: bool,
+    /// The shape of a row, or of the whole where it does not join.
+    pub(crate) key: Key,
     pub(crate) deadline: Instant,
     pub(crate) spent: Arc<Spent>,
     pub(crate) reply: oneshot::Sender<Result<Inference<Value>, InferenceError>>,

@@ -15,7 +15,15 @@ pub(crate) struct Pace {
     by_shape: HashMap<Key, f64>,
     /// Seconds per element in the last run, whatever its shape: a guess for shapes that never ran.
     per_element: Option<f64>,
+    /// Seconds of a whole request, over the last ones.
+    usual: f64,
+    /// How much longer requests waited than was forecast: joined runs are shorter than the sum of
+    /// their requests, and other models on the device make them longer.
+    skew: Option<f64>,
 }
+
+/// A forecast below this says nothing about the skew: waking up takes as long.
+const FORECAST_MIN: Duration = Duration::from_millis(2);
 
 impl Pace {
     /// Notes a run.
@@ -32,6 +40,31 @@ impl Pace {
         // machine slows single runs.
         let known = self.by_shape.entry(key.clone()).or_insert(row);
         *known = row.min(*known + (row - *known) / 4.0);
+    }
+
+    /// Notes how much of the device a whole request takes.
+    pub(crate) fn comes(&mut self, takes: Duration) {
+        self.usual += (takes.as_secs_f64() - self.usual) / 16.0;
+    }
+
+    /// What a request takes of which nothing is known.
+    pub(crate) fn usual(&self) -> Duration {
+        Duration::try_from_secs_f64(self.usual).unwrap_or_default()
+    }
+
+    /// Notes how long a request waited for its first run.
+    pub(crate) fn waited(&mut self, forecast: Duration, waited: Duration) {
+        if forecast < FORECAST_MIN {
+            return;
+        }
+        let skew = (waited.as_secs_f64() / forecast.as_secs_f64()).clamp(0.1, 10.0);
+        let known = self.skew.get_or_insert(skew);
+        *known += (skew - *known) / 16.0;
+    }
+
+    /// What a forecast comes to, by how those before it came out.
+    pub(crate) fn corrected(&self, forecast: Duration) -> Duration {
+        forecast.mul_f64(self.skew.unwrap_or(1.0))
     }
 
     /// How long so many rows of a shape take.
@@ -96,6 +129,18 @@ mod tests {
         assert_eq!(row(&pace), SECOND);
         pace.ran(&key(1), 1, 5 * SECOND);
         assert_eq!(row(&pace), 2 * SECOND);
+    }
+
+    #[test]
+    fn forecasts_are_corrected_by_how_they_came_out() {
+        let mut pace = Pace::default();
+        pace.waited(Duration::from_millis(1), SECOND);
+        assert_eq!(pace.corrected(SECOND), SECOND, "too short to say anything");
+        for _ in 0..200 {
+            pace.waited(SECOND, 2 * SECOND);
+        }
+        let corrected = pace.corrected(3 * SECOND);
+        assert!(corrected.abs_diff(6 * SECOND) < Duration::from_millis(10), "{corrected:?}");
     }
 
     #[test]

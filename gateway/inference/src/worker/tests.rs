@@ -2,16 +2,26 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
+use std::time::Duration;
 
+use bytes::Bytes;
+use gw_artifact::Digest;
 use gw_tensor::{Shape, Tensor};
 use prometheus_client::registry::Registry;
 
 use super::*;
+use crate::backend::open_backend;
 use crate::metrics::Outcome;
+use crate::models::{Slot, Tenure};
+use crate::queue::QueueLimits;
 use crate::signature::Dim;
-use crate::{InferenceMetrics, InputProblem, Model, TensorSpec};
+use crate::{
+    DeviceChoice, Footprint, InferenceConfig, InferenceMetrics, InputProblem, Model, ModelPolicy,
+    Signature, TensorSpec,
+};
 
 /// Doubles its input, and fails on any run that holds this value.
 const POISON: f32 = 13.0;
@@ -80,8 +90,8 @@ impl LoadedModel for Doubler {
         true
     }
 
-    fn padded_rows(&self, rows: usize) -> usize {
-        if self.pads { rows.next_power_of_two() } else { rows }
+    fn padded(&self, size: usize) -> usize {
+        if self.pads { size.next_power_of_two() } else { size }
     }
 
     fn rows_side_by_side(&self) -> Option<usize> {
@@ -89,7 +99,7 @@ impl LoadedModel for Doubler {
     }
 
     fn footprint(&self) -> Footprint {
-        Footprint { weight_bytes: 100, arena_bytes: 20, peak_bytes: 120 }
+        Footprint { weight_bytes: 100, arena_bytes: 20, peak_bytes: 120, ..Footprint::default() }
     }
 
     fn dispatches(&self, _: &[(String, Shape)]) -> Result<Option<usize>, InferenceError> {
@@ -112,15 +122,17 @@ struct Setup {
     fixed_rows: Option<usize>,
     pads: bool,
     rows_side_by_side: Option<usize>,
-    turn: Option<Arc<Turn>>,
+    lane: Arc<Lane>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (queue_max, batch_max, keep_bytes_min) = (100, 8, 1000);
         let run_time = Duration::from_hours(1);
-        let limits = Limits { queue_max, batch_max, run_time, keep_bytes_min };
-        Self { limits, fixed_rows: None, pads: false, rows_side_by_side: None, turn: None }
+        let queue = QueueLimits { max: queue_max, run_time, wait_max: Duration::MAX };
+        let limits = Limits { queue, batch_max, keep_bytes_min, keep_alive: None };
+        let (fixed_rows, rows_side_by_side, lane) = (None, None, Arc::new(Lane::of(1)));
+        Self { limits, fixed_rows, pads: false, rows_side_by_side, lane }
     }
 }
 
@@ -133,9 +145,14 @@ impl Setup {
 
     /// Every row takes too long: what is measured once is cut to single rows.
     fn slow() -> Self {
-        Self::with(|limits| limits.run_time = Duration::ZERO)
+        Self::with(|limits| limits.queue.run_time = Duration::ZERO)
     }
 }
+
+/// Nobody wants to know.
+struct Nowhere;
+
+impl Home for Nowhere {}
 
 impl Rig {
     fn new(setup: Setup) -> Self {
@@ -159,16 +176,22 @@ impl Rig {
             rows_side_by_side: setup.rows_side_by_side,
         };
         let metrics = InferenceMetrics::register(&mut Registry::default());
-        let core = Core::start(
-            "doubler",
-            Digest::of(b"doubler"),
-            Box::new(doubler),
-            setup.turn,
-            setup.limits,
-            metrics.model("doubler", "test"),
-        );
+        let core = Core::start(Start {
+            name: "doubler",
+            digest: Digest::of(b"doubler"),
+            model: Box::new(doubler),
+            lane: setup.lane,
+            workers: 1,
+            limits: setup.limits,
+            policy: &ModelPolicy::default(),
+            metrics: metrics.model("doubler", "test"),
+            home: Box::new(Nowhere),
+        });
         let core = Arc::new(core.unwrap());
-        let model = Arc::new(Model::new("doubler", Arc::clone(&core), &metrics));
+        let cpu = open_backend(&DeviceChoice::Cpu, &InferenceConfig::default()).unwrap();
+        let tenure = Tenure::of("doubler", &Bytes::new(), setup.limits, &metrics, cpu);
+        let slot = Slot::of(tenure, Arc::clone(&core));
+        let model = Arc::new(Model::new("doubler", slot, &metrics));
         Self { model, core, started, keeps, permit }
     }
 
@@ -363,7 +386,7 @@ async fn a_run_is_padded_to_the_size_that_the_device_wants() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_one_more() {
-    let rig = Rig::new(Setup::with(|limits| limits.queue_max = 2));
+    let rig = Rig::new(Setup::with(|limits| limits.queue.max = 2));
     let busy = rig.ask(1, 1, 0.0).await;
     assert_eq!(rig.run_starts(), 1);
     let waiting = (rig.ask(1, 1, 1.0).await, rig.ask(1, 1, 2.0).await);
@@ -379,7 +402,7 @@ async fn a_full_queue_refuses_one_more() {
 
 #[tokio::test]
 async fn a_caller_that_left_makes_room_in_a_full_queue() {
-    let rig = Rig::new(Setup::with(|limits| limits.queue_max = 1));
+    let rig = Rig::new(Setup::with(|limits| limits.queue.max = 1));
     let busy = rig.ask(1, 1, 0.0).await;
     assert_eq!(rig.run_starts(), 1);
     drop(rig.ask(1, 1, 1.0).await);
@@ -485,9 +508,9 @@ async fn a_long_request_that_nobody_waits_for_ends_after_its_part() {
 
 #[tokio::test]
 async fn small_requests_share_a_run_with_a_part_of_a_long_one() {
-    let turn = Arc::new(Turn::default());
-    let rig = Rig::new(Setup { turn: Some(Arc::clone(&turn)), ..Setup::default() });
-    let held = turn.acquire();
+    let lane = Arc::new(Lane::of(1));
+    let rig = Rig::new(Setup { lane: Arc::clone(&lane), ..Setup::default() });
+    let held = lane.acquire(rig.core.queue());
     let (x, expected) = distinct(12);
     let long = rig.ask_for(x, far_future()).await;
     let (two, other, one) =
@@ -506,9 +529,9 @@ async fn small_requests_share_a_run_with_a_part_of_a_long_one() {
 
 #[tokio::test]
 async fn a_long_request_fills_what_is_left_of_a_run() {
-    let turn = Arc::new(Turn::default());
-    let rig = Rig::new(Setup { turn: Some(Arc::clone(&turn)), ..Setup::default() });
-    let held = turn.acquire();
+    let lane = Arc::new(Lane::of(1));
+    let rig = Rig::new(Setup { lane: Arc::clone(&lane), ..Setup::default() });
+    let held = lane.acquire(rig.core.queue());
     let one = rig.ask(1, 2, 1.0).await;
     let (x, expected) = distinct(12);
     let long = rig.ask_for(x, far_future()).await;
@@ -523,10 +546,10 @@ async fn a_long_request_fills_what_is_left_of_a_run() {
 
 #[tokio::test]
 async fn a_part_has_as_many_rows_as_the_device_wants() {
-    let turn = Arc::new(Turn::default());
-    let pads = Setup { pads: true, turn: Some(Arc::clone(&turn)), ..Setup::default() };
+    let lane = Arc::new(Lane::of(1));
+    let pads = Setup { pads: true, lane: Arc::clone(&lane), ..Setup::default() };
     let rig = Rig::new(pads);
-    let held = turn.acquire();
+    let held = lane.acquire(rig.core.queue());
     let long = rig.ask(5, 2, 1.0).await;
     drop(held);
     for rows in [4, 1] {
@@ -622,10 +645,10 @@ async fn a_worker_that_dies_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn models_of_one_device_take_turns() {
-    let turn = Some(Arc::new(Turn::default()));
+    let lane = Arc::new(Lane::of(1));
     let (a, b) = (
-        Rig::new(Setup { turn: turn.clone(), ..Setup::default() }),
-        Rig::new(Setup { turn: turn.clone(), ..Setup::default() }),
+        Rig::new(Setup { lane: Arc::clone(&lane), ..Setup::default() }),
+        Rig::new(Setup { lane: Arc::clone(&lane), ..Setup::default() }),
     );
     let first = a.ask(1, 1, 1.0).await;
     assert_eq!(a.run_starts(), 1);

@@ -67,7 +67,10 @@ impl From<InferenceError> for NnError {
             }
             InferenceError::Unsupported { .. } => ErrorCode::UnsupportedOperation,
             InferenceError::NoDevice { .. } => ErrorCode::Security,
+            InferenceError::TooLarge { .. } => ErrorCode::TooLarge,
             InferenceError::Run { .. }
+            | InferenceError::NoRoom { .. }
+            | InferenceError::OutOfMemory { .. }
             | InferenceError::QueueFull { .. }
             | InferenceError::Unloading { .. }
             | InferenceError::Load { .. }

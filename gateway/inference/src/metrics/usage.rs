@@ -1,0 +1,160 @@
+//! What callers used: for whom devices worked, how long requests waited, and what was in vain.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::Caller;
+
+pub(crate) type Seconds = Counter<f64, AtomicU64>;
+
+/// The accounts of all callers on all models; a clone shares them.
+#[derive(Clone, Default)]
+pub(super) struct Usage {
+    device: Family<UsageLabels, Seconds>,
+    wasted: Family<UsageLabels, Seconds>,
+    queue: Family<UsageLabels, Seconds>,
+    requests: Family<UsageLabels, Counter>,
+    items: Family<UsageLabels, Counter>,
+    bytes: Family<MovedLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UsageLabels {
+    tenant: String,
+    route: String,
+    model: String,
+    device: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MovedLabels {
+    tenant: String,
+    route: String,
+    model: String,
+    device: String,
+    direction: Direction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Direction {
+    In,
+    Out,
+}
+
+impl EncodeLabelValue for Direction {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+        .encode(encoder)
+    }
+}
+
+impl Usage {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let usage = Self::default();
+        let u = usage.clone();
+        registry.register("gw_usage_device_seconds", "Device time of callers", u.device);
+        registry.register(
+            "gw_usage_wasted_seconds",
+            "Device time for callers who had left by its end",
+            u.wasted,
+        );
+        registry.register("gw_usage_queue_seconds", "Wait of callers for devices", u.queue);
+        registry.register(
+            "gw_usage_requests",
+            "Requests of callers that were in a run",
+            u.requests,
+        );
+        registry.register("gw_usage_items", "Rows of callers that were run", u.items);
+        registry.register("gw_usage_bytes", "Bytes of tensors to and from models", u.bytes);
+        usage
+    }
+
+    /// What callers use of one model.
+    pub(super) fn of(&self, model: &str, device: &str) -> ModelUsage {
+        ModelUsage { usage: self.clone(), model: model.to_owned(), device: device.to_owned() }
+    }
+}
+
+/// Notes what callers use of one model.
+pub(crate) struct ModelUsage {
+    usage: Usage,
+    model: String,
+    device: String,
+}
+
+/// The part of one request in one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// Its share of the device's time.
+    pub(crate) took: Duration,
+    pub(crate) rows: usize,
+    pub(crate) bytes_in: u64,
+    /// Whether its caller had left by the end.
+    pub(crate) wasted: bool,
+}
+
+/// A request that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole {
+    pub(crate) queue: Duration,
+    pub(crate) bytes_out: u64,
+}
+
+impl ModelUsage {
+    pub(crate) fn part(&self, caller: &Caller, part: Part) {
+        let labels = self.labels(caller);
+        let Part { took, rows, bytes_in, wasted } = part;
+        self.usage.device.get_or_create(&labels).inc_by(took.as_secs_f64());
+        if wasted {
+            self.usage.wasted.get_or_create(&labels).inc_by(took.as_secs_f64());
+        }
+        self.usage.items.get_or_create(&labels).inc_by(rows as u64);
+        self.moved(labels, Direction::In, bytes_in);
+    }
+
+    pub(crate) fn whole(&self, caller: &Caller, whole: Whole) {
+        let labels = self.labels(caller);
+        self.usage.requests.get_or_create(&labels).inc();
+        self.usage.queue.get_or_create(&labels).inc_by(whole.queue.as_secs_f64());
+        self.moved(labels, Direction::Out, whole.bytes_out);
+    }
+
+    fn moved(&self, labels: UsageLabels, direction: Direction, bytes: u64) {
+        let UsageLabels { tenant, route, model, device } = labels;
+        let labels = MovedLabels { tenant, route, model, device, direction };
+        self.usage.bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// The start of a digest tells tenants apart and gives nothing away.
+    fn labels(&self, caller: &Caller) -> UsageLabels {
+        let Caller { tenant, route } = caller;
+        UsageLabels {
+            tenant: tenant.get(..12).unwrap_or(tenant).to_owned(),
+            route: route.to_string(),
+            model: self.model.clone(),
+            device: self.device.clone(),
+        }
+    }
+}
+
+/// How long a device was busy.
+#[derive(Clone)]
+pub(crate) struct DeviceMetrics(pub(super) Arc<Seconds>);
+
+impl DeviceMetrics {
+    pub(crate) fn busy(&self, took: Duration) {
+        self.0.inc_by(took.as_secs_f64());
+    }
+}

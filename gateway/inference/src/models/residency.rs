@@ -1,0 +1,157 @@
+//! Who may be in the memory of a device: a budget, and who leaves for whom.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::slot::Slot;
+use crate::backend::Backend;
+use crate::metrics::EvictionReason;
+use crate::worker::lane::Lane;
+use crate::{InferenceError, LoadedModel};
+
+/// How long a load waits for room that nobody gives, where no request waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often whoever waits for room looks again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// One device with the models that have a place on it.
+pub(crate) struct Residency {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) lane: Arc<Lane>,
+    /// Bytes that all models may hold together; `None` where only the device says no.
+    pub(crate) bytes_max: Option<u64>,
+    slots: Mutex<Slots>,
+    changed: Condvar,
+}
+
+impl Residency {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        lane: Arc<Lane>,
+        bytes_max: Option<u64>,
+    ) -> Arc<Self> {
+        let (slots, changed) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { backend, lane, bytes_max, slots, changed })
+    }
+
+    /// Has a place from now on, for as long as it lives.
+    pub(crate) fn enter(&self, slot: &Arc<Slot>) {
+        let mut slots = self.lock();
+        slots.retain(|slot| slot.strong_count() > 0);
+        slots.push(Arc::downgrade(slot));
+    }
+
+    /// Bytes that models hold, or have room for.
+    pub(crate) fn bytes(&self) -> u64 {
+        Self::used_bytes(&mut self.lock()).all
+    }
+
+    fn used_bytes(slots: &mut Slots) -> Used {
+        let mut used = Used { all: 0, staying: 0 };
+        for holding in living(slots).iter().map(|slot| slot.holding()) {
+            used.all += holding.bytes;
+            used.staying += if holding.leaving { 0 } else { holding.bytes };
+        }
+        used
+    }
+
+    /// Waits until there is room for a model that is about to be loaded, and makes some: those go
+    /// whom nobody has asked for the longest time, busy ones only where no other is left.
+    pub(super) fn make_room(&self, wanted: &Arc<Slot>) -> Result<(), InferenceError> {
+        let (name, needed, since) = (&wanted.tenure.name, wanted.wants(), Instant::now());
+        self.check(name, needed)?;
+        let max = self.bytes_max.unwrap_or(u64::MAX);
+        loop {
+            // One at a time: two must not take the same room.
+            let mut door = self.lock();
+            let used = Self::used_bytes(&mut door);
+            if used.all.saturating_add(needed) <= max {
+                wanted.give_room();
+                return Ok(());
+            }
+            let leaves = used.staying.saturating_add(needed) <= max
+                || Self::leaving(&mut door, wanted, true).is_some();
+            if !leaves && !wanted.is_awaited() && since.elapsed() > PATIENCE {
+                let (model, device) = (name.clone(), self.backend.device().to_owned());
+                return Err(InferenceError::NoRoom { model, device, needed, used: used.all, max });
+            }
+            drop(self.changed.wait_timeout(door, LOOK));
+        }
+    }
+
+    /// Loads a model; a device without memory for it loses others first.
+    pub(super) fn load(
+        &self,
+        wanted: &Arc<Slot>,
+        load: impl Fn() -> Result<Box<dyn LoadedModel>, InferenceError>,
+    ) -> Result<Box<dyn LoadedModel>, InferenceError> {
+        loop {
+            match load() {
+                Err(error @ InferenceError::OutOfMemory { .. }) => {
+                    let leaving = Self::leaving(&mut self.lock(), wanted, true);
+                    let Some(leaving) = leaving else { return Err(error) };
+                    while leaving.core().is_some() {
+                        leaving.wait(LOOK);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether a model of so many bytes fits at all.
+    pub(super) fn check(&self, model: &str, needed: u64) -> Result<(), InferenceError> {
+        match self.bytes_max {
+            Some(max) if needed > max => Err(InferenceError::TooLarge {
+                model: model.to_owned(),
+                device: self.backend.device().to_owned(),
+                needed,
+                max,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it.
+    pub(super) fn relieve(&self, grown: &Arc<Slot>) {
+        let Some(max) = self.bytes_max else { return };
+        let mut door = self.lock();
+        while Self::used_bytes(&mut door).staying > max
+            && Self::leaving(&mut door, grown, false).is_some()
+        {}
+    }
+
+    /// Somebody may leave now, or has left.
+    pub(super) fn tell(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Makes one leave for `other`: who answers nobody, and was asked the longest time ago.
+    fn leaving(slots: &mut Slots, other: &Arc<Slot>, busy_too: bool) -> Option<Arc<Slot>> {
+        let slots = living(slots);
+        let others = slots.iter().filter(|slot| !Arc::ptr_eq(slot, other));
+        let worth = others.filter_map(|slot| Some((slot.worth()?, slot)));
+        let worth = worth.filter(|((busy, _), _)| busy_too || !busy);
+        let (_, slot) = worth.min_by_key(|(worth, _)| *worth)?;
+        slot.leave(EvictionReason::Room).then(|| Arc::clone(slot))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Slots = Vec<Weak<Slot>>;
+
+#[derive(Clone, Copy)]
+struct Used {
+    all: u64,
+    /// What those hold who do not leave.
+    staying: u64,
+}
+
+fn living(slots: &mut Slots) -> Vec<Arc<Slot>> {
+    slots.retain(|slot| slot.strong_count() > 0);
+    slots.iter().filter_map(Weak::upgrade).collect()
+}
