@@ -17,11 +17,10 @@ mod site;
 pub mod soak;
 mod texts;
 
-/// The value that so many of `values` do not exceed, `share` being between 0 and 1; 0 where there
-/// are none.
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+/// The least of `values` that so many in a hundred of them do not exceed; 0 where there are none.
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
-    let rank = (share * values.len() as f64).ceil() as usize;
+    let rank = (percent * values.len()).div_ceil(100);
     values.get(rank.max(1) - 1).or(values.last()).copied().unwrap_or_default()
 }
 
@@ -32,10 +31,10 @@ mod tests {
     #[test]
     fn a_percentile_is_a_value_that_was_seen() {
         let mut values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(percentile(&mut values, 0.99), 198.0);
-        assert_eq!(percentile(&mut values, 0.0), 1.0);
-        assert_eq!(percentile(&mut values, 1.0), 200.0);
-        assert_eq!(percentile(&mut [7.0], 0.99), 7.0);
-        assert_eq!(percentile(&mut [], 0.99), 0.0);
+        assert_eq!(percentile(&mut values, 99), 198.0);
+        assert_eq!(percentile(&mut values, 0), 1.0);
+        assert_eq!(percentile(&mut values, 100), 200.0);
+        assert_eq!(percentile(&mut [7.0], 99), 7.0);
+        assert_eq!(percentile(&mut [], 99), 0.0);
     }
 }

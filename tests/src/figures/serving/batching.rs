@@ -33,12 +33,11 @@ pub(in super::super) fn gain() -> Result<Row> {
     // The CPU joins as many rows as it has threads, so that a batch is no goal there.
     for (device, of_batches, of_alone) in [("llvmpipe", Some(0.9), 1.3), ("cpu", None, 1.0)] {
         let Rates { joined, batches, alone, noise } = block_on(measure(device))?;
+        let (of, over) = (joined / batches, joined / alone);
+        let noise = 100.0 * noise;
         say(&format!(
-            "{device}: {joined:.1} texts/s, {:.2}x of {batches:.1} in batches of {TEXTS}, {:.2}x of \
-             {alone:.1} unbatched, whose rounds differ by {:.0} %",
-            joined / batches,
-            joined / alone,
-            100.0 * noise
+            "{device}: {joined:.1} texts/s, {of:.2}x of {batches:.1} in batches of {TEXTS}, \
+             {over:.2}x of {alone:.1} unbatched, whose rounds differ by {noise:.0} %"
         ));
         rows.extend(of_batches.map(|least| (joined, batches, least)));
         rows.push((joined, alone, of_alone));

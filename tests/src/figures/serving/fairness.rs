@@ -78,7 +78,7 @@ async fn in_process(device: &str) -> Result<[f64; 2]> {
             times.extend(modest.times);
         }
     }
-    Ok(times.map(|mut times| percentile(&mut times, 0.99)))
+    Ok(times.map(|mut times| percentile(&mut times, 99)))
 }
 
 /// What a tenant saw.
@@ -156,5 +156,5 @@ fn over_http() -> Result<[f64; 2]> {
         times.extend(vec![f64::INFINITY; modest.refused.len()]);
         times.extend(modest.accepted);
     }
-    Ok(times.map(|mut times| percentile(&mut times, 0.99)))
+    Ok(times.map(|mut times| percentile(&mut times, 99)))
 }

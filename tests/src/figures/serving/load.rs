@@ -78,7 +78,7 @@ impl Seen {
 
     /// The 99th percentile of those that were accepted, in milliseconds.
     pub(super) fn p99(&mut self) -> f64 {
-        percentile(&mut self.accepted, 0.99)
+        percentile(&mut self.accepted, 99)
     }
 
     /// Whether every request was answered, by an answer or by a refusal.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::load::{Load, run};
+use super::load::{Load, Seen, run};
 use super::site::{Site, api_keys};
 use crate::figures::{Row, say};
 
@@ -51,11 +51,7 @@ fn measure(device: &str) -> Result<(f64, f64)> {
     let (seen, _) = run(loads)?;
     let left: usize = seen.iter().map(|seen| seen.left).sum();
     let answered: usize = seen.iter().map(|seen| seen.accepted.len()).sum();
-    ensure!(
-        seen.iter().all(|seen| seen.is_sound()),
-        "{}",
-        seen.map(|seen| seen.trouble()).concat()
-    );
+    ensure!(seen.iter().all(Seen::is_sound), "{}", seen.map(|seen| seen.trouble()).concat());
     site.rest();
     let charged = |labels: &[&str]| site.gateway.metric("gw_usage_device_seconds_total", labels);
     for route in ROUTES {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub(super) fn node() -> Models {
 
 /// One of the real models, as it is loaded on `device`.
 pub(super) fn spec(name: &str, device: &str, policy: ModelPolicy) -> Result<ModelSpec> {
-    let path = dispatches::model(name)?.into();
+    let path = PathBuf::from(dispatches::model(name)?);
     let file = File::open(&path).with_context(|| format!("{}", path.display()))?;
     let (digest, _) = Digest::of_reader(file)?;
     let device = match device {
@@ -38,7 +39,7 @@ pub(super) fn spec(name: &str, device: &str, policy: ModelPolicy) -> Result<Mode
 
 /// So many texts of equal length, as inputs of `MiniLM`.
 pub(super) fn texts(rows: usize) -> Result<Vec<(String, Tensor)>> {
-    let ids: Vec<i64> = (0..rows * TOKENS).map(|place| 1000 + place as i64 * 7 % 20_000).collect();
+    let ids: Vec<i64> = (0..20_000).map(|id| 1000 + id * 7 % 20_000).take(rows * TOKENS).collect();
     let input = |name: &str, values: &[i64]| -> Result<(String, Tensor)> {
         Ok((name.to_owned(), Tensor::from_slice([rows, TOKENS], values)?))
     };

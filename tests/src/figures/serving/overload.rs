@@ -96,7 +96,7 @@ fn measure() -> Result<Measured> {
         let mut flood = load(Arrivals::Open(OVERLOAD * rate), CONNECTIONS, TIME)?;
         ensure!(!flood.refused.is_empty(), "ten times the peak, and nobody was refused");
         is_sound &= peak.is_sound() && calm.is_sound() && flood.is_sound();
-        let refusal = percentile(&mut flood.refused, 0.99);
+        let refusal = percentile(&mut flood.refused, 99);
         let round = [rate, flood.rate(), calm.p99(), flood.p99(), refusal];
         say(&format!(
             "peak {:.1}/s, goodput {:.1}/s, p99 {:.1} ms, overloaded {:.1} ms, refusals {:.2} ms",

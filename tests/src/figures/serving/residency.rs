@@ -1,6 +1,6 @@
 //! Models that come and go: how fast, and what of them stays.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use gw_inference::{ModelPolicy, ModelSpec, Models};
@@ -62,7 +62,7 @@ pub(in super::super) fn load_cycles() -> Result<Row> {
         let before = resident_kib("self")? as f64 / 1024.0;
         block_on(cycles(&models, &specs, CYCLES - WARM_CYCLES))?;
         let after = resident_kib("self")? as f64 / 1024.0;
-        let took: Duration = begun.elapsed();
+        let took = begun.elapsed();
         say(&format!(
             "{device}: {before:.1} MiB, then {after:.1} MiB; {CYCLES} cycles in {took:.0?}"
         ));

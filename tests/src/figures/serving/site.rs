@@ -46,7 +46,7 @@ impl Site {
             plugin.display()
         );
         for route in routes {
-            write!(app, "[[route]]\npath = \"{route}\"\nplugins = [\"embed\"]\n")?;
+            writeln!(app, "[[route]]\npath = \"{route}\"\nplugins = [\"embed\"]")?;
         }
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("gateway.toml");

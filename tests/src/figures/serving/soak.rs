@@ -24,7 +24,7 @@ const ROOM: u64 = 3;
 /// Clients, each with one request on its way.
 const CLIENTS: usize = 8;
 /// The load stops this often, so that what stays can be seen. The first time is the warm-up.
-const PARTS: usize = 8;
+const PARTS: u32 = 8;
 /// Longer than threads and models stay that nobody needs.
 const REST: Duration = Duration::from_secs(12);
 /// A node that is at rest frees what it will free within this time.
@@ -47,14 +47,14 @@ pub struct Rest {
 pub struct Soak {
     /// Behind each part of it, the first of which is the warm-up.
     pub rests: Vec<Rest>,
-    /// How the requests ended.
+    /// Requests that were answered as they should be.
     pub answered: usize,
-    /// By an error of a model or a plugin, as was asked for.
+    /// Those that ended by an error of a model or a plugin, as was asked for.
     pub failed: usize,
     /// Clients that left.
     pub left: usize,
     /// Models that were loaded.
-    pub loads: u64,
+    pub loads: f64,
 }
 
 impl Soak {
@@ -65,11 +65,11 @@ impl Soak {
     pub fn run(length: Duration) -> Result<Self> {
         let app = tempfile::tempdir()?;
         let gateway = start(app.path())?;
-        let part = (length / PARTS as u32).saturating_sub(REST).max(Duration::from_secs(3));
-        let parts = (length.as_secs_f64() / (part + REST).as_secs_f64()).round() as usize;
-        let mut soak = Self { rests: Vec::new(), answered: 0, failed: 0, left: 0, loads: 0 };
-        for index in 0..parts.clamp(2, PARTS) {
-            let told = load(&gateway.url, part, index as u64)?;
+        let part = (length / PARTS).saturating_sub(REST).max(Duration::from_secs(3));
+        let parts = length.as_secs() / (part + REST).as_secs();
+        let mut soak = Self { rests: Vec::new(), answered: 0, failed: 0, left: 0, loads: 0.0 };
+        for index in 0..parts.clamp(2, PARTS.into()) {
+            let told = load(&gateway.url, part, index)?;
             soak.answered += told.answered.load(Ordering::Relaxed);
             soak.failed += told.failed.load(Ordering::Relaxed);
             soak.left += told.left.load(Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Soak {
             say(&format!("{} answered, {} failed: {rest:?}", soak.answered, soak.failed));
             soak.rests.push(rest);
         }
-        soak.loads = gateway.metric("gw_model_loads_total", &["outcome=\"ok\""]) as u64;
+        soak.loads = gateway.metric("gw_model_loads_total", &["outcome=\"ok\""]);
         Ok(soak)
     }
 
@@ -204,7 +204,10 @@ fn start(folder: &Path) -> Result<Gateway> {
 
 /// An entry of a model's metadata, as it may follow a file: other bytes, and the same model.
 fn note(text: &str) -> Vec<u8> {
-    let field = |tag: u8, bytes: &[u8]| [&[tag, bytes.len() as u8], bytes].concat();
+    let field = |tag: u8, bytes: &[u8]| {
+        let length = u8::try_from(bytes.len()).expect("a note is short");
+        [&[tag, length], bytes].concat()
+    };
     let entry = [field(0x0a, b"name"), field(0x12, text.as_bytes())].concat();
     field(0x72, &entry)
 }
@@ -293,7 +296,7 @@ mod tests {
     fn soak(kib: &[u64]) -> Soak {
         let rest = |&resident_kib: &u64| Rest { resident_kib, handles: 9, threads: 5 };
         let rests = kib.iter().map(rest).collect();
-        Soak { rests, answered: 0, failed: 0, left: 0, loads: 0 }
+        Soak { rests, answered: 0, failed: 0, left: 0, loads: 0.0 }
     }
 
     #[test]

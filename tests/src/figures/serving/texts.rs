@@ -4,16 +4,17 @@ use serde_json::json;
 
 use crate::random::Random;
 
-const WORDS: &str = "the a and of to in is on for with as by from at it his her their our this that \
-    these those one two three four five people time year day week month water light house street \
-    city river mountain field garden kitchen table window door paper letter book story music school \
-    teacher student doctor market money company order price report number question answer morning \
-    evening summer winter spring autumn family mother father sister brother friend neighbour dog cat \
-    horse bird train ship road bridge small large old new young early late quick slow warm cold \
-    bright dark quiet loud open closed empty full heavy simple strange careful walked found carried \
-    opened waited worked wrote read sold bought built moved turned followed asked answered \
-    remembered forgot began ended between behind under above across without before after while \
-    until because although again often never always almost together";
+const WORDS: &str = "\
+    the a and of to in is on for with as by from at it his her their our this that these those \
+    one two three four five people time year day week month water light house street city river \
+    mountain field garden kitchen table window door paper letter book story music school teacher \
+    student doctor market money company order price report number question answer morning \
+    evening summer winter spring autumn family mother father sister brother friend neighbour dog \
+    cat horse bird train ship road bridge small large old new young early late quick slow warm \
+    cold bright dark quiet loud open closed empty full heavy simple strange careful walked found \
+    carried opened waited worked wrote read sold bought built moved turned followed asked \
+    answered remembered forgot began ended between behind under above across without before \
+    after while until because although again often never always almost together";
 
 /// The words of the longest text. With the two tokens that frame every text it has 64.
 const WORDS_MAX: usize = 62;
