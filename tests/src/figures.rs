@@ -8,6 +8,8 @@ mod embed;
 mod engine;
 mod host;
 mod plugins;
+mod process;
+pub mod serving;
 mod speed;
 
 /// Of the output's range; see `models-worst-error`.
@@ -170,6 +172,56 @@ pub const FIGURES: &[Figure] = &[
         key: "preinit",
         about: "the embed plugin's first request, beyond its hundredth",
         measure: plugins::preinit,
+    },
+    Figure {
+        key: "batch-gain",
+        about: "32 callers on MiniLM, against batches of 32 and unbatched, on llvmpipe and cpu",
+        measure: serving::batching::gain,
+    },
+    Figure {
+        key: "http-embeddings",
+        about: "embeddings over HTTP on the cpu, against FastAPI with ONNX Runtime",
+        measure: serving::embeddings::http_embeddings,
+    },
+    Figure {
+        key: "http-memory",
+        about: "resident memory behind that load, against the same",
+        measure: serving::embeddings::http_memory,
+    },
+    Figure {
+        key: "overload-p99",
+        about: "p99 at 10x overload, against 0.8x of the peak; wait_max is 50ms",
+        measure: serving::overload::p99,
+    },
+    Figure {
+        key: "overload-goodput",
+        about: "accepted requests at 10x overload, against the peak; wait_max is 50ms",
+        measure: serving::overload::goodput,
+    },
+    Figure {
+        key: "fairness",
+        about: "a tenant's p99 beside one at 100x its share, against beside a modest one",
+        measure: serving::fairness::row,
+    },
+    Figure {
+        key: "soak",
+        about: "memory at rest after 30 minutes of loads, evictions and failures (GW_SOAK=2m)",
+        measure: serving::soak::row,
+    },
+    Figure {
+        key: "cold-start",
+        about: "MiniLM's second cold start on llvmpipe, against its first",
+        measure: serving::residency::cold_start,
+    },
+    Figure {
+        key: "metering",
+        about: "device time charged to tenants, against what devices were busy, in seconds",
+        measure: serving::metering::row,
+    },
+    Figure {
+        key: "load-cycles",
+        about: "memory after 1,000 loads and unloads of two models, against after 50",
+        measure: serving::residency::load_cycles,
     },
 ];
 

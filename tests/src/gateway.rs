@@ -183,6 +183,11 @@ impl Gateway {
             .sum()
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, at once.
     pub fn kill(&mut self) {
         self.child.kill().expect("the gateway was running");

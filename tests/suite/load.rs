@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::embed::{embed, floats};
 use crate::input::refusals;
 use gw_tests::connection::Connection;
+use gw_tests::figures::serving::soak::Soak;
 use gw_tests::gateway::Answer;
 use gw_tests::random::Random;
 use gw_tests::reference::{Embedding, cosine, embed_now};
@@ -269,4 +271,15 @@ fn a_thousand_identical_misses_run_the_model_once() {
 #[test]
 fn a_thousand_identical_misses_run_the_model_once_on_a_gpu_adapter() {
     a_thousand_misses_run_once("llvmpipe");
+}
+
+/// The figure `soak` runs the same for 30 minutes.
+#[test]
+fn a_node_at_rest_holds_what_it_held_before_models_came_failed_and_went() {
+    let soak = Soak::run(Duration::from_secs(45)).expect("all is answered as it was asked for");
+    assert!(soak.answered > 0 && soak.failed > 0 && soak.left > 0, "{soak:?}");
+    assert!(soak.loads > 6.0, "models make room for others: {soak:?}");
+    assert!(soak.is_steady(), "{soak:?}");
+    // So short a warm-up has not met everything: what leaks in each request is far more.
+    assert!(soak.growth() < 1.25, "{soak:?}");
 }

@@ -14,6 +14,7 @@ use gw_host::{Call, Health, Host, HostConfig, Plugin, PluginSpec};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
+use super::process::resident_kib;
 use super::{Row, median, say};
 use crate::gateway::{Gateway, send};
 use crate::{guests, repo};
@@ -177,9 +178,9 @@ pub(super) fn instantiate_us() -> Result<Row> {
     let mut times = runtime.block_on(instantiations(&plugin, TIMED))?;
     times.sort_by(f64::total_cmp);
     let (p50, p99) = (times[TIMED / 2], times[TIMED * 99 / 100]);
-    let before = resident_kib()?;
+    let before = resident_kib("self")?;
     runtime.block_on(instantiations(&plugin, REQUESTS - TIMED))?;
-    let after = resident_kib()?;
+    let after = resident_kib("self")?;
     let mut line = format!("p99 {p99:.1} us; resident {before} KiB after {TIMED} requests, ");
     let _ = write!(line, "{after} KiB after {REQUESTS}");
     say(&line);
@@ -205,13 +206,6 @@ async fn instantiations(plugin: &Arc<Plugin>, count: usize) -> Result<Vec<f64>> 
         times.push(handled.timings.instantiate.as_secs_f64() * 1e6);
     }
     Ok(times)
-}
-
-fn resident_kib() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
-    kib.context("the system tells the resident memory")
 }
 
 /// Gateways that are started for it; each has one first request.

@@ -114,6 +114,42 @@ async fn unloading_frees_the_memory_and_refuses_what_comes_later() {
     }
 }
 
+/// The figure `load-cycles` does it a thousand times, and looks at the process too.
+#[tokio::test]
+async fn cycles_of_loads_and_unloads_leave_nothing_in_the_ledger() {
+    let files = [linear(), linear().node("z = Neg(y)")].map(|model| ModelFile::new(model.bytes()));
+    let x = || vec![input("x", tensor(&[1, 3], &[0f32; 3]))];
+    for device in devices() {
+        let node = Node::new();
+        for cycle in 1..=50 {
+            let specs =
+                files.iter().zip(["one", "two"]).map(|(file, name)| file.spec(name, &device));
+            let loaded: Vec<_> = specs.map(|spec| node.models.load(&spec).unwrap()).collect();
+            let resident = node.models.resident();
+            assert_eq!(resident.len(), 2);
+            assert!(resident.iter().all(|model| model.footprint.weight_bytes > 0));
+            for model in loaded {
+                model.infer(x(), far_future()).await.unwrap();
+                node.models.unload(&model.digest()).await;
+            }
+            assert!(node.models.resident().is_empty(), "cycle {cycle}");
+            for name in ["one", "two"] {
+                for kind in ["weights", "arena"] {
+                    let labels = format!(
+                        "model=\"{name}\",device=\"{}\",kind=\"{kind}\"",
+                        resident[0].device
+                    );
+                    assert_eq!(
+                        node.metric("gw_model_bytes", &labels),
+                        0,
+                        "cycle {cycle}: {labels}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn draining_ends_every_model() {
     let file = ModelFile::new(linear().bytes());

@@ -1,0 +1,110 @@
+//! Models that come and go: how fast, and what of them stays.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use gw_inference::{ModelPolicy, ModelSpec, Models};
+use gw_tensor::{DType, Tensor};
+use serde_json::Value;
+
+use super::models::{PATIENCE, block_on, node, spec};
+use crate::figures::dispatches::model;
+use crate::figures::process::resident_kib;
+use crate::figures::{Row, median, say};
+use crate::gateway::run;
+
+/// Starts of each kind; every pair begins with nothing kept.
+const STARTS: usize = 3;
+
+pub(in super::super) fn cold_start() -> Result<Row> {
+    let path = model("minilm-f32")?;
+    let shapes =
+        ["input_ids", "attention_mask", "token_type_ids"].map(|name| format!("{name}=1x128"));
+    let mut line = vec!["bench", &path, "--device", "llvmpipe", "--cold", "-o", "json"];
+    line.extend(shapes.iter().flat_map(|shape| ["--shape", shape]));
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let (code, out, err) = run(&line);
+        ensure!(code == 0, "gw bench --cold: {err}");
+        let figures: Value = serde_json::from_str(&out)?;
+        let time = |name: &str| figures[name].as_f64().with_context(|| format!("no {name}: {out}"));
+        first.push(time("first_ms")?);
+        second.push(time("second_ms")?);
+    }
+    let (peer, ours) = (median(&mut first), median(&mut second));
+    let ratio = peer / ours;
+    Ok(Row {
+        key: "cold-start",
+        ours,
+        peer: Some(peer),
+        ratio: Some(ratio),
+        unit: "ms",
+        runs: STARTS,
+        bar: "3x faster",
+        holds: ratio >= 3.0,
+    })
+}
+
+/// Cycles before memory is looked at for the first time, and all of them.
+const WARM_CYCLES: usize = 50;
+const CYCLES: usize = 1000;
+
+/// Of the two devices, the row is the one with more growth. The ledger must be empty behind every
+/// cycle.
+pub(in super::super) fn load_cycles() -> Result<Row> {
+    let mut rows = Vec::new();
+    for device in ["cpu", "llvmpipe"] {
+        let policy = ModelPolicy::default;
+        let specs = [spec("minilm-f32", device, policy())?, spec("lite0", device, policy())?];
+        let models = node();
+        let begun = Instant::now();
+        block_on(cycles(&models, &specs, WARM_CYCLES))?;
+        let before = resident_kib("self")? as f64 / 1024.0;
+        block_on(cycles(&models, &specs, CYCLES - WARM_CYCLES))?;
+        let after = resident_kib("self")? as f64 / 1024.0;
+        let took = begun.elapsed();
+        say(&format!(
+            "{device}: {before:.1} MiB, then {after:.1} MiB; {CYCLES} cycles in {took:.0?}"
+        ));
+        rows.push((after, before));
+    }
+    let worst = rows.into_iter().max_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+    let (ours, peer) = worst.context("two devices were measured")?;
+    let ratio = ours / peer;
+    Ok(Row {
+        key: "load-cycles",
+        ours,
+        peer: Some(peer),
+        ratio: Some(ratio),
+        unit: "MiB",
+        runs: CYCLES,
+        bar: "<= 1.05x, ledger 0",
+        holds: ratio <= 1.05,
+    })
+}
+
+/// Loads, asks and unloads both, so often.
+async fn cycles(models: &Models, specs: &[ModelSpec; 2], count: usize) -> Result<()> {
+    for cycle in 0..count {
+        let loaded = [models.load(&specs[0])?, models.load(&specs[1])?];
+        ensure!(models.resident().len() == 2, "two models are resident");
+        for model in &loaded {
+            let inputs = model.signature().inputs.iter().map(|port| {
+                let dims = match port.dtype {
+                    DType::I64 => vec![1, 16],
+                    _ => vec![1, 3, 224, 224],
+                };
+                let bytes = dims.iter().product::<usize>() * port.dtype.size();
+                Ok((port.name.clone(), Tensor::new(port.dtype, dims, vec![0; bytes])?))
+            });
+            let inputs = inputs.collect::<Result<Vec<_>>>()?;
+            model.infer(inputs, Instant::now() + PATIENCE).await?;
+        }
+        for model in loaded {
+            models.unload(&model.digest()).await;
+        }
+        let left = models.resident();
+        ensure!(left.is_empty(), "cycle {cycle}: the ledger still has {left:?}");
+    }
+    Ok(())
+}
