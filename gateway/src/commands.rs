@@ -26,7 +26,8 @@ pub(crate) enum Command {
     Run(run::Args),
     Infer(infer::Args),
     Plan(plan::Args),
-    Bench(bench::Args),
+    // Boxed, because its flags take several times the room of the others.
+    Bench(Box<bench::Args>),
     Doctor(doctor::Args),
 }
 

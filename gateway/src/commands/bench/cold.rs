@@ -27,7 +27,6 @@ const SHADER_CACHES: [&str; 2] = ["MESA_SHADER_CACHE_DIR", "__GL_SHADER_DISK_CAC
 /// Both starts; times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Figures {
-    adapter: String,
     first: Start,
     second: Start,
     /// How many times as long the first start takes as the second.
@@ -39,21 +38,15 @@ struct Figures {
 struct Start {
     total_ms: f64,
     #[serde(flatten)]
-    parts: Parts,
+    told: Told,
     /// What the parts leave of the total: starting the process, and making the inputs.
     rest_ms: f64,
 }
 
 /// What a process says of its start, in a line of its own once it has the answer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Told {
     adapter: String,
-    parts: Parts,
-}
-
-/// What a start consists of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Parts {
     /// Opening the device.
     open_ms: f64,
     /// Reading the model.
@@ -64,9 +57,24 @@ struct Parts {
     first_run_ms: f64,
 }
 
-impl Parts {
-    fn sum(&self) -> f64 {
-        self.open_ms + self.load_ms + self.prepare_ms.unwrap_or_default() + self.first_run_ms
+impl Start {
+    fn new(total_ms: f64, told: Told) -> Self {
+        let prepare_ms = told.prepare_ms.unwrap_or_default();
+        let parts_ms = told.open_ms + told.load_ms + prepare_ms + told.first_run_ms;
+        Self { total_ms, told, rest_ms: total_ms - parts_ms }
+    }
+
+    /// What is printed of it, from top to bottom.
+    fn rows(&self) -> [(&'static str, Option<f64>); 6] {
+        let Self { total_ms, told, rest_ms } = self;
+        [
+            ("open", Some(told.open_ms)),
+            ("load", Some(told.load_ms)),
+            ("prepare", told.prepare_ms),
+            ("first run", Some(told.first_run_ms)),
+            ("rest", Some(*rest_ms)),
+            ("total", Some(*total_ms)),
+        ]
     }
 }
 
@@ -83,14 +91,14 @@ pub(super) fn run(target: &str, flags: &Flags, output: Output) -> anyhow::Result
     std::io::copy(&mut file, &mut std::io::sink())
         .with_context(|| format!("reading {}", path.display()))?;
     let caches = tempfile::tempdir().context("making a folder for empty caches")?;
-    let (adapter, first) = start(&path, flags, caches.path())?;
-    let (_, second) = start(&path, flags, caches.path())?;
+    let first = start(&path, flags, caches.path())?;
+    let second = start(&path, flags, caches.path())?;
     let ratio = first.total_ms / second.total_ms;
-    output.print(&Figures { adapter, first, second, ratio }, text)
+    output.print(&Figures { first, second, ratio }, text)
 }
 
 /// One start in a process of its own, with its caches below `caches`.
-fn start(path: &Path, flags: &Flags, caches: &Path) -> anyhow::Result<(String, Start)> {
+fn start(path: &Path, flags: &Flags, caches: &Path) -> anyhow::Result<Start> {
     let gw = std::env::current_exe().context("finding the program gw itself")?;
     let mut command = Command::new(gw);
     command.arg("bench").arg(path).args(["--device", &flags.device.to_string()]);
@@ -113,9 +121,8 @@ fn start(path: &Path, flags: &Flags, caches: &Path) -> anyhow::Result<(String, S
         return Err(Exit(code.unwrap_or(1)).into());
     }
     read.context("reading what a start says")?;
-    let Told { adapter, parts } =
-        serde_json::from_str(&line).with_context(|| format!("a start says {line:?}"))?;
-    Ok((adapter, Start { total_ms, parts, rest_ms: total_ms - parts.sum() }))
+    let told = serde_json::from_str(&line).with_context(|| format!("a start says {line:?}"))?;
+    Ok(Start::new(total_ms, told))
 }
 
 /// What a start does: opens the device, loads the model, runs it once, and says so.
@@ -153,24 +160,17 @@ pub(super) fn answer_once(target: &str, flags: &Flags, plans: &Path) -> anyhow::
     let prepare_ms = if matches!(dispatches, Ok(None)) { None } else { Some(prepared) };
     model.run(&tensors).map_err(|error| shapes.explain(error.into()))?;
     let first_run_ms = since_last();
-    let parts = Parts { open_ms, load_ms, prepare_ms, first_run_ms };
-    let told = Told { adapter: model.device().to_owned(), parts };
+    let adapter = model.device().to_owned();
+    let told = Told { adapter, open_ms, load_ms, prepare_ms, first_run_ms };
     report::print(serde_json::to_string(&told)?)
 }
 
 fn text(figures: &Figures) -> String {
-    let Figures { adapter, first, second, ratio } = figures;
+    let Figures { first, second, ratio } = figures;
+    let adapter = &first.told.adapter;
     let mut text = format!("adapter     {adapter}\n{:12}{:>12}{:>12}\n", "", "first", "second");
-    let rows: [(&str, fn(&Start) -> Option<f64>); 6] = [
-        ("open", |start| Some(start.parts.open_ms)),
-        ("load", |start| Some(start.parts.load_ms)),
-        ("prepare", |start| start.parts.prepare_ms),
-        ("first run", |start| Some(start.parts.first_run_ms)),
-        ("rest", |start| Some(start.rest_ms)),
-        ("total", |start| Some(start.total_ms)),
-    ];
-    for (name, part) in rows {
-        if let (Some(first), Some(second)) = (part(first), part(second)) {
+    for ((name, first), (_, second)) in first.rows().into_iter().zip(second.rows()) {
+        if let (Some(first), Some(second)) = (first, second) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:12}{first:>9.1} ms{second:>9.1} ms");
         }
@@ -186,15 +186,12 @@ mod tests {
     #[test]
     fn both_starts_stand_side_by_side() {
         let start = |total_ms, prepare_ms| {
-            let parts = Parts { open_ms: 10.0, load_ms: 20.5, prepare_ms, first_run_ms: 4.0 };
-            Start { total_ms, parts, rest_ms: total_ms - parts.sum() }
+            let (open_ms, load_ms, first_run_ms) = (10.0, 20.5, 4.0);
+            let adapter = "a gpu".to_owned();
+            Start::new(total_ms, Told { adapter, open_ms, load_ms, prepare_ms, first_run_ms })
         };
-        let mut figures = Figures {
-            adapter: "a gpu".to_owned(),
-            first: start(400.0, Some(300.0)),
-            second: start(100.0, Some(60.0)),
-            ratio: 4.0,
-        };
+        let (first, second) = (start(400.0, Some(300.0)), start(100.0, Some(60.0)));
+        let figures = Figures { first, second, ratio: 4.0 };
         insta::assert_snapshot!(text(&figures), @r"
         adapter     a gpu
                            first      second
@@ -206,8 +203,8 @@ mod tests {
         total           400.0 ms    100.0 ms
         ratio       4.00
         ");
-        figures.first.parts.prepare_ms = None;
-        figures.second.parts.prepare_ms = None;
+        let (first, second) = (start(400.0, None), start(100.0, None));
+        let figures = Figures { first, second, ratio: 4.0 };
         assert!(!text(&figures).contains("prepare"), "the cpu prepares nothing");
     }
 }

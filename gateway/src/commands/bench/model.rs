@@ -23,6 +23,7 @@ const RUNS: u32 = 20;
 
 /// What is said of a model and its runs.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Flags {
     /// Where to run: auto, gpu, cpu, or a part of an adapter's name
     #[arg(long, env = "GW_DEVICE", value_name = "DEVICE", default_value = "auto")]

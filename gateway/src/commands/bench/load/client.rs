@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_request_with_a_body_is_a_post_of_json_unless_the_user_says_otherwise() {
-        let cases: [(&[&str], &str, Option<&str>, Option<&[u8]>); 6] = [
+        type Case<'a> = (&'a [&'a str], &'a str, Option<&'a str>, Option<&'a [u8]>);
+        let cases: [Case<'_>; 6] = [
             (&[], "GET", None, None),
             (&["--method", "PUT"], "PUT", None, Some(b"")),
             (&["--data", "{}"], "POST", Some("application/json"), Some(b"{}")),

@@ -207,10 +207,10 @@ fn latencies(of: Option<Percentiles>) -> String {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, parts: &[(&str, u64)]) -> Result<Answer, Failure> {
+    fn answer(status: u16, parts: &[(&str, u64)]) -> Answer {
         let parts = parts.iter();
         let parts = parts.map(|&(name, millis)| (name.to_owned(), Duration::from_millis(millis)));
-        Ok(Answer { status, bytes_sent: 10, bytes_received: 100, parts: parts.collect() })
+        Answer { status, bytes_sent: 10, bytes_received: 100, parts: parts.collect() }
     }
 
     fn load(rate: Option<f64>) -> Load {
@@ -227,11 +227,11 @@ mod tests {
     #[test]
     fn accepted_refused_and_failed_requests_are_told_apart() {
         let mut tally = Tally::default();
-        tally.add(moments(1_020), answer(200, &[("queue", 1), ("infer", 8)]));
-        tally.add(moments(1_040), answer(204, &[("infer", 10)]));
-        tally.add(moments(1_006), answer(429, &[("infer", 99)]));
-        tally.add(moments(1_007), answer(503, &[]));
-        tally.add(moments(1_500), answer(404, &[]));
+        tally.add(moments(1_020), Ok(answer(200, &[("queue", 1), ("infer", 8)])));
+        tally.add(moments(1_040), Ok(answer(204, &[("infer", 10)])));
+        tally.add(moments(1_006), Ok(answer(429, &[("infer", 99)])));
+        tally.add(moments(1_007), Ok(answer(503, &[])));
+        tally.add(moments(1_500), Ok(answer(404, &[])));
         tally.add(moments(2_000), Err(Failure { kind: "timeout", reason: "too late".into() }));
         let figures = tally.figures(load(Some(50.0)));
         insta::assert_snapshot!(figures.text(), @r"
@@ -265,7 +265,7 @@ mod tests {
         let mut tally = Tally::default();
         for index in 0..100 {
             let name = format!("part-{index}");
-            tally.add(moments(1_010), answer(200, &[(&name, 1)]));
+            tally.add(moments(1_010), Ok(answer(200, &[(&name, 1)])));
         }
         assert_eq!(tally.figures(load(None)).server_timing_ms.len(), PARTS_MAX);
     }
