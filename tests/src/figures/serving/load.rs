@@ -23,7 +23,7 @@ use crate::figures::process;
 use crate::random::Random;
 
 /// What takes longer than any deadline of a node will not be answered any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A client that leaves does so within so many milliseconds.
 const LEAVES_MS: usize = 20;
@@ -91,7 +91,7 @@ impl Seen {
         let faults = self.faults.iter().map(|(fault, &count)| (count, fault.as_str()));
         let lost = [(self.unanswered, "never answered"), (self.unsent, "had no connection")];
         let counts = faults.chain(lost).filter(|(count, _)| *count > 0);
-        counts.map(|(count, what)| format!("; {count} x {what}")).collect()
+        counts.map(|(count, what)| format!("; {count} x {what}")).collect::<Vec<_>>().concat()
     }
 }
 

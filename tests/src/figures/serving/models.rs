@@ -18,7 +18,7 @@ use crate::figures::dispatches;
 const TOKENS: usize = 32;
 
 /// No request of a figure takes as long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A node's models with its default limits.
 pub(super) fn node() -> Models {

@@ -28,8 +28,8 @@ const PARTS: u32 = 8;
 /// Longer than threads and models stay that nobody needs.
 const REST: Duration = Duration::from_secs(12);
 /// A node that is at rest frees what it will free within this time.
-const REST_MAX: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(60);
+const REST_MAX: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a node holds while nobody asks anything.
 #[derive(Clone, Copy, Debug)]
@@ -172,21 +172,21 @@ fn start(folder: &Path) -> Result<Gateway> {
     for index in 0..MODELS {
         let name = format!("lite0-{index}");
         std::fs::write(folder.join(&name), [file.clone(), note(&name)].concat())?;
-        app += &format!("[[model]]\nname = \"{name}\"\nsource = \"{name}\"\n");
+        app.push_str(&format!("[[model]]\nname = \"{name}\"\nsource = \"{name}\"\n"));
         names.push(format!("\"{name}\""));
     }
     let picky = dispatches::model("ocr-det")?;
-    app += &format!("[[model]]\nname = \"picky\"\nsource = \"{picky}\"\n");
+    app.push_str(&format!("[[model]]\nname = \"picky\"\nsource = \"{picky}\"\n"));
     names.push("\"picky\"".to_owned());
     for (name, guest, models) in
         [("script", "nn-script", names.join(", ")), ("moody", "moody", String::new())]
     {
         let wasm = guests::component(guest);
-        app += &format!(
+        app.push_str(&format!(
             "[[plugin]]\nname = \"{name}\"\npath = \"{}\"\nmodels = [{models}]\n\
              [[route]]\npath = \"/{name}\"\nplugins = [\"{name}\"]\n",
             wasm.display()
-        );
+        ));
     }
     std::fs::write(folder.join("gw.toml"), app)?;
     let config = folder.join("gateway.toml");

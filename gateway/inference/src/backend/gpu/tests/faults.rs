@@ -48,7 +48,7 @@ impl Node {
         };
         let run_time = Duration::from_hours(1);
         let gpu_tune = Duration::ZERO;
-        let config = InferenceConfig { gpu_tune, run_time, ..InferenceConfig::default() };
+        let config = InferenceConfig { run_time, gpu_tune, ..InferenceConfig::default() };
         let first = Arc::clone(&device.lock().unwrap());
         let gpu = Arc::new(Gpu::opened(first, Box::new(reopen), &config));
         let mut registry = Registry::default();
@@ -175,7 +175,7 @@ async fn a_device_that_does_not_open_is_left_alone_for_a_while() {
     let error = node.models.load_bytes("square", &square, Digest::of(&square), &DeviceChoice::Gpu);
     assert!(matches!(error, Err(InferenceError::DeviceGone { .. })), "{:?}", error.err());
     assert!(node.metric("gw_device_reopens_total", "outcome=\"failed\"") < 4);
-    assert_eq!(&*double.device(), node.device().info().name);
+    assert_eq!(double.device(), node.device().info().name);
     assert_eq!(double.footprint(), Footprint::default(), "what was on the device is gone");
 }
 
@@ -191,14 +191,14 @@ async fn the_cpu_takes_over_what_did_not_insist_on_the_device() {
     node.device().destroy();
     for x in [1.0, 2.0] {
         assert_eq!(asked(&double, &[x; 2]).await.unwrap(), [x + x; 2]);
-        assert_eq!(&*double.device(), "cpu");
+        assert_eq!(double.device(), "cpu");
         asked(&insists, &[x; 2]).await.unwrap_err();
     }
     assert_eq!(node.metric("gw_infer_requests_total", "model=\"double\",device=\"cpu\""), 1);
     assert_eq!(node.metric("gw_model_bytes", &format!("model=\"double\",device=\"{gpu}\"")), 0);
     let square = node.load_on("square", &square(), &DeviceChoice::Auto);
     assert_eq!(asked(&square, &[3.0, 2.0]).await.unwrap(), [9.0, 4.0]);
-    assert_eq!(&*square.device(), "cpu");
+    assert_eq!(square.device(), "cpu");
 }
 
 #[tokio::test]
