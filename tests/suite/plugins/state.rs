@@ -67,7 +67,8 @@ fn kept(gateway: &Gateway, chunks: &[usize]) -> Vec<String> {
         let first = 4 * at;
         let (rate, output) = (first + 1, first + 2);
         script += &chunk(index);
-        script.push_str(&format!("compute\t0\tinput\t{first}\tsr\t{rate}\nshow\t{output}\n"));
+        write!(script, "compute\t0\tinput\t{first}\tsr\t{rate}\nshow\t{output}\n")
+            .expect("memory takes it");
     }
     told(gateway, &script)
 }
@@ -80,8 +81,9 @@ fn by_hand(gateway: &Gateway, chunks: &[usize]) -> Vec<String> {
         let state = 4 * at;
         let (input, rate, output) = (state + 1, state + 2, state + 3);
         script += &chunk(index);
-        script.push_str(&format!("compute\t0\tinput\t{input}\tsr\t{rate}\tstate\t{state}\n"));
-        script.push_str(&format!("show\t{output}\n"));
+        write!(script, "compute\t0\tinput\t{input}\tsr\t{rate}\tstate\t{state}\n")
+            .expect("memory takes it");
+        write!(script, "show\t{output}\n").expect("memory takes it");
     }
     told(gateway, &script)
 }

@@ -1,6 +1,7 @@
 //! A node on which models load, are evicted, fail and are left, until what it holds at rest is
 //! known.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -172,21 +173,24 @@ fn start(folder: &Path) -> Result<Gateway> {
     for index in 0..MODELS {
         let name = format!("lite0-{index}");
         std::fs::write(folder.join(&name), [file.clone(), note(&name)].concat())?;
-        app.push_str(&format!("[[model]]\nname = \"{name}\"\nsource = \"{name}\"\n"));
+        write!(app, "[[model]]\nname = \"{name}\"\nsource = \"{name}\"\n")
+            .expect("memory takes it");
         names.push(format!("\"{name}\""));
     }
     let picky = dispatches::model("ocr-det")?;
-    app.push_str(&format!("[[model]]\nname = \"picky\"\nsource = \"{picky}\"\n"));
+    write!(app, "[[model]]\nname = \"picky\"\nsource = \"{picky}\"\n").expect("memory takes it");
     names.push("\"picky\"".to_owned());
     for (name, guest, models) in
         [("script", "nn-script", names.join(", ")), ("moody", "moody", String::new())]
     {
         let wasm = guests::component(guest);
-        app.push_str(&format!(
+        write!(
+            app,
             "[[plugin]]\nname = \"{name}\"\npath = \"{}\"\nmodels = [{models}]\n\
              [[route]]\npath = \"/{name}\"\nplugins = [\"{name}\"]\n",
             wasm.display()
-        ));
+        )
+        .expect("memory takes it");
     }
     std::fs::write(folder.join("gw.toml"), app)?;
     let config = folder.join("gateway.toml");
