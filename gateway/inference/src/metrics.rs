@@ -23,12 +23,13 @@
 //! Labels come from manifests, adapters and enums, never from requests.
 
 mod failures;
+mod labels;
 pub(crate) mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -37,6 +38,10 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use self::failures::DeviceFailures;
 use self::failures::Failures;
+pub(crate) use self::labels::EvictionReason;
+use self::labels::{
+    BytesKind, BytesLabels, DeviceLabels, EvictionLabels, LoadLabels, ModelLabels, RequestLabels,
+};
 use self::usage::{DeviceMetrics, ModelUsage, Seconds, Usage};
 use crate::{Footprint, Inference, InferenceError};
 
@@ -334,93 +339,6 @@ impl ModelMetrics {
 
 fn move_gauge(gauge: &Gauge, before: u64, now: u64) {
     gauge.inc_by(now.cast_signed().wrapping_sub(before.cast_signed()));
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-    device: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    model: String,
-    device: String,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LoadLabels {
-    model: String,
-    device: String,
-    outcome: LoadOutcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeviceLabels {
-    device: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EvictionLabels {
-    model: String,
-    device: String,
-    reason: EvictionReason,
-}
-
-/// Why a model left memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum EvictionReason {
-    /// Another needed its room.
-    Room,
-    /// Nobody asked it for as long as it is kept.
-    Idle,
-    /// An operator said so.
-    Asked,
-}
-
-impl EncodeLabelValue for EvictionReason {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> Result<(), std::fmt::Error> {
-        match self {
-            Self::Room => "room",
-            Self::Idle => "idle",
-            Self::Asked => "asked",
-        }
-        .encode(encoder)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BytesLabels {
-    model: String,
-    device: String,
-    kind: BytesKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum BytesKind {
-    Weights,
-    Arena,
-    Staging,
-    Kept,
-}
-
-impl EncodeLabelValue for BytesKind {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> Result<(), std::fmt::Error> {
-        match self {
-            Self::Weights => "weights",
-            Self::Arena => "arena",
-            Self::Staging => "staging",
-            Self::Kept => "kept",
-        }
-        .encode(encoder)
-    }
 }
 
 #[cfg(test)]

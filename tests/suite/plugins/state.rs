@@ -81,9 +81,9 @@ fn by_hand(gateway: &Gateway, chunks: &[usize]) -> Vec<String> {
         let state = 4 * at;
         let (input, rate, output) = (state + 1, state + 2, state + 3);
         script += &chunk(index);
-        write!(script, "compute\t0\tinput\t{input}\tsr\t{rate}\tstate\t{state}\n")
+        writeln!(script, "compute\t0\tinput\t{input}\tsr\t{rate}\tstate\t{state}")
             .expect("memory takes it");
-        write!(script, "show\t{output}\n").expect("memory takes it");
+        writeln!(script, "show\t{output}").expect("memory takes it");
     }
     told(gateway, &script)
 }

@@ -5,7 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::{InferenceMetrics, ModelLabels};
+use super::InferenceMetrics;
+use super::labels::ModelLabels;
 
 /// The families; a clone shares them.
 #[derive(Clone, Default)]

@@ -123,7 +123,6 @@ async fn a_lost_device_is_opened_anew_and_everybody_is_answered() {
     let held: u64 = node.models.resident().iter().map(|model| model.footprint.arena_bytes).sum();
     assert_eq!(node.metric("gw_model_bytes", "kind=\"arena\""), held);
     assert!(held > 0);
-    drop((double, square, elsewhere));
     node.models.drain().await;
     assert_eq!(node.metric("gw_model_bytes", ""), 0);
 }
@@ -220,10 +219,14 @@ async fn a_value_on_a_lost_device_fails_whoever_brings_it() {
 #[tokio::test]
 async fn a_kernel_that_does_not_compile_fails_one_request() {
     let Some(gpu) = gpu() else { return };
-    let (double, square) = (served(&gpu, &double()), served(&gpu, &square()));
+    let fail = || gpu.place.device().unwrap().fail_next(Fault::Kernel);
+    let square = served(&gpu, &square());
     let x = || Tensor::from_slice([1, 2], &[3f32, 2.0]).unwrap();
     assert_eq!(floats(answered(ask(&square, x()).await)), [9.0, 4.0]);
-    gpu.place.device().unwrap().fail_next(Fault::Kernel);
+    // It is compiled when the model is loaded, and when that failed, for the first request.
+    fail();
+    let double = served(&gpu, &double());
+    fail();
     let error = ask(&double, x()).await.unwrap_err();
     assert!(matches!(error, InferenceError::Device { .. }), "{error}");
     assert_eq!(floats(answered(ask(&double, x()).await)), [6.0, 4.0]);
@@ -235,6 +238,7 @@ async fn a_load_without_memory_is_told_and_harms_nobody() {
     let Some(node) = Node::new() else { return };
     let (double, square) = (node.load("double", &double()), square());
     asked(&double, &[1.0, 2.0]).await.unwrap();
+    let elsewhere = node.load_on("elsewhere", &super::double(), &DeviceChoice::Cpu);
     node.device().limit_memory(0);
     let load = || {
         let digest = Digest::of(&square);
@@ -242,9 +246,26 @@ async fn a_load_without_memory_is_told_and_harms_nobody() {
     };
     let error = load().err().unwrap();
     assert!(matches!(error, InferenceError::OutOfMemory { .. }), "{error}");
-    assert_eq!(asked(&double, &[5.0, 2.0]).await.unwrap(), [10.0, 4.0]);
+    assert_eq!(asked(&elsewhere, &[5.0, 2.0]).await.unwrap(), [10.0, 4.0]);
     node.device().limit_memory(u64::MAX);
+    // It left to make room, in vain, and comes back.
+    assert_eq!(asked(&double, &[5.0, 2.0]).await.unwrap(), [10.0, 4.0]);
     assert_eq!(asked(&load().unwrap(), &[5.0, 2.0]).await.unwrap(), [25.0, 4.0]);
+}
+
+#[tokio::test]
+async fn where_the_device_has_no_memory_left_who_was_asked_longest_ago_leaves() {
+    let Some(node) = Node::new() else { return };
+    let double = node.load("double", &double());
+    asked(&double, &[1.0, 2.0]).await.unwrap();
+    let held = u64::try_from(node.device().counters().buffer_bytes).unwrap();
+    node.device().limit_memory(held);
+    let square = node.load("square", &square());
+    for _ in 0..2 {
+        assert_eq!(asked(&square, &[5.0, 2.0]).await.unwrap(), [25.0, 4.0]);
+        assert_eq!(asked(&double, &[5.0, 2.0]).await.unwrap(), [10.0, 4.0]);
+    }
+    assert!(node.metric("gw_model_evictions_total", "reason=\"room\"") >= 3);
 }
 
 #[tokio::test]
