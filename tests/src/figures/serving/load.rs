@@ -312,20 +312,25 @@ mod tests {
         assert!((long - (-1f64).exp()).abs() < 0.015, "{long}");
     }
 
-    /// A server whose connections answer each request by the next of `answers`.
+    /// A server whose connections each answer request by request with `answers`, again and again;
+    /// an empty one ends the connection.
     fn server(answers: &'static [&'static str]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
-            let mut answers = answers.iter().cycle();
             for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut bytes = [0; 4096];
-                while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
-                    let answer = answers.next().unwrap();
-                    if answer.is_empty() || stream.write_all(answer.as_bytes()).is_err() {
-                        break;
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    for answer in answers.iter().cycle() {
+                        let asked = stream.read(&mut bytes).is_ok_and(|count| count > 0);
+                        if !asked || answer.is_empty() {
+                            return;
+                        }
+                        if stream.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
                     }
-                }
+                });
             }
         });
         address
@@ -333,7 +338,7 @@ mod tests {
 
     fn seen(answers: &'static [&'static str], arrivals: Arrivals) -> Seen {
         let requests = vec![post("/", None, b"{}")].into();
-        let (connections, leaves, length) = (1, 0, Duration::from_millis(300));
+        let (connections, leaves, length) = (64, 0, Duration::from_millis(300));
         let address = server(answers);
         let load = Load { address, requests, arrivals, connections, leaves, length };
         let ([seen], _) = run([load]).unwrap();
@@ -357,9 +362,11 @@ mod tests {
         assert!(unsaid.refused.is_empty() && !unsaid.is_sound(), "{}", unsaid.trouble());
     }
 
+    /// However slow the machine is: who finds no place in the line has come too.
     #[test]
     fn an_open_load_comes_as_often_as_it_says() {
         let seen = seen(&[OK], Arrivals::Open(1000.0));
-        assert!((200..400).contains(&seen.accepted.len()), "{}", seen.accepted.len());
+        let came = seen.accepted.len() + seen.unsent;
+        assert!((240..360).contains(&came), "{came}{}", seen.trouble());
     }
 }

@@ -27,9 +27,12 @@ pub(in super::super) fn cold_start() -> Result<Row> {
         let (code, out, err) = run(&line);
         ensure!(code == 0, "gw bench --cold: {err}");
         let figures: Value = serde_json::from_str(&out)?;
-        let time = |name: &str| figures[name].as_f64().with_context(|| format!("no {name}: {out}"));
-        first.push(time("first_ms")?);
-        second.push(time("second_ms")?);
+        let time = |start: &str| {
+            let time = figures[start]["total_ms"].as_f64();
+            time.with_context(|| format!("no time of the {start} start: {out}"))
+        };
+        first.push(time("first")?);
+        second.push(time("second")?);
     }
     let (peer, ours) = (median(&mut first), median(&mut second));
     let ratio = peer / ours;

@@ -195,10 +195,11 @@ fn start(folder: &Path) -> Result<Gateway> {
     std::fs::write(folder.join("gw.toml"), app)?;
     let config = folder.join("gateway.toml");
     let room = ROOM * file.len() as u64;
+    // Nobody is refused here: a slow machine takes its time to load.
     std::fs::write(
         &config,
         format!(
-            "[inference]\nmemory_max = {room}\nkeep_alive = \"2s\"\n\
+            "[inference]\nmemory_max = {room}\nkeep_alive = \"2s\"\nwait_max = \"1m\"\n\
              [deploy]\nquarantine_failures = 0\n"
         ),
     )?;
