@@ -71,7 +71,6 @@ impl Residency {
     /// whom nobody has asked for the longest time, busy ones only where no other is left.
     pub(super) fn make_room(&self, wanted: &Arc<Slot>) -> Result<(), InferenceError> {
         let (name, needed, since) = (&wanted.tenure.name, wanted.wants(), Instant::now());
-        self.check(name, needed)?;
         let max = self.room();
         loop {
             // One at a time: two must not take the same room.

@@ -377,7 +377,11 @@ impl Drop for Lease {
         if let (0, Presence::Leaving(core)) = (state.users, &state.presence) {
             core.close();
         }
+        let is_free = state.users == 0;
         drop(state);
         self.slot.tenure.residency.tell();
+        if is_free {
+            self.slot.tenure.residency.relieve(&self.slot);
+        }
     }
 }

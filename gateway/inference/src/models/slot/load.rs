@@ -14,9 +14,10 @@ const WORKERS_MAX: usize = 8;
 impl Slot {
     pub(super) fn begin(&self, state: &mut State) {
         let last = state.footprint.total();
-        // A guess from the size of its file is no reason to refuse it.
-        let guess = || self.sources.latest().bytes().min(self.tenure.residency.room());
-        let bytes = if last > 0 { last } else { guess() };
+        let guess = || self.sources.latest().bytes();
+        // Neither is a reason to refuse it: a file may hold more than its weights, and what runs
+        // took is not taken again at once.
+        let bytes = if last > 0 { last } else { guess() }.min(self.tenure.residency.room());
         state.presence = Presence::Loading { bytes, has_room: false };
         state.failed = None;
     }
