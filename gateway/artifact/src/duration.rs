@@ -58,7 +58,8 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// The same for a duration that may be left out: `#[serde(with = "gw_artifact::duration::optional")]`.
+/// The same for a duration that may be left out, as
+/// `#[serde(with = "gw_artifact::duration::optional")]`.
 pub mod optional {
     use super::{Deserializer, Duration, Serializer};
 

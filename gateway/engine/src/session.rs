@@ -12,7 +12,6 @@
 //! - `prepared`: a plan with its pipelines, bind groups and arenas; tensors on the device.
 //! - `weights`: constants on the device, shared by all plans.
 //! - [`profile`]: where the time of a run goes.
-//! - `room`: what goes where there is no memory for another plan.
 //! - `staging`: mapped memory on the way in and out.
 //! - [`tune`]: which variants of the kernels are the fastest.
 //! - `convert`: tensors to device form and back.
@@ -27,7 +26,6 @@ mod planning;
 mod plans;
 mod prepared;
 pub mod profile;
-mod room;
 mod staging;
 pub mod tune;
 mod weights;

@@ -124,8 +124,8 @@ pub trait LoadedModel: Send + Sync {
         self.run_values(inputs, None)
     }
 
-    /// Lets these outputs stay on the device however few bytes they take, in runs that keep any: the
-    /// next run takes them from there.
+    /// Lets these outputs stay on the device however few bytes they take, in runs that keep any:
+    /// the next run takes them from there.
     fn keep_always(&mut self, outputs: BTreeSet<String>) {
         let _ = outputs;
     }

@@ -8,7 +8,8 @@
 //! - [`models`]: [`Models`] loads each file once per device and keeps the ledger of what is there.
 //! - [`model`]: [`Model::infer`] checks a request, queues it and waits for its [`Inference`];
 //!   [`Model::infer_kept`] leaves large outputs on the device.
-//! - [`model::terms`], [`model::policy`]: for whom a request is answered, and how a model is served.
+//! - [`model::terms`], [`model::policy`]: for whom a request is answered, and how a model is
+//!   served.
 //! - [`signature`]: what a model takes and gives, and whether a request fits.
 //! - `queue`: the bounded queue in front of each model, and how long what waits there takes.
 //! - `worker`: the thread that takes what is waiting the moment its device is free, and runs it in

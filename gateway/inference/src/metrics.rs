@@ -17,8 +17,9 @@
 //! | `gw_nan_outputs_total` | counter | `model`, `device` |
 //!
 //! What callers used, in `usage`, with the labels `tenant`, `route`, `model`, `device`:
-//! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`, `gw_usage_queue_seconds_total`,
-//! `gw_usage_requests_total`, `gw_usage_items_total`, and `gw_usage_bytes_total` by `direction`.
+//! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`,
+//! `gw_usage_queue_seconds_total`, `gw_usage_requests_total`, `gw_usage_items_total`, and
+//! `gw_usage_bytes_total` by `direction`.
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 

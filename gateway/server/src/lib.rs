@@ -13,7 +13,8 @@
 //!   the node adds; `told`: a body on its way out; `access`: the last line of each request.
 //! - `cache`: kept answers and shared misses. Below it: `key`: what an answer depends on; `kept`
 //!   and `answer`: what can be kept; `control`: what clients and plugins say about keeping.
-//! - `admin`: push, status, rollback, models; `node`: probes and `/metrics`; `metrics`: what is counted.
+//! - `admin`: push, status, rollback, models; `node`: probes and `/metrics`; `metrics`: what is
+//!   counted.
 //! - [`error`]: every refusal with its code and status; [`config`]: the limits.
 #![forbid(unsafe_code)]
 

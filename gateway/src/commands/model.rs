@@ -186,7 +186,8 @@ mod tests {
             cells.collect::<Vec<_>>(),
             [
                 HEADINGS.join("|").as_str(),
-                "minilm|0123456789ab|cpu|loaded|22.00 MiB|0 B|1.00 MiB|0 B|23.00 MiB|2 seconds|yes|-",
+                "minilm|0123456789ab|cpu|loaded|22.00 MiB|0 B|1.00 MiB|0 B|23.00 MiB|2 seconds\
+                 |yes|-",
                 "other|fedcba987654|L4|unloaded|0 B|0 B|0 B|0 B|0 B|2 minutes|no|60 seconds",
             ]
         );

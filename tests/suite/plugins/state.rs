@@ -1,4 +1,5 @@
-//! A voice activity detector whose state the gateway keeps, beside one whose plugin passes it by hand.
+//! A voice activity detector whose state the gateway keeps, beside one whose plugin passes it by
+//! hand.
 
 use std::fmt::Write as _;
 use std::fs;

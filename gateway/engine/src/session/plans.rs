@@ -1,5 +1,9 @@
 //! The bounded cache of prepared plans, keyed by what decides a plan: shapes, and values where a
 //! model needs them.
+//!
+//! - `room`: what goes where there is no memory for another plan.
+
+mod room;
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -295,13 +295,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cutting_undoes_growing(dims in prop::collection::vec(0usize..5, 1..5), more in prop::collection::vec(0usize..4, 4)) {
+        fn cutting_undoes_growing(
+            dims in prop::collection::vec(0usize..5, 1..5),
+            more in prop::collection::vec(0usize..4, 4),
+        ) {
             let count: usize = dims.iter().product();
             let values: Vec<i16> = (0..i16::try_from(count).unwrap()).collect();
             let tensor = Tensor::from_slice(dims.clone(), &values).unwrap();
             let larger = dims.iter().zip(&more).map(|(size, more)| size + more).collect();
             let grown = resize(&tensor, larger, &[0xff, 0xff]);
-            let filled = grown.to_vec::<i16>().unwrap().iter().filter(|&&value| value == -1).count();
+            let values = grown.to_vec::<i16>().unwrap();
+            let filled = values.iter().filter(|&&value| value == -1).count();
             prop_assert_eq!(filled, grown.shape().elements() - count);
             prop_assert_eq!(resize(&grown, dims, &[]), tensor);
         }

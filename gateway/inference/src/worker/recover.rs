@@ -21,8 +21,8 @@ impl Worker {
         may_be_cut
     }
 
-    /// Counts the outputs that are no numbers; the error for the first of them where the model is to
-    /// refuse them.
+    /// Counts the outputs that are no numbers; the error for the first of them where the model is
+    /// to refuse them.
     pub(super) fn not_a_number(
         &self,
         names: &[String],

@@ -62,8 +62,9 @@ impl<'a> Asked<'a> {
 
 impl Prepared {
     /// Memory for the outputs of at least `bytes_min` bytes and those in `always`, by the index of
-    /// the output. There is none where all of them take more than `bytes_max`; what the device has no memory for is read
-    /// back. Where kernels bind what the CPU maps, outputs are in host memory as they are.
+    /// the output. There is none where all of them take more than `bytes_max`; what the device has
+    /// no memory for is read back. Where kernels bind what the CPU maps, outputs are in host memory
+    /// as they are.
     pub(in crate::session) fn keep(
         &self,
         device: &Arc<Device>,

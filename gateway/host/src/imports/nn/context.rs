@@ -115,8 +115,8 @@ impl ExecutionContext {
 
 impl Nn {
     /// Runs a model. Inputs are given back to the request's allowance before the outputs take of
-    /// it, unless they are bound; neither is copied, and large outputs and state stay on the model's
-    /// GPU.
+    /// it, unless they are bound; neither is copied, and large outputs and state stay on the
+    /// model's GPU.
     ///
     /// # Errors
     /// Where an input is not what it claims to be, where the inputs do not fit the model, where the

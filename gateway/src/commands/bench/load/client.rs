@@ -318,9 +318,12 @@ mod tests {
 
     #[test]
     fn timings_are_read_with_commas_in_their_descriptions() {
-        let header = "cache;dur=0.012, queue;dur=2, infer;dur=4.25;desc=\"llvmpipe (15, 256 bits)\", \
-                      skipped;desc=\"auth\", odd;dur=-1";
-        let micros: Vec<_> = parts(header).map(|(name, took)| (name, took.as_micros())).collect();
+        let header = [
+            "cache;dur=0.012, queue;dur=2",
+            "infer;dur=4.25;desc=\"llvmpipe (15, 256 bits)\", skipped;desc=\"auth\", odd;dur=-1",
+        ]
+        .join(", ");
+        let micros: Vec<_> = parts(&header).map(|(name, took)| (name, took.as_micros())).collect();
         let expected = [("cache", 12), ("queue", 2_000), ("infer", 4_250)];
         assert_eq!(micros, expected.map(|(name, micros)| (name.to_owned(), micros)));
     }

@@ -1,12 +1,12 @@
 //! Room for runs: prepared plans go where there is no memory for another.
 
-use super::parts::Part;
-use super::{RunError, Session};
+use crate::session::parts::Part;
+use crate::session::{RunError, Session};
 
 impl Session {
     /// Does `work`, and where the device has no memory left for it, once more without the plans
     /// that no run is using.
-    pub(super) fn with_room<T>(
+    pub(in crate::session) fn with_room<T>(
         &self,
         work: impl Fn() -> Result<T, RunError>,
     ) -> Result<T, RunError> {
@@ -22,7 +22,7 @@ impl Session {
     }
 
     /// Drops prepared plans until `bytes` more are within the session's bound.
-    pub(super) fn make_room(&self, key: &[Part], bytes: u64) -> Result<(), RunError> {
+    pub(in crate::session) fn make_room(&self, key: &[Part], bytes: u64) -> Result<(), RunError> {
         let max = self.options.memory_max;
         if bytes > max {
             return Err(RunError::MemoryLimit { bytes, max });
