@@ -140,10 +140,10 @@ pub trait LoadedModel: Send + Sync {
         size
     }
 
-    /// How many rows one run can use side by side; joining more only makes the first wait for the
-    /// last. `None` where the device never has enough.
-    fn rows_side_by_side(&self) -> Option<usize> {
-        None
+    /// Whether only measuring tells how many rows are worth joining; more make the first wait for
+    /// the last in vain. Else the more the better.
+    fn joining_is_measured(&self) -> bool {
+        false
     }
 
     /// The memory that it holds now.

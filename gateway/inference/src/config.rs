@@ -24,8 +24,8 @@ pub struct InferenceConfig {
     #[serde(with = "gw_artifact::duration")]
     pub run_time: Duration,
     /// How long a request may wait for a model: one that would wait longer, as measured, is refused
-    /// at once, and so is one for a route whose models are all that busy. Default 2 s: a client
-    /// with that much patience is served; set it to a budget for latency to refuse earlier.
+    /// at once, and so is one for a route whose models are all that busy. Default 10 s: callers who
+    /// take turns at a slow model are served; set it to a budget for latency to refuse earlier.
     #[serde(with = "gw_artifact::duration")]
     pub wait_max: Duration,
     /// What a tenant's requests weigh beside those of others when devices are busy: one of weight 2
@@ -82,7 +82,7 @@ impl Default for InferenceConfig {
             queue_max: 512,
             batch_max: 32,
             run_time: Duration::from_millis(100),
-            wait_max: Duration::from_secs(2),
+            wait_max: Duration::from_secs(10),
             tenant_weights: BTreeMap::new(),
             memory_max: None,
             gpu_memory_max: None,

@@ -34,6 +34,15 @@ pub(crate) enum Refused {
     Closed,
 }
 
+/// What is known of rows of one shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// How many are done in the time that a run should take.
+    pub(crate) in_time: Option<usize>,
+    /// How many are worth joining, by their times.
+    pub(crate) pays: usize,
+}
+
 /// How many rows of jobs a run takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
@@ -217,13 +226,8 @@ impl Queue {
     /// stream of another shape, because its oldest always goes first, and a part is one turn: see
     /// [`Self::put_back`].
     ///
-    /// `room` says how many rows run, given the first job and how many of its rows are done in
-    /// the time that a run should take.
-    pub(crate) fn take(
-        &self,
-        now: Instant,
-        room: impl FnOnce(&Job, Option<usize>) -> Room,
-    ) -> Vec<Share> {
+    /// `room` says how many rows run, given the first job and what is known of its rows.
+    pub(crate) fn take(&self, now: Instant, room: impl FnOnce(&Job, Known) -> Room) -> Vec<Share> {
         let mut state = self.lock();
         state.bury(now);
         let Some((line, _)) = state.first_line(&self.shares) else { return Vec::new() };
@@ -231,7 +235,7 @@ impl Queue {
         self.shares.begin(&first.caller.tenant);
         let run_time = self.limits.run_time;
         let in_time = state.pace.rows_in(run_time, &first.key).filter(|_| first.joins);
-        let room = room(&first, in_time);
+        let room = room(&first, Known { in_time, pays: state.pace.pays(&first.key) });
         let rows = if first.left() <= room.whole { first.left() } else { room.part };
         let mut taken = vec![Share { job: first, rows }];
         if taken[0].job.joins {

@@ -22,7 +22,7 @@ use self::core::{Ending, Shared};
 use self::lane::{Held, Lane, Taken};
 use crate::batch;
 use crate::metrics::usage::{Part, Whole};
-use crate::queue::{Doing, Job, Patience, Room, Share, Woken};
+use crate::queue::{Doing, Job, Known, Patience, Room, Share, Woken};
 use crate::{Inference, InferenceError, LoadedModel};
 
 /// How many rows of one request run before anything is measured: enough to measure, few enough
@@ -67,7 +67,7 @@ impl Worker {
             }
             // Take only once the device is free: until then more requests may join.
             let mut held = self.lane.acquire(&self.shared.queue);
-            let room = |job: &Job, in_time| self.room(job, in_time);
+            let room = |job: &Job, known| self.room(job, known);
             let shares = self.shared.queue.take(Instant::now(), room);
             self.shared.count_waiting();
             if shares.is_empty() {
@@ -87,17 +87,19 @@ impl Worker {
         self.shared.joinable.load(Ordering::Relaxed)
     }
 
-    /// How many rows run at once, where `in_time` rows of this job are done in the time that a
-    /// run should take.
-    fn room(&self, job: &Job, in_time: Option<usize>) -> Room {
+    /// How many rows run at once, by what is known of rows as this job has.
+    fn room(&self, job: &Job, known: Known) -> Room {
         if !self.is_joinable() {
             return Room { whole: usize::MAX, part: usize::MAX, joined: 0 };
         }
+        let Known { in_time, pays } = known;
         let whole = in_time.unwrap_or(UNMEASURED_ROWS);
         // A cut is made where the device needs no padding.
         let mut parts = (1..=whole.min(job.left())).rev();
         let part = parts.find(|&rows| self.model.padded(rows) == rows).unwrap_or(1);
-        Room { whole, part, joined: self.batch_max.min(in_time.unwrap_or(self.batch_max)) }
+        let pays = if self.model.joining_is_measured() { pays } else { usize::MAX };
+        let joined = self.batch_max.min(in_time.unwrap_or(self.batch_max)).min(pays);
+        Room { whole, part, joined }
     }
 
     /// Answers some requests in one run, or each in its own where that fails: only the guilty one

@@ -91,8 +91,7 @@ impl Core {
         if padding.is_some() && joining == Joining::Alone {
             return Err(failed("its inputs cannot be padded: it is never batched".to_owned()));
         }
-        let rows = model.rows_side_by_side().unwrap_or(usize::MAX);
-        let batch_max = limits.batch_max.min(policy.batch_max.unwrap_or(usize::MAX)).min(rows);
+        let batch_max = limits.batch_max.min(policy.batch_max.unwrap_or(usize::MAX));
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             device: Arc::clone(&device),

@@ -41,7 +41,7 @@ struct Doubler {
     fixed_rows: Option<usize>,
     /// Wants batches of 1, 2, 4, 8 … rows.
     pads: bool,
-    rows_side_by_side: Option<usize>,
+    joining_is_measured: bool,
 }
 
 impl LoadedModel for Doubler {
@@ -94,8 +94,8 @@ impl LoadedModel for Doubler {
         if self.pads { size.next_power_of_two() } else { size }
     }
 
-    fn rows_side_by_side(&self) -> Option<usize> {
-        self.rows_side_by_side
+    fn joining_is_measured(&self) -> bool {
+        self.joining_is_measured
     }
 
     fn footprint(&self) -> Footprint {
@@ -121,7 +121,7 @@ struct Setup {
     limits: Limits,
     fixed_rows: Option<usize>,
     pads: bool,
-    rows_side_by_side: Option<usize>,
+    joining_is_measured: bool,
     lane: Arc<Lane>,
     workers: usize,
 }
@@ -132,8 +132,8 @@ impl Default for Setup {
         let run_time = Duration::from_hours(1);
         let queue = QueueLimits { max: queue_max, run_time, wait_max: Duration::MAX };
         let limits = Limits { queue, batch_max, keep_bytes_min, keep_alive: None };
-        let (fixed_rows, rows_side_by_side, lane) = (None, None, Arc::new(Lane::of(1)));
-        Self { limits, fixed_rows, pads: false, rows_side_by_side, lane, workers: 1 }
+        let (fixed_rows, joining_is_measured, lane) = (None, false, Arc::new(Lane::of(1)));
+        Self { limits, fixed_rows, pads: false, joining_is_measured, lane, workers: 1 }
     }
 }
 
@@ -174,7 +174,7 @@ impl Rig {
             permitted: Mutex::new(permitted),
             fixed_rows: setup.fixed_rows,
             pads: setup.pads,
-            rows_side_by_side: setup.rows_side_by_side,
+            joining_is_measured: setup.joining_is_measured,
         };
         let metrics = InferenceMetrics::register(&mut Registry::default());
         let core = Core::start(Start {
@@ -289,19 +289,19 @@ async fn a_run_joins_at_most_batch_max_rows_and_keeps_the_order() {
 }
 
 #[tokio::test]
-async fn a_device_joins_no_more_rows_than_it_can_use_side_by_side() {
-    let rig = Rig::new(Setup { rows_side_by_side: Some(2), ..Setup::default() });
+async fn where_joining_is_measured_a_few_rows_are_tried_first() {
+    let rig = Rig::new(Setup { joining_is_measured: true, ..Setup::default() });
     let busy = rig.ask(1, 1, 0.0).await;
     assert_eq!(rig.run_starts(), 1);
     let mut asked = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         asked.push(rig.ask(1, 1, 1.0).await);
     }
-    for rows in [2, 1] {
-        rig.let_it_run();
-        assert_eq!(rig.run_starts(), rows);
-    }
     rig.let_it_run();
+    assert_eq!(rig.run_starts(), 3);
+    for _ in 0..5 {
+        rig.let_it_run();
+    }
     busy.await.unwrap();
     for asked in asked {
         assert_eq!(values(&asked.await.unwrap()), [2.0]);

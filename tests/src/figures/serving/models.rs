@@ -22,7 +22,9 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A node's models with its default limits.
 pub(super) fn node() -> Models {
-    Models::new(InferenceConfig::default(), &mut Registry::default())
+    // Callers of an unbatched model on a software adapter wait for each other.
+    let config = InferenceConfig { wait_max: PATIENCE, ..InferenceConfig::default() };
+    Models::new(config, &mut Registry::default())
 }
 
 /// One of the real models, as it is loaded on `device`.
