@@ -81,7 +81,7 @@ impl Residency {
                 return Ok(());
             }
             let leaves = used.staying.saturating_add(needed) <= max
-                || Self::leaving(&mut door, wanted, true).is_some();
+                || Self::leaving(&mut door, Some(wanted), true).is_some();
             let never = Self::pinned_bytes(&mut door).saturating_add(needed) > max;
             if never || !leaves && !wanted.is_awaited() && since.elapsed() > PATIENCE {
                 let (model, device) = (name.clone(), self.backend.device().to_owned());
@@ -100,7 +100,7 @@ impl Residency {
         loop {
             match load() {
                 Err(error @ InferenceError::OutOfMemory { .. }) => {
-                    let leaving = Self::leaving(&mut self.lock(), wanted, true);
+                    let leaving = Self::leaving(&mut self.lock(), Some(wanted), true);
                     let Some(leaving) = leaving else { return Err(error) };
                     while leaving.core().is_some() {
                         leaving.wait(LOOK);
@@ -124,13 +124,18 @@ impl Residency {
         }
     }
 
-    /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it.
+    /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it, and in
+    /// the end it leaves itself, with all that its runs took.
     pub(super) fn relieve(&self, grown: &Arc<Slot>) {
         let Some(max) = self.bytes_max else { return };
         let mut door = self.lock();
-        while Self::used_bytes(&mut door).staying > max
-            && Self::leaving(&mut door, grown, false).is_some()
-        {}
+        while Self::used_bytes(&mut door).staying > max {
+            let leaves = Self::leaving(&mut door, Some(grown), false)
+                .or_else(|| Self::leaving(&mut door, None, false));
+            if leaves.is_none() {
+                return;
+            }
+        }
     }
 
     /// Somebody may leave now, or has left.
@@ -139,9 +144,10 @@ impl Residency {
     }
 
     /// Makes one leave for `other`: who answers nobody, and was asked the longest time ago.
-    fn leaving(slots: &mut Slots, other: &Arc<Slot>, busy_too: bool) -> Option<Arc<Slot>> {
+    fn leaving(slots: &mut Slots, other: Option<&Arc<Slot>>, busy_too: bool) -> Option<Arc<Slot>> {
         let slots = living(slots);
-        let others = slots.iter().filter(|slot| !Arc::ptr_eq(slot, other));
+        let is_other = |slot: &&Arc<Slot>| other.is_none_or(|other| !Arc::ptr_eq(slot, other));
+        let others = slots.iter().filter(is_other);
         let worth = others.filter_map(|slot| Some((slot.worth()?, slot)));
         let worth = worth.filter(|((busy, _), _)| busy_too || !busy);
         let (_, slot) = worth.min_by_key(|(worth, _)| *worth)?;

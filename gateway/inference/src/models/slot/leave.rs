@@ -15,7 +15,8 @@ impl Slot {
         let Presence::Present(core) = &state.presence else { return None };
         // What an execution context keeps on the device would be lost.
         let stays = self.tenure.policy.pinned || core.footprint().kept_bytes > 0;
-        let busy = state.users > 0;
+        // Those who waited for it have not all noticed that it is there.
+        let busy = state.users > 0 || state.held > 0;
         (!stays && (!busy || state.served)).then_some((busy, state.used))
     }
 
