@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// How many requests may wait for one model; one more is refused as overload. Default 512:
-    /// at 5 ms each that is 2.5 s of work, longer than most callers wait.
+    /// How many requests may wait for one model, or for it to be loaded; one more is refused as
+    /// overload. Default 1024: at 5 ms each that is 5 s of work, longer than most callers wait.
     pub queue_max: usize,
     /// How many rows one run may join from several requests; the CPU joins at most one row per
     /// thread. Default 32, which bounds the memory of a run and how long those who joined it wait.
@@ -79,7 +79,7 @@ pub struct InferenceConfig {
 impl Default for InferenceConfig {
     fn default() -> Self {
         Self {
-            queue_max: 512,
+            queue_max: 1024,
             batch_max: 32,
             run_time: Duration::from_millis(100),
             wait_max: Duration::from_secs(10),

@@ -43,7 +43,7 @@ pub(crate) use self::labels::EvictionReason;
 use self::labels::{
     BytesKind, BytesLabels, DeviceLabels, EvictionLabels, LoadLabels, ModelLabels, RequestLabels,
 };
-use self::usage::{DeviceMetrics, ModelUsage, Seconds, Usage};
+use self::usage::{DeviceMetrics, DeviceUsage, Seconds, Usage};
 use crate::{Footprint, Inference, InferenceError};
 
 /// The metrics of all models; a clone shares them.
@@ -141,7 +141,7 @@ impl InferenceMetrics {
             arena_bytes: bytes(BytesKind::Arena),
             staging_bytes: bytes(BytesKind::Staging),
             kept_bytes: bytes(BytesKind::Kept),
-            usage: self.usage.of(model, device),
+            usage: self.usage.of(device),
             nans: self.failures.nans(&labels),
         }
     }
@@ -303,7 +303,7 @@ pub(crate) struct ModelMetrics {
     arena_bytes: Gauge,
     staging_bytes: Gauge,
     kept_bytes: Gauge,
-    pub(crate) usage: ModelUsage,
+    pub(crate) usage: DeviceUsage,
     nans: Counter,
 }
 

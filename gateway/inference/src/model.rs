@@ -21,6 +21,7 @@ use crate::batch::Place;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::models::Slot;
 use crate::queue::{Doing, Job, Refused, Spent};
+use crate::worker::Core;
 use crate::{Caller, Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
@@ -252,11 +253,13 @@ impl Model {
         };
         // That it was loaded for this request says nothing about its queue.
         let came = Instant::now();
+        let _asked = Asked { core: &core, caller: &caller, model: &self.name, spent: &spent };
         let (reply, answer) = oneshot::channel();
         let Place { rows, joins, key } = known.joining.place(&inputs, known.padding.as_ref());
         let job = Job {
             _present: core.queue().shares().present(&caller.tenant),
-            caller,
+            caller: Arc::clone(&caller),
+            model: Arc::clone(&self.name),
             since: came,
             takes: Duration::ZERO,
             forecast: Duration::ZERO,
@@ -280,5 +283,19 @@ impl Model {
             }
             _ => Err(late(&spent)),
         }
+    }
+}
+
+/// Notes a request when it is over, whether it was answered or given up.
+struct Asked<'a> {
+    core: &'a Core,
+    caller: &'a Caller,
+    model: &'a str,
+    spent: &'a Spent,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.core.usage().asked(self.caller, self.model, self.spent.queue());
     }
 }

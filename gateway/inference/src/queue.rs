@@ -206,7 +206,7 @@ impl Queue {
                 None if !state.open => return Woken::Closed,
                 None => patience.idle.map(|idle| empty_since + idle),
                 Some(_) if !state.open || state.rows() >= patience.enough => return Woken::Work,
-                Some(came) => Some(came + patience.delay),
+                Some(came) => came.checked_add(patience.delay.min(state.spare_time())),
             };
             let Some(until) = until else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -362,6 +362,13 @@ impl State {
 
     fn first_came(&self) -> Option<Instant> {
         self.lines.iter().flat_map(|line| &line.jobs).map(|job| job.since).min()
+    }
+
+    /// How long the first may wait for others: half of the time that anybody has.
+    fn spare_time(&self) -> Duration {
+        let jobs = self.lines.iter().flat_map(|line| &line.jobs);
+        let time = jobs.map(|job| job.deadline.saturating_duration_since(job.since));
+        time.min().unwrap_or_default() / 2
     }
 
     fn bury(&mut self, now: Instant) {

@@ -13,15 +13,15 @@ mod recover;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gw_engine::Value;
 
-pub(crate) use self::core::{Core, Home, Limits, Start};
+pub(crate) use self::core::{Core, Home, IDLE_MIN, Limits, Start};
 use self::core::{Ending, Shared};
 use self::lane::{Held, Lane, Taken};
 use crate::batch;
-use crate::metrics::usage::{Part, Whole};
+use crate::metrics::usage::Part;
 use crate::queue::{Doing, Job, Known, Patience, Room, Share, Woken};
 use crate::{Inference, InferenceError, LoadedModel};
 
@@ -36,6 +36,8 @@ struct Worker {
     keep_bytes_min: u64,
     refuse_nan: bool,
     patience: Patience,
+    /// How long it is kept when nobody asks.
+    keeps: Option<Duration>,
     shared: Arc<Shared>,
     // Last: it tells that the model is gone.
     _ending: Arc<Ending>,
@@ -58,9 +60,9 @@ impl Worker {
     fn work(mut self) {
         loop {
             match self.shared.queue.wait(&self.patience) {
-                Woken::Work => {}
+                Woken::Work => self.patience.idle = self.keeps,
                 Woken::Idle => {
-                    self.shared.home.idle();
+                    self.patience.idle = self.shared.home.idle().or(self.keeps);
                     continue;
                 }
                 Woken::Closed => return,
@@ -236,7 +238,8 @@ impl Worker {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part")]
             let bytes_in = (whole * share.rows as f64 / job.rows.max(1) as f64) as u64;
             let (rows, wasted) = (share.rows, job.is_dead(taken.ended));
-            self.shared.metrics.usage.part(&job.caller, Part { took, rows, bytes_in, wasted });
+            let part = Part { took, rows, bytes_in, wasted };
+            self.shared.metrics.usage.part(&job.caller, &job.model, part);
         }
     }
 
@@ -271,8 +274,8 @@ impl Worker {
             let spent = Arc::clone(&share.job.spent);
             spent.end(Instant::now());
             self.shared.metrics.waited(spent.queue());
-            let whole = Whole { queue: spent.queue(), bytes_out: batch::bytes(&outputs) };
-            self.shared.metrics.usage.whole(&share.job.caller, whole);
+            let (caller, model) = (&share.job.caller, &share.job.model);
+            self.shared.metrics.usage.gave(caller, model, batch::bytes(&outputs));
             let outputs = ran.names.iter().cloned().zip(outputs).collect();
             let (queue, compute, batch) = (spent.queue(), spent.compute(), ran.batch);
             let device = Arc::clone(&self.shared.device);

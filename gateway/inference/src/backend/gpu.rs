@@ -46,7 +46,11 @@ impl Gpu {
         // Nothing runs on `noop`, so nothing is fast there.
         let tunes = device.info().backend != "noop";
         let tuning = tunes.then(|| Arc::new(Tuning::new(&device, cache.clone(), config.gpu_tune)));
-        let options = SessionOptions { plan, cache, tuning, ..SessionOptions::default() };
+        let default = SessionOptions::default();
+        // One model's runs must not take more than all models may hold.
+        let room = config.gpu_memory_max.map_or(u64::MAX, |room| room.0);
+        let memory_max = default.memory_max.min(room);
+        let options = SessionOptions { plan, cache, tuning, memory_max, ..default };
         let place = Arc::new(Place::new(device, open, config.gpu_hang_time));
         Self { name: Arc::clone(place.name()), place, options }
     }

@@ -71,26 +71,22 @@ impl Usage {
             u.wasted,
         );
         registry.register("gw_usage_queue_seconds", "Wait of callers for devices", u.queue);
-        registry.register(
-            "gw_usage_requests",
-            "Requests of callers that were in a run",
-            u.requests,
-        );
+        registry.register("gw_usage_requests", "Requests of callers, answered or not", u.requests);
         registry.register("gw_usage_items", "Rows of callers that were run", u.items);
         registry.register("gw_usage_bytes", "Bytes of tensors to and from models", u.bytes);
         usage
     }
 
-    /// What callers use of one model.
-    pub(super) fn of(&self, model: &str, device: &str) -> ModelUsage {
-        ModelUsage { usage: self.clone(), model: model.to_owned(), device: device.to_owned() }
+    /// What callers use of models on one device.
+    pub(super) fn of(&self, device: &str) -> DeviceUsage {
+        DeviceUsage { usage: self.clone(), device: device.to_owned() }
     }
 }
 
-/// Notes what callers use of one model.
-pub(crate) struct ModelUsage {
+/// Notes what callers use of models on one device, each under the name by which it was asked.
+#[derive(Clone)]
+pub(crate) struct DeviceUsage {
     usage: Usage,
-    model: String,
     device: String,
 }
 
@@ -105,16 +101,9 @@ pub(crate) struct Part {
     pub(crate) wasted: bool,
 }
 
-/// A request that is over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole {
-    pub(crate) queue: Duration,
-    pub(crate) bytes_out: u64,
-}
-
-impl ModelUsage {
-    pub(crate) fn part(&self, caller: &Caller, part: Part) {
-        let labels = self.labels(caller);
+impl DeviceUsage {
+    pub(crate) fn part(&self, caller: &Caller, model: &str, part: Part) {
+        let labels = self.labels(caller, model);
         let Part { took, rows, bytes_in, wasted } = part;
         self.usage.device.get_or_create(&labels).inc_by(took.as_secs_f64());
         if wasted {
@@ -124,11 +113,15 @@ impl ModelUsage {
         self.moved(labels, Direction::In, bytes_in);
     }
 
-    pub(crate) fn whole(&self, caller: &Caller, whole: Whole) {
-        let labels = self.labels(caller);
+    /// A request that is over, answered or not.
+    pub(crate) fn asked(&self, caller: &Caller, model: &str, queue: Duration) {
+        let labels = self.labels(caller, model);
         self.usage.requests.get_or_create(&labels).inc();
-        self.usage.queue.get_or_create(&labels).inc_by(whole.queue.as_secs_f64());
-        self.moved(labels, Direction::Out, whole.bytes_out);
+        self.usage.queue.get_or_create(&labels).inc_by(queue.as_secs_f64());
+    }
+
+    pub(crate) fn gave(&self, caller: &Caller, model: &str, bytes: u64) {
+        self.moved(self.labels(caller, model), Direction::Out, bytes);
     }
 
     fn moved(&self, labels: UsageLabels, direction: Direction, bytes: u64) {
@@ -138,12 +131,12 @@ impl ModelUsage {
     }
 
     /// The start of a digest tells tenants apart and gives nothing away.
-    fn labels(&self, caller: &Caller) -> UsageLabels {
+    fn labels(&self, caller: &Caller, model: &str) -> UsageLabels {
         let Caller { tenant, route } = caller;
         UsageLabels {
             tenant: tenant.get(..12).unwrap_or(tenant).to_owned(),
             route: route.to_string(),
-            model: self.model.clone(),
+            model: model.to_owned(),
             device: self.device.clone(),
         }
     }

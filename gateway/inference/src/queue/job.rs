@@ -13,6 +13,8 @@ use crate::{Caller, Inference, InferenceError};
 /// A request that waits, already checked against the signature.
 pub(crate) struct Job {
     pub(crate) caller: Arc<Caller>,
+    /// What the model was called by whoever asked.
+    pub(crate) model: Arc<str>,
     /// Counts its tenant as waiting on the device.
     pub(crate) _present: Present,
     pub(crate) since: Instant,

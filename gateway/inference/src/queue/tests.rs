@@ -42,6 +42,7 @@ impl Rig {
         let job = Job {
             _present: self.queue.shares().present(&caller.tenant),
             caller,
+            model: "m".into(),
             since: self.now,
             takes: Duration::ZERO,
             forecast: Duration::ZERO,

@@ -12,6 +12,7 @@ use super::Worker;
 use super::lane::Lane;
 use crate::batch::{Joining, Padding};
 use crate::metrics::ModelMetrics;
+use crate::metrics::usage::DeviceUsage;
 use crate::queue::{Job, Patience, Queue, QueueLimits, Refused};
 use crate::{Caller, Footprint, InferenceError, LoadedModel, ModelPolicy, Signature};
 
@@ -48,8 +49,11 @@ struct Published {
 
 /// Whoever holds a model, and wants to know how it fares.
 pub(crate) trait Home: Send + Sync {
-    /// Nobody asked it for as long as it is kept; closing it now ends it.
-    fn idle(&self) {}
+    /// Nobody asked it for as long as it is kept; closing it now ends it. It tells when to look
+    /// again, where that is sooner than after so long again.
+    fn idle(&self) -> Option<Duration> {
+        None
+    }
 
     /// It ran, so it may hold more memory than before.
     fn ran(&self) {}
@@ -59,7 +63,7 @@ pub(crate) trait Home: Send + Sync {
 }
 
 /// An idle worker looks no more often than this whether it may go.
-const IDLE_MIN: Duration = Duration::from_millis(10);
+pub(crate) const IDLE_MIN: Duration = Duration::from_millis(10);
 
 /// What a loaded model is started with.
 pub(crate) struct Start<'a> {
@@ -106,7 +110,9 @@ impl Core {
         let (finish, finished) = watch::channel(());
         let ending = Arc::new(Ending { shared: Arc::clone(&shared), _finish: finish });
         let idle = limits.keep_alive.map(|keep| keep.max(IDLE_MIN));
-        let patience = Patience { delay: policy.max_delay, enough: batch_max, idle };
+        // Nobody joins a model that is never batched.
+        let delay = if joining == Joining::Rows { policy.max_delay } else { Duration::ZERO };
+        let patience = Patience { delay, enough: batch_max, idle };
         for _ in 0..workers.max(1) {
             let worker = Worker {
                 model: Arc::clone(&model),
@@ -115,13 +121,18 @@ impl Core {
                 keep_bytes_min: limits.keep_bytes_min,
                 refuse_nan: policy.refuse_nan,
                 patience,
+                keeps: idle,
                 shared: Arc::clone(&shared),
                 _ending: Arc::clone(&ending),
             };
             thread::Builder::new()
                 .name(format!("infer-{name}").chars().take(15).collect())
                 .spawn(move || worker.work())
-                .map_err(|error| failed(format!("its worker thread does not start: {error}")))?;
+                .map_err(|error| {
+                    // Those that did start end.
+                    shared.queue.abandon();
+                    failed(format!("its worker thread does not start: {error}"))
+                })?;
         }
         Ok(Self { digest, device, signature, joining, padding, shared, finished })
     }
@@ -139,6 +150,11 @@ impl Core {
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.shared.queue
+    }
+
+    /// Where is noted what callers use.
+    pub(crate) fn usage(&self) -> &DeviceUsage {
+        &self.shared.metrics.usage
     }
 
     pub(crate) fn footprint(&self) -> Footprint {

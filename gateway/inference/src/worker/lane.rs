@@ -3,6 +3,7 @@
 //! A GPU does one thing at a time. The CPU has a slot per thread: a run that is alone takes all of
 //! them, and where more work waits than runs, each run takes one, which wastes less.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct Line {
     taken: usize,
     next: u64,
     waiting: Vec<Waiting>,
+    /// Who has a slot and has not noticed yet.
+    granted: HashSet<u64>,
 }
 
 /// A worker that waits for a slot, with the queue that it will take from.
@@ -47,21 +50,30 @@ impl Lane {
     }
 
     /// Waits for a slot. Of those who wait the one goes first whose tenant has used the device
-    /// least, then who came first.
+    /// least, then who came first. Whoever frees a slot hands it on: queues change without a word
+    /// to those who wait, so these must not decide for themselves.
     pub(crate) fn acquire(self: &Arc<Self>, queue: &Arc<Queue>) -> Held {
         let mut line = self.line();
         let ticket = line.next;
         line.next += 1;
         line.waiting.push(Waiting { ticket, queue: Arc::clone(queue) });
-        while line.taken >= self.slots || line.first() != Some(ticket) {
+        self.hand_on(&mut line);
+        while !line.granted.remove(&ticket) {
             line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
-        line.waiting.retain(|waiting| waiting.ticket != ticket);
-        line.taken += 1;
-        if line.taken < self.slots && !line.waiting.is_empty() {
-            self.changed.notify_all();
-        }
         Held { lane: Arc::clone(self), slots: 1 }
+    }
+
+    /// Gives the free slots to those who go first.
+    fn hand_on(&self, line: &mut Line) {
+        while line.taken < self.slots
+            && let Some(first) = line.first()
+        {
+            let Waiting { ticket, .. } = line.waiting.remove(first);
+            line.granted.insert(ticket);
+            line.taken += 1;
+        }
+        self.changed.notify_all();
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -70,11 +82,13 @@ impl Lane {
 }
 
 impl Line {
-    /// A queue that is empty by now goes first: it gives its slot back at once.
-    fn first(&self) -> Option<u64> {
+    /// Where in the line whoever goes first is. A queue that is empty by now goes first: it gives
+    /// its slot back at once.
+    fn first(&self) -> Option<usize> {
         let used = |waiting: &Waiting| waiting.queue.least_used().unwrap_or(f64::NEG_INFINITY);
-        let first = self.waiting.iter().map(|waiting| (used(waiting), waiting.ticket));
-        first.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, ticket)| ticket)
+        let all = self.waiting.iter().enumerate();
+        let first = all.map(|(at, waiting)| (used(waiting), waiting.ticket, at));
+        first.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, _, at)| at)
     }
 }
 
@@ -115,8 +129,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.lane.line().taken -= self.slots;
-        self.lane.changed.notify_all();
+        let mut line = self.lane.line();
+        line.taken -= self.slots;
+        self.lane.hand_on(&mut line);
     }
 }
 
@@ -128,4 +143,34 @@ pub(crate) struct Taken {
     pub(crate) compute: Duration,
     /// Of the device's time.
     pub(crate) device: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::queue::QueueLimits;
+
+    #[test]
+    fn whoever_frees_a_slot_hands_it_on_however_queues_change_meanwhile() {
+        let lane = Arc::new(Lane::of(1));
+        let limits = QueueLimits { max: 1, run_time: Duration::ZERO, wait_max: Duration::ZERO };
+        let queue = || Arc::new(Queue::new("m", limits, Arc::clone(&lane.shares)));
+        let (done, all) = channel();
+        let held = lane.acquire(&queue());
+        for _ in 0..8 {
+            let (lane, queue, done) = (Arc::clone(&lane), queue(), done.clone());
+            thread::spawn(move || {
+                for _ in 0..1000 {
+                    drop(lane.acquire(&queue));
+                }
+                done.send(()).unwrap();
+            });
+        }
+        drop((held, done));
+        assert_eq!(all.iter().count(), 8);
+        assert_eq!(lane.line().taken, 0);
+    }
 }

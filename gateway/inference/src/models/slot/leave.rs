@@ -1,11 +1,11 @@
 //! How a model leaves its place.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Presence, Slot, Tenure};
 use crate::metrics::EvictionReason;
-use crate::worker::Core;
+use crate::worker::{Core, IDLE_MIN};
 
 impl Slot {
     /// How good it would be to have its room: since when nobody asked it, those before others who
@@ -38,15 +38,17 @@ impl Slot {
         true
     }
 
-    /// Makes it leave where nobody has asked it for long enough, and nobody is being answered.
-    pub(super) fn leave_if_idle(&self) {
+    /// Makes it leave where nobody has asked it for long enough, and nobody is being answered; else
+    /// it tells when that may be.
+    pub(super) fn leave_if_idle(&self) -> Option<Duration> {
         let state = self.lock();
         let (users, idle) = (state.users, state.used.elapsed());
         drop(state);
-        let keep_alive = self.tenure.limits.keep_alive;
-        if users == 0 && keep_alive.is_some_and(|keep| idle >= keep) && self.worth().is_some() {
+        let left = self.tenure.limits.keep_alive?.saturating_sub(idle);
+        if users == 0 && left.is_zero() && self.worth().is_some() {
             self.leave(EvictionReason::Idle);
         }
+        (users == 0 && !left.is_zero()).then_some(left.max(IDLE_MIN))
     }
 
     /// Ends it for good; those who are being answered still are.

@@ -1,11 +1,16 @@
 //! How a model comes to its place, and how its place hears of it.
 
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use gw_artifact::Digest;
 
 use super::{Known, Presence, Slot, State, Tenure};
 use crate::InferenceError;
 use crate::metrics::LoadOutcome;
+use crate::models::source::Source;
 use crate::worker::{Core, Home, Start};
 
 /// Threads that serve one model: more would wait for the same memory.
@@ -24,7 +29,11 @@ impl Slot {
 
     /// Loads it; its presence says that this is being done.
     pub(super) fn load(self: &Arc<Self>) -> Result<(), InferenceError> {
-        let result = self.loaded();
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.loaded()));
+        let result = loaded.unwrap_or_else(|_| {
+            let reason = "loading it panicked; the log says where".to_owned();
+            Err(InferenceError::Load { model: self.tenure.name.clone(), reason })
+        });
         let device = self.tenure.residency.backend.device();
         let outcome = LoadOutcome::of(&result);
         self.tenure.metrics.count_load(&self.tenure.name, device, outcome);
@@ -58,6 +67,9 @@ impl Slot {
     fn loaded(self: &Arc<Self>) -> Result<Arc<Core>, InferenceError> {
         let Tenure { name, digest, policy, limits, metrics, residency, .. } = &self.tenure;
         let source = self.sources.latest();
+        if self.is_known() {
+            self.verify(&source)?;
+        }
         residency.make_room(self)?;
         let started = Instant::now();
         let model = residency.load(self, || {
@@ -89,6 +101,23 @@ impl Slot {
         Ok(Arc::new(core))
     }
 
+    /// What is loaded again must be what was loaded first: nobody looked at the file meanwhile.
+    fn verify(&self, source: &Source) -> Result<(), InferenceError> {
+        let Source::File(path) = source else { return Ok(()) };
+        let failed = |reason| {
+            let model = self.tenure.name.clone();
+            InferenceError::Load { model, reason: format!("{}: {reason}", path.display()) }
+        };
+        let read = File::open(path).and_then(Digest::of_reader);
+        match read.map_err(|error| failed(error.to_string()))? {
+            (digest, _) if digest == self.tenure.digest => Ok(()),
+            (digest, _) => Err(failed(format!(
+                "it has changed since it was deployed: its sha256 is {digest}, not {}; push again",
+                self.tenure.digest
+            ))),
+        }
+    }
+
     pub(super) fn learn(&self, core: &Core) {
         self.known.get_or_init(|| Known {
             device: Arc::clone(&core.device),
@@ -103,10 +132,8 @@ impl Slot {
 struct Lodger(Weak<Slot>);
 
 impl Home for Lodger {
-    fn idle(&self) {
-        if let Some(slot) = self.0.upgrade() {
-            slot.leave_if_idle();
-        }
+    fn idle(&self) -> Option<Duration> {
+        self.0.upgrade()?.leave_if_idle()
     }
 
     fn ran(&self) {
