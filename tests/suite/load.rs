@@ -171,7 +171,7 @@ fn check(answer: &Answer, texts: &[usize], expected: &[Embedding], body: &str) -
 }
 
 /// Sends `count` requests, three in ten of them bad, on [`CONNECTIONS`] connections.
-fn all_are_answered_right(device: &str, count: usize, distinct: usize) {
+fn all_are_answered_right(device: &str, connections: usize, count: usize, distinct: usize) {
     let good = Good::new(distinct);
     let expected = embed_now(&good.texts).expect("ONNX Runtime runs");
     let refusals = refusals();
@@ -202,7 +202,7 @@ fn all_are_answered_right(device: &str, count: usize, distinct: usize) {
         }
     };
     let results: Vec<(f64, usize)> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..connections).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().expect("every answer is right")).collect()
     });
     let worst = results.iter().map(|(worst, _)| *worst).fold(1.0, f64::min);
@@ -214,13 +214,15 @@ fn all_are_answered_right(device: &str, count: usize, distinct: usize) {
 
 #[test]
 fn two_thousand_mixed_requests_on_sixteen_connections_are_all_answered_right() {
-    all_are_answered_right("cpu", 2000, 700);
+    all_are_answered_right("cpu", CONNECTIONS, 2000, 700);
 }
 
 /// A software adapter takes several times as long, so there are fewer of them.
 #[test]
 fn four_hundred_mixed_requests_on_a_gpu_adapter_are_all_answered_right() {
-    all_are_answered_right("llvmpipe", 400, 140);
+    // A software adapter on narrow registers takes seconds for the longest texts, and sixteen of
+    // them in line would wait for longer than the route lets them.
+    all_are_answered_right("llvmpipe", 4, 400, 140);
 }
 
 /// Sends the last byte of each request when all the others are there, so that all of them miss
