@@ -27,7 +27,6 @@ mod failures;
 mod labels;
 pub(crate) mod usage;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelValue;
@@ -111,7 +110,7 @@ impl InferenceMetrics {
     /// What the workers of one device record.
     pub(crate) fn device(&self, device: &str) -> DeviceMetrics {
         let labels = DeviceLabels { device: device.to_owned() };
-        DeviceMetrics(Arc::new(self.busy.get_or_create(&labels).clone()))
+        DeviceMetrics(self.busy.get_or_create(&labels).clone())
     }
 
     /// The request counters of one model, all outcomes present from the start.

@@ -178,7 +178,7 @@ impl Queue {
             state.busy_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let is_own = |line: &&Line| *line.tenant == *tenant;
         let own = state.lines.iter().find(is_own).map_or(Duration::ZERO, |own| own.time(turn, now));
-        let mine = (own + takes).as_secs_f64() / self.shares.weight(tenant);
+        let mine = own.saturating_add(takes).as_secs_f64() / self.shares.weight(tenant);
         let others = state.lines.iter().filter(|line| !is_own(line)).map(|line| {
             let share = mine * self.shares.weight(&line.tenant);
             let share = Duration::try_from_secs_f64(share).unwrap_or(Duration::MAX);
@@ -304,7 +304,8 @@ impl State {
     }
 
     fn rows(&self) -> usize {
-        self.lines.iter().flat_map(|line| &line.jobs).map(Job::left).sum()
+        let rows = self.lines.iter().flat_map(|line| &line.jobs).map(Job::left);
+        rows.fold(0, usize::saturating_add)
     }
 
     fn first_came(&self) -> Option<Instant> {

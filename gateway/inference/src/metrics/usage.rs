@@ -1,6 +1,5 @@
 //! What callers used: for whom devices worked, how long requests waited, and what was in vain.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -144,7 +143,7 @@ impl DeviceUsage {
 
 /// How long a device was busy.
 #[derive(Clone)]
-pub(crate) struct DeviceMetrics(pub(super) Arc<Seconds>);
+pub(crate) struct DeviceMetrics(pub(super) Seconds);
 
 impl DeviceMetrics {
     pub(crate) fn busy(&self, took: Duration) {

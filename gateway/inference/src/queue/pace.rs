@@ -115,7 +115,8 @@ impl Pace {
 
     /// What a forecast comes to, by how those before it came out.
     pub(crate) fn corrected(&self, forecast: Duration) -> Duration {
-        forecast.mul_f64(self.skew.unwrap_or(1.0))
+        let seconds = forecast.as_secs_f64() * self.skew.unwrap_or(1.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// How long so many rows of a shape take.

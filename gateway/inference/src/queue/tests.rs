@@ -99,6 +99,16 @@ fn an_idle_model_tries_what_it_was_too_slow_for() {
 }
 
 #[test]
+fn a_request_that_claims_any_number_of_rows_harms_nobody() {
+    let mut rig = Rig::new(|_| {});
+    assert_eq!(rig.push("a", usize::MAX, 3600), Ok(()), "an idle model tries it");
+    let late = Refused::Late { wait: Duration::MAX };
+    assert_eq!(rig.push("a", usize::MAX, 3600), Err(late));
+    // Another tenant waits for one run of it.
+    assert_eq!(rig.push("b", 1, 3600), Ok(()));
+}
+
+#[test]
 fn nobody_waits_longer_than_the_node_lets_them() {
     let mut rig = Rig::new(|limits| limits.wait_max = 2 * SECOND);
     for _ in 0..3 {
