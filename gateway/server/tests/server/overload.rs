@@ -1,20 +1,16 @@
 //! A node that has too much to do: what it refuses, how early, and for whom.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
-#[path = "../../host/tests/guests/double.rs"]
-mod double;
-#[path = "support/node.rs"]
-mod node;
 
 use bytes::Bytes;
 use gw_artifact::Digest;
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_inference::InferenceConfig;
 use gw_server::ServerConfig;
-use node::{Answer, Node, guests, raw};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::double;
+use crate::node::{Answer, Node, guests, raw};
 
 /// `good` and `hooked` ask the model `double`. What `loader` and `script` do is up to them, since
 /// they may bring models of their own.

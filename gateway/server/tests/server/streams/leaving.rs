@@ -18,8 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::{Wire, post, start};
 use crate::node::{Node, guests, send};
-use crate::{Wire, post, start};
 
 type Pieces = StreamBody<UnboundedReceiver<Result<Frame<Bytes>, Infallible>>>;
 

@@ -1,23 +1,19 @@
 //! Streams, chains and hooks on real sockets. The client writes and reads bytes, because a library
 //! would hide how an answer ends.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
-#[path = "../../host/tests/guests/double.rs"]
-mod double;
-#[path = "streams/leaving.rs"]
 mod leaving;
-#[path = "support/node.rs"]
-mod node;
 
 use std::time::Duration;
 
 use gw_artifact::bundle::{BundleContent, BundledModel};
 use gw_artifact::{ByteSize, Digest};
 use gw_server::ServerConfig;
-use node::{Node, guests, raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::double;
+use crate::node::{Node, guests, raw};
 
 const MANIFEST: &str = r#"
 [app]

@@ -1,5 +1,4 @@
 //! A node on real sockets, and a real client before it.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 #[path = "../../../deploy/tests/support/guests.rs"]
 pub(crate) mod guests;

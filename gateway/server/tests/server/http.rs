@@ -1,8 +1,4 @@
 //! A node on real sockets, with a real plugin behind it and a real client before it.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
-#[path = "support/node.rs"]
-mod node;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +10,12 @@ use gw_artifact::keys::SigningKey;
 use gw_artifact::manifest::Manifest;
 use gw_artifact::{ByteSize, Digest};
 use gw_server::{ServeError, ServerConfig, serve};
-use node::{Node, guests, raw, send};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::node::{Node, guests, raw, send};
 
 /// `/say` answers its body and is cached; `/raw` is not.
 const MANIFEST: &str = r#"
