@@ -242,6 +242,7 @@ fn two_thousand_mixed_requests_on_sixteen_connections_are_all_answered_right() {
 /// A software adapter takes several times as long, so there are fewer of them.
 #[test]
 fn four_hundred_mixed_requests_on_a_gpu_adapter_are_all_answered_right() {
+    // Of four connections none waits in line for as long as its client reads at most.
     all_are_answered_right("llvmpipe", 4, 400, 140);
 }
 

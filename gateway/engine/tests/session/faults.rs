@@ -31,7 +31,8 @@ fn long(count: u32) -> Dispatch {
     dispatch
 }
 
-/// The device under test; `None`, said aloud, where it is one of OpenGL, which does as said.
+/// The device under test; `None` where it is one of OpenGL, which cannot show the fault for what it
+/// `does`.
 fn other_than_opengl(does: &str) -> Option<Arc<Device>> {
     let device = device::open()?;
     if device.info().backend == "gl" {
@@ -49,7 +50,7 @@ fn elements_that_hang(device: &Device) -> usize {
 
 #[test]
 fn a_run_that_hangs_is_given_up_and_nothing_waits_for_it() {
-    // So whoever waits for the run finds it done, however long it took.
+    // Who waits for a run there finds it done, however long it took.
     let device = other_than_opengl("on a CPU computes while commands are submitted");
     let Some(device) = device else { return };
     let count = elements_that_hang(&device);

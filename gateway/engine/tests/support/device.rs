@@ -15,12 +15,6 @@ pub fn open_unmapped() -> Option<Arc<Device>> {
     open_with(Device::open_unmapped)
 }
 
-/// Whether the adapter under test was named: it stands for hardware that has no more than it has.
-#[allow(dead_code, reason = "only kernels have variants")]
-pub fn stands_for_hardware() -> bool {
-    std::env::var_os("GW_TEST_ADAPTER").is_some()
-}
-
 fn open_with(open: fn(&AdapterSelect) -> Result<Arc<Device>, DeviceError>) -> Option<Arc<Device>> {
     let select = match std::env::var("GW_TEST_ADAPTER") {
         Ok(name) => AdapterSelect::Named(name),
