@@ -1,23 +1,43 @@
 //! An app's folder, built: what `gw dev` loads and what `gw push` signs.
 
+mod check;
 mod ready;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use gw_artifact::bundle::{BundleContent, BundledModel};
-use gw_artifact::manifest::{Manifest, PluginEntry};
+use gw_artifact::manifest::{FILE_NAME, Manifest, PluginEntry};
 use gw_artifact::{Digest, FetchConfig, Fetcher, Source};
+use gw_host::Inspection;
 
-use crate::guest;
+pub(crate) use self::check::{Lack, key_of};
+use crate::guest::{self, Language};
 use crate::progress::Shown;
-use crate::report::Advice;
+use crate::report::{self, Advice};
 
 /// An app as its author wrote it.
 pub(crate) struct App {
     pub(crate) folder: PathBuf,
     pub(crate) manifest: Manifest,
     text: String,
+}
+
+/// A plugin, built.
+pub(crate) struct Built {
+    pub(crate) name: String,
+    /// Its component or core module.
+    pub(crate) path: PathBuf,
+    wasm: Vec<u8>,
+    pub(crate) inspection: Inspection,
+    /// Grants that it needs and does not have.
+    pub(crate) lacks: Vec<Lack>,
+}
+
+impl Built {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.wasm.len() as u64
+    }
 }
 
 impl App {
@@ -54,22 +74,37 @@ impl App {
         let assets = self.fetch_assets(&fetcher)?;
         let models = self.fetch_models(&fetcher)?;
         let mut plugins = Vec::new();
-        for plugin in &self.manifest.plugins {
-            let wasm = self.component(plugin)?;
-            let ready = ready::pre_initialise(&prepared, &wasm, &assets)
-                .with_context(|| format!("pre-initialising plugin {}", plugin.name))?;
-            plugins.push((plugin.name.clone(), ready));
+        for built in self.compile()? {
+            for lack in &built.lacks {
+                report::note(format_args!("warning: {lack}"));
+            }
+            let ready = ready::pre_initialise(&prepared, &built.wasm, &assets)
+                .with_context(|| format!("pre-initialising plugin {}", built.name))?;
+            plugins.push((built.name, ready));
         }
         Ok(BundleContent { manifest_text: self.text.clone(), plugins, assets, models })
     }
 
-    fn component(&self, plugin: &PluginEntry) -> anyhow::Result<Vec<u8>> {
+    /// Builds the plugins, in the manifest's order, and looks at what they import.
+    ///
+    /// # Errors
+    /// Where a plugin does not build, or what it builds is no plugin.
+    pub(crate) fn compile(&self) -> anyhow::Result<Vec<Built>> {
+        self.manifest.plugins.iter().map(|plugin| self.compile_one(plugin)).collect()
+    }
+
+    fn compile_one(&self, plugin: &PluginEntry) -> anyhow::Result<Built> {
         let mut path = self.plugin_path(plugin);
+        let language = Language::of(&path);
         if path.is_dir() {
-            guest::ensure_target(&path)?;
             path = guest::build(&plugin.name, &path)?;
         }
-        std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
+        let wasm = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let inspection = gw_host::inspect(&plugin.name, &wasm)?;
+        let file = self.folder.join(FILE_NAME).display().to_string();
+        let manifest = (file.as_str(), self.text.as_str());
+        let lacks = check::lacks(plugin, language, &self.manifest, &inspection, manifest);
+        Ok(Built { name: plugin.name.clone(), path, wasm, inspection, lacks })
     }
 
     fn fetch_assets(&self, fetcher: &Fetcher) -> anyhow::Result<Vec<(String, bytes::Bytes)>> {
@@ -115,18 +150,19 @@ fn read(path: &Path) -> anyhow::Result<bytes::Bytes> {
     Ok(bytes.into())
 }
 
-/// Whether the plugin's path can be what it has to be: a crate or a component.
+/// Whether the plugin's path can be what it has to be: source in a language that gw builds, or a
+/// component.
 fn check_plugin(folder: &Path, plugin: &PluginEntry) -> anyhow::Result<()> {
     let path = folder.join(&plugin.path);
-    let fault = if path.join("Cargo.toml").is_file() || path.is_file() {
+    let fault = if path.is_file() || Language::of(&path).is_some() {
         return Ok(());
     } else if path.is_dir() {
-        format!("{} is a folder without a Cargo.toml", path.display())
+        let [rust, javascript, python] = Language::ALL.map(Language::marker);
+        format!("{} is a folder without a {rust}, {javascript} or {python}", path.display())
     } else {
         format!("there is no {}", path.display())
     };
-    Err(Advice::new(format!("plugin {}: {fault}", plugin.name))
-        .hint("`path` in gw.toml is the folder of a crate, or a .wasm file, relative to gw.toml")
-        .usage()
-        .into())
+    let hint = "`path` in gw.toml is the folder of a plugin's source, or a .wasm file, relative to \
+                gw.toml";
+    Err(Advice::new(format!("plugin {}: {fault}", plugin.name)).hint(hint).usage().into())
 }

@@ -1,11 +1,13 @@
 //! The commands, one file each: `Args` are its flags, `run` does the work.
 
 mod bench;
+mod build;
 mod dev;
 mod doctor;
 mod infer;
 mod keys;
 mod model;
+mod new;
 mod plan;
 mod push;
 mod rollback;
@@ -16,6 +18,8 @@ mod status;
 /// What the user asked for.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    New(new::Args),
+    Build(build::Args),
     Dev(dev::Args),
     Serve(serve::Args),
     Keys(keys::Args),
@@ -34,6 +38,8 @@ pub(crate) enum Command {
 /// Does what the user asked for.
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Keys(args) => keys::run(&args),

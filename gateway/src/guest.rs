@@ -1,16 +1,60 @@
-//! A plugin's source, built: an inner cargo for `wasm32-wasip2`, with nothing of ours inherited.
+//! A plugin's source, built by its language's own tools, with nothing of ours inherited.
 
-use std::io::{BufRead, BufReader};
+mod javascript;
+mod python;
+mod rust;
+
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use serde::Deserialize;
 
-use crate::report::{self, Advice};
+pub(crate) use self::python::SYSTEM as PYTHON;
+pub(crate) use self::rust::{TARGET, has_target};
 
-/// What guests are compiled for.
-pub(crate) const TARGET: &str = "wasm32-wasip2";
+/// What plugins are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    Rust,
+    JavaScript,
+    Python,
+}
+
+impl Language {
+    pub(crate) const ALL: [Self; 3] = [Self::Rust, Self::JavaScript, Self::Python];
+
+    /// The file that makes a folder a plugin in this language.
+    pub(crate) fn marker(self) -> &'static str {
+        match self {
+            Self::Rust => "Cargo.toml",
+            Self::JavaScript => "package.json",
+            Self::Python => "pyproject.toml",
+        }
+    }
+
+    /// The language of the plugin in `folder`, if there is one.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        Self::ALL.into_iter().find(|language| folder.join(language.marker()).is_file())
+    }
+}
+
+/// Builds the plugin in `folder` and returns its component. What the language's tools say goes to
+/// stderr as they say it.
+///
+/// # Errors
+/// Where there is nothing to build, a tool is missing, or the plugin does not build.
+pub(crate) fn build(name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = &folder
+        .canonicalize()
+        .with_context(|| format!("the folder of plugin {name}: {}", folder.display()))?;
+    match Language::of(folder) {
+        Some(Language::Rust) => rust::build(name, folder),
+        Some(Language::JavaScript) => javascript::build(name, folder),
+        Some(Language::Python) => python::build(name, folder),
+        None => anyhow::bail!("plugin {name}: there is nothing to build in {}", folder.display()),
+    }
+}
 
 /// Variables that an inner cargo keeps: where things lie and how to reach registries.
 const KEPT: [&str; 7] = [
@@ -36,7 +80,7 @@ const DROPPED: [&str; 7] = [
 ];
 
 /// A tool in `folder` with an environment as if the user had called it there.
-fn tool(name: &str, folder: &Path) -> Command {
+fn tool(name: impl AsRef<OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(name);
     command.current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
@@ -52,106 +96,24 @@ fn is_dropped(name: &str) -> bool {
     DROPPED.contains(&name) || of_cargo && !KEPT.iter().any(|kept| name.starts_with(kept))
 }
 
+/// Runs a tool whose words are for the user and not a result; whether it succeeded.
+fn run(command: &mut Command) -> std::io::Result<bool> {
+    Ok(command.stdout(std::io::stderr()).status()?.success())
+}
+
+/// Where the component of `folder` is written. Its folder is there, and is not watched.
+fn component_file(folder: &Path) -> anyhow::Result<PathBuf> {
+    let target = folder.join("target");
+    std::fs::create_dir_all(&target)
+        .with_context(|| format!("making the folder {}", target.display()))?;
+    Ok(target.join("plugin.wasm"))
+}
+
 /// The version that a tool reports in `folder`, or `None` where it is not installed.
 pub(crate) fn version(name: &str, folder: &Path) -> Option<String> {
     let output = tool(name, folder).arg("--version").stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
-}
-
-/// Whether the toolchain that serves `folder` can compile guests.
-///
-/// # Errors
-/// Where there is no toolchain.
-pub(crate) fn has_target(folder: &Path) -> anyhow::Result<bool> {
-    let output = tool("rustc", folder)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output()
-        .with_context(no_rust)?;
-    let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(output.status.success() && Path::new(&libraries).is_dir())
-}
-
-fn no_rust() -> Advice {
-    Advice::new("Rust is needed to build plugins").hint("install it from https://rustup.rs")
-}
-
-/// Adds the guests' target to the toolchain that serves `folder`, unless it is there.
-///
-/// # Errors
-/// Where it is missing and rustup cannot add it.
-pub(crate) fn ensure_target(folder: &Path) -> anyhow::Result<()> {
-    if has_target(folder)? {
-        return Ok(());
-    }
-    report::note(format_args!("adding the target {TARGET} with rustup"));
-    let advice = || {
-        Advice::new(format!("the Rust target {TARGET} is missing"))
-            .hint(format!("add it with: rustup target add {TARGET}"))
-    };
-    let status = tool("rustup", folder)
-        .args(["target", "add", TARGET])
-        // What rustup says must not mix with our results.
-        .stdout(Stdio::null())
-        .status()
-        .with_context(advice)?;
-    if status.success() { Ok(()) } else { Err(advice().into()) }
-}
-
-/// One line of cargo's `--message-format=json`, as far as it matters here.
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    #[serde(default)]
-    manifest_path: PathBuf,
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-}
-
-/// Builds the crate in `folder` and returns its component. Cargo's progress and errors go to
-/// stderr as they come.
-///
-/// # Errors
-/// Where the crate does not build or gives no component.
-pub(crate) fn build(name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
-    let folder = &folder
-        .canonicalize()
-        .with_context(|| format!("the folder of plugin {name}: {}", folder.display()))?;
-    let manifest = folder.join("Cargo.toml");
-    let mut cargo = tool("cargo", folder)
-        .args(["build", "--release", "--target", TARGET])
-        .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(folder.join("target"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(no_rust)?;
-    let stdout = cargo.stdout.take().context("cargo's output is piped")?;
-    let component = component_in(BufReader::new(stdout), &manifest);
-    if !cargo.wait()?.success() {
-        let message = format!("plugin {name} does not build; cargo's errors are above");
-        return Err(Advice::new(message).into());
-    }
-    component.ok_or_else(|| {
-        Advice::new(format!("plugin {name}: {} builds no component", folder.display()))
-            .hint("add to its Cargo.toml: [lib] crate-type = [\"cdylib\"]")
-            .into()
-    })
-}
-
-/// The `.wasm` file that the crate of `manifest` itself gave.
-fn component_in(messages: impl BufRead, manifest: &Path) -> Option<PathBuf> {
-    let mut found = None;
-    // Every line is read, so that cargo never waits for a full pipe.
-    for line in messages.lines().map_while(Result::ok) {
-        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
-        if message.reason == "compiler-artifact" && message.manifest_path == manifest {
-            let wasm = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "wasm");
-            found = message.filenames.into_iter().find(wasm).or(found);
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -169,23 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn the_component_of_the_crate_itself_is_taken() {
-        let artifact = |folder: &str, files: &[&str]| {
-            serde_json::json!({
-                "reason": "compiler-artifact",
-                "manifest_path": format!("{folder}/Cargo.toml"),
-                "filenames": files,
-            })
-            .to_string()
-        };
-        let messages = [
-            artifact("/dep", &["/t/dep.wasm"]),
-            artifact("/own", &["/t/own.rlib", "/t/own.wasm"]),
-            r#"{"reason":"build-finished","success":true}"#.to_owned(),
-        ]
-        .join("\n");
-        let found = component_in(messages.as_bytes(), Path::new("/own/Cargo.toml"));
-        assert_eq!(found, Some(PathBuf::from("/t/own.wasm")));
-        assert_eq!(component_in(messages.as_bytes(), Path::new("/x/Cargo.toml")), None);
+    fn a_folder_says_its_language() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Language::of(folder.path()), None);
+        for language in [Language::Python, Language::JavaScript, Language::Rust] {
+            // Each goes before those that were there: a crate may hold tools of other languages.
+            std::fs::write(folder.path().join(language.marker()), "").unwrap();
+            assert_eq!(Language::of(folder.path()), Some(language));
+        }
     }
 }

@@ -1,9 +1,14 @@
-//! Requests, responses and errors as a plugin sees them.
-
-use std::fmt;
+//! Requests and responses as a plugin sees them.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use self::error::Error;
+
+pub(crate) mod error;
+pub(crate) mod extract;
+pub mod outbound;
+pub(crate) mod within;
 
 /// A request, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,19 +24,41 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request without headers and body, as tests and hooks make them.
+    pub fn new(method: &str, path: &str) -> Self {
+        Self { method: method.to_owned(), path: path.to_owned(), ..Self::default() }
+    }
+
+    /// The same request with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_ascii_lowercase(), value.as_bytes().to_vec()));
+        self
+    }
+
+    /// The same request with this body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     /// The first header of this name, in any letter case, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(value).ok()
+        find(&self.headers, name)
+    }
+
+    /// What follows the question mark of the path; empty where there is none.
+    pub fn query_string(&self) -> &str {
+        self.path.split_once('?').map_or("", |(_, query)| query)
     }
 
     /// The body, read as JSON.
     ///
     /// # Errors
-    /// 400 `invalid_json`, with the parser's words and the place; the field is `body`.
+    /// Those of [`Json`](crate::Json).
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::new(400, "invalid_json", error.to_string()).field("body"))
+        extract::json(&self.body)
     }
 }
 
@@ -64,70 +91,29 @@ impl Response {
         }
     }
 
+    /// The same response with another status.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     /// The same response with one more header.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_ascii_lowercase(), value.as_bytes().to_vec()));
         self
     }
-}
 
-/// An answer that says what is wrong, as `{"error": {"code", "message", "field"}}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// The status, such as 422.
-    pub status: u16,
-    /// A stable `snake_case` code for programs.
-    pub code: String,
-    /// A sentence for people.
-    pub message: String,
-    /// The part of the request that is wrong, such as `input[3]`.
-    pub field: Option<String>,
-}
-
-impl Error {
-    /// An error that concerns the request as a whole.
-    pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into(), field: None }
-    }
-
-    /// The same error, about one field.
-    #[must_use]
-    pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
-        self
+    /// The first header of this name, in any letter case, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.field {
-            Some(field) => write!(f, "{}: {field}: {}", self.code, self.message),
-            None => write!(f, "{}: {}", self.code, self.message),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<Error> for Response {
-    fn from(error: Error) -> Self {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            error: Detail<'a>,
-        }
-        #[derive(Serialize)]
-        struct Detail<'a> {
-            code: &'a str,
-            message: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
-        }
-        let Error { status, code, message, field } = &error;
-        let body = Body { error: Detail { code, message, field: field.as_deref() } };
-        let body = serde_json::to_vec(&body).expect("strings always have a JSON form");
-        Self::new(*status, "application/json", body)
-    }
+fn find<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a str> {
+    let (_, value) = headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(value).ok()
 }
 
 #[cfg(test)]
@@ -135,31 +121,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_answers_as_json_with_its_field() {
-        let error = Error::new(422, "empty_list", "give at least one text").field("input");
-        let response = Response::from(error);
-        assert_eq!(response.status, 422);
-        let body = String::from_utf8(response.body).unwrap();
-        assert_eq!(
-            body,
-            r#"{"error":{"code":"empty_list","message":"give at least one text","field":"input"}}"#
-        );
-    }
-
-    #[test]
-    fn a_body_that_is_not_json_is_a_400() {
-        let request = Request { body: b"{oops".to_vec(), ..Request::default() };
-        let error = request.json::<serde_json::Value>().unwrap_err();
-        assert_eq!((error.status, error.code.as_str()), (400, "invalid_json"));
-        assert_eq!(error.field.as_deref(), Some("body"));
-        assert!(error.message.contains("line 1 column 2"), "{}", error.message);
-    }
-
-    #[test]
     fn headers_are_found_in_any_letter_case() {
-        let headers = vec![("accept".to_owned(), b"text/plain".to_vec())];
-        let request = Request { headers, ..Request::default() };
-        assert_eq!(request.header("Accept"), Some("text/plain"));
+        let request = Request::new("GET", "/").with_header("Accept", "text/plain");
+        assert_eq!(request.headers[0].0, "accept");
+        assert_eq!(request.header("ACCEPT"), Some("text/plain"));
         assert_eq!(request.header("host"), None);
+    }
+
+    #[test]
+    fn a_query_is_what_follows_the_first_question_mark() {
+        for (path, query) in [("/a", ""), ("/a?", ""), ("/a?b=c?d", "b=c?d")] {
+            assert_eq!(Request::new("GET", path).query_string(), query);
+        }
     }
 }

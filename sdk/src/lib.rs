@@ -1,60 +1,157 @@
 //! What a plugin author writes against: a request in, a response out, models by name.
 //!
-//! It runs in the guest and knows nothing of the host but the interfaces in `sdk/wit`. Plugins
-//! are tested natively with `cargo test`; only what is behind the host's interfaces needs a host.
+//! It runs in the guest and knows nothing of the host but the interfaces in `sdk/wit`. A plugin's
+//! tests run natively: [`testing`] is a host for them.
 //!
-//! - [`Plugin`] and [`export!`]: what a plugin implements, and how it becomes a component.
-//! - [`http`]: [`Request`], [`Response`], and [`Error`], which is a JSON error answer.
+//! - [`macro@handler`]: a function that answers requests. What it takes is [`FromRequest`], what it
+//!   gives [`IntoResponse`]; [`Error`] is a JSON error answer.
+//! - [`macro@hooks`]: what happens before and after a model, or the rest of a chain; see [`Hooks`].
 //! - [`nn`]: models and tensors.
-//! - [`config`], [`keyvalue`], [`outbound`]: what `gw.toml` grants: values and secrets, buckets,
-//!   requests to other hosts.
+//! - [`assets`], [`config`], [`keyvalue`], [`outbound`]: what `gw.toml` grants: files, values and
+//!   secrets, buckets, requests to other hosts.
 //! - [`logging`]: messages with a level, in the node's log.
-//! - `serve`: the bridge between these and `wasi:http`.
+//! - `image`, `audio`, `tokenizer`, each behind the feature of its name: from files and texts to
+//!   what models take.
 //!
 //! ```
-//! use gw_sdk::{Error, Plugin, Request, Response};
+//! use gw_sdk::nn::{Graph, Tensor};
+//! use gw_sdk::{Error, Json, handler};
+//! use serde::{Deserialize, Serialize};
 //!
-//! struct Hello;
-//!
-//! impl Plugin for Hello {
-//!     fn handle(request: Request) -> Result<Response, Error> {
-//!         Response::json(&format!("hello from {}", request.path))
-//!     }
+//! #[derive(Deserialize)]
+//! struct Input {
+//!     numbers: Vec<f32>,
 //! }
 //!
-//! gw_sdk::export!(Hello);
+//! #[derive(Serialize)]
+//! struct Answer {
+//!     doubled: Vec<f32>,
+//! }
+//!
+//! #[handler]
+//! fn answer(Json(input): Json<Input>) -> Result<Json<Answer>, Error> {
+//!     let x = Tensor::new([1, input.numbers.len()], input.numbers)?;
+//!     let outputs = Graph::load("double")?.compute([("x", x.into())])?;
+//!     Ok(Json(Answer { doubled: outputs.read("y")?.into_vec() }))
+//! }
+//!
+//! # use gw_sdk::testing::Host;
+//! # use gw_sdk::Request;
+//! let host = Host::new().model("double", |inputs| {
+//!     let x = inputs.read::<f32>("x")?;
+//!     let y: Vec<f32> = x.as_slice().iter().map(|x| x * 2.0).collect();
+//!     Ok(vec![("y", Tensor::new(x.dims(), y)?.into())])
+//! });
+//! let response = host.call(answer, Request::new("POST", "/").with_body(r#"{"numbers": [3]}"#));
+//! assert_eq!(response.body, br#"{"doubled":[6.0]}"#);
 //! ```
 #![forbid(unsafe_code)]
 
-// The generated bindings name this crate from wherever they are expanded.
+// The generated bindings and the macros name this crate from wherever they are expanded.
 extern crate self as gw_sdk;
 
-pub mod http;
+mod grants;
+mod hooks;
+mod host;
+mod http;
 pub mod nn;
-pub mod outbound;
 #[doc(hidden)]
 pub mod serve;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
-pub use crate::http::{Error, Request, Response};
+#[cfg(feature = "audio")]
+pub mod audio;
+#[cfg(feature = "image")]
+pub mod image;
+#[cfg(feature = "tokenizer")]
+pub mod tokenizer;
 
-/// The values of `config` in `gw.toml` and the secrets that `secrets` names: [`get`](config::get)
-/// gives both, [`get_all`](config::get_all) gives no secrets.
-pub mod config {
-    pub use crate::bindings::wasi::config::store::{Error, get, get_all};
-}
+/// Makes a plugin of a function that answers requests.
+///
+/// Each argument is [`FromRequest`]: [`Json`], [`Query`], [`Body`], [`Request`] or one of your own.
+/// They are read in their order; the first that cannot be read is the answer. The last one may take
+/// the body without a copy. The result is [`IntoResponse`]. The function stays as it is, so tests
+/// call it, or let [`testing::Host::call`] send it requests.
+///
+/// `#[handler(init = prepare)]` names a function that runs once, when the plugin is built. What it
+/// leaves in statics is there in every instance at no cost, so it is the place to parse tables; see
+/// [`assets`]. Models are not there yet, and neither files nor random numbers may be kept: every
+/// instance would share them. It gives nothing or a `Result`; where it fails or panics, the build
+/// does.
+///
+/// A crate has one handler, or hooks.
+///
+/// ```
+/// use gw_sdk::{Error, Json, Query, handler};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Options {
+///     #[serde(default)]
+///     loud: bool,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Greeting {
+///     text: String,
+/// }
+///
+/// #[handler]
+/// fn greet(
+///     Query(options): Query<Options>,
+///     Json(name): Json<String>,
+/// ) -> Result<Json<Greeting>, Error> {
+///     if name.is_empty() {
+///         return Err(Error::new(422, "empty_name", "say whom to greet").field("body"));
+///     }
+///     let text = format!("hello, {name}");
+///     Ok(Json(Greeting { text: if options.loud { text.to_uppercase() } else { text } }))
+/// }
+///
+/// # let request = gw_sdk::Request::new("POST", "/?loud=true").with_body("\"Ada\"");
+/// let response = gw_sdk::testing::Host::new().call(greet, request);
+/// assert_eq!(response.body, br#"{"text":"HELLO, ADA"}"#);
+/// ```
+///
+/// What cannot be read from a request is a compile error that says what can:
+///
+/// ```compile_fail,E0277
+/// #[gw_sdk::handler]
+/// fn greet(name: Option<String>) -> String {
+///     format!("hello, {name:?}")
+/// }
+/// ```
+pub use gw_sdk_macros::handler;
+/// Makes a plugin of an `impl` of [`Hooks`](trait@Hooks), which says how.
+/// `#[hooks(init = prepare)]` names a function that runs once, when the plugin is built, as that of
+/// [`macro@handler`].
+///
+/// ```
+/// use gw_sdk::{Error, Hooks, Outcome, Request, hooks};
+///
+/// /// Lets no one in who does not say who it is.
+/// struct Named;
+///
+/// #[hooks]
+/// impl Hooks for Named {
+///     fn pre(request: Request) -> Result<Outcome<()>, Error> {
+///         match request.header("x-name") {
+///             Some(_) => Ok(Outcome::Pass(None)),
+///             None => Err(Error::new(400, "nameless", "say who you are in `x-name`")),
+///         }
+///     }
+/// }
+/// ```
+pub use gw_sdk_macros::hooks;
 
-/// The buckets that `keyvalue` in `gw.toml` names: [`open`](keyvalue::open) one, then read and
-/// write. A value is kept when `set` returns.
-pub mod keyvalue {
-    pub use crate::bindings::wasi::keyvalue::atomics::increment;
-    pub use crate::bindings::wasi::keyvalue::batch::{delete_many, get_many, set_many};
-    pub use crate::bindings::wasi::keyvalue::store::{Bucket, Error, KeyResponse, open};
-}
-
-/// Messages for the node's log, where they stand under the plugin's name.
-pub mod logging {
-    pub use crate::bindings::wasi::logging::logging::{Level, log};
-}
+pub use crate::grants::{assets, config, keyvalue, logging};
+pub use crate::hooks::{Answer, Hooks, Outcome};
+pub use crate::http::error::Error;
+pub use crate::http::extract::{Body, FromRequest, Handler, IntoResponse, Json, Query};
+pub use crate::http::outbound;
+pub use crate::http::within::within;
+pub use crate::http::{Request, Response};
 
 #[doc(hidden)]
 #[allow(
@@ -66,68 +163,7 @@ pub mod logging {
     unreachable_pub,
     reason = "generated from the WIT, which has the documentation"
 )]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "http",
-        generate_all,
-        pub_export_macro: true,
-        export_macro_name: "export_component",
-        default_bindings_module: "gw_sdk::bindings",
-        runtime_path: "gw_sdk::wit_bindgen::rt",
-    });
-}
+pub mod bindings;
 
 #[doc(hidden)]
 pub use wit_bindgen;
-
-/// A plugin: requests are answered by fresh instances that know nothing of each other.
-pub trait Plugin {
-    /// Runs once, when the plugin is built. What it leaves in statics (a `OnceLock`, say) is there
-    /// in every instance at no cost, so it is the place to parse tables.
-    ///
-    /// The plugin's assets are files under `/assets`. Models are not there yet, and neither files
-    /// nor random numbers may be kept: every instance would share them.
-    fn init() {}
-
-    /// Answers one request.
-    ///
-    /// # Errors
-    /// An [`Error`], which is answered as JSON with its status.
-    fn handle(request: Request) -> Result<Response, Error>;
-}
-
-/// Makes a component of a crate whose [`Plugin`] is the given type.
-///
-/// On other targets than WebAssembly it only checks the type, so that a plugin's tests run
-/// natively.
-#[macro_export]
-macro_rules! export {
-    ($plugin:ident) => {
-        #[cfg(target_arch = "wasm32")]
-        const _: () = {
-            struct Component;
-
-            impl $crate::bindings::Guest for Component {
-                fn init() {
-                    $crate::serve::init::<$plugin>();
-                }
-            }
-
-            impl $crate::bindings::exports::wasi::http::incoming_handler::Guest for Component {
-                fn handle(
-                    request: $crate::bindings::exports::wasi::http::incoming_handler::IncomingRequest,
-                    out: $crate::bindings::exports::wasi::http::incoming_handler::ResponseOutparam,
-                ) {
-                    $crate::serve::handle::<$plugin>(&request, out);
-                }
-            }
-
-            $crate::bindings::export_component!(Component with_types_in $crate::bindings);
-        };
-
-        #[cfg(not(target_arch = "wasm32"))]
-        const _: fn($crate::Request) -> Result<$crate::Response, $crate::Error> =
-            <$plugin as $crate::Plugin>::handle;
-    };
-}

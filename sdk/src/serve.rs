@@ -1,21 +1,44 @@
-//! The bridge between a [`Plugin`] and `wasi:http`; [`crate::export!`] calls it.
+//! The bridge between a plugin and the worlds of `sdk/wit`; what the macros make calls it.
 
+use std::fmt::Display;
 use std::sync::Once;
 
 use crate::bindings::wasi::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 use crate::bindings::wasi::io::streams::{OutputStream, StreamError};
-use crate::{Error, Plugin, Request, Response};
+use crate::{Error, Request, Response};
+
+pub use self::hooks::{Parts, answered, outcome, outputs, pack, parts};
+
+mod hooks;
 
 /// What one read asks for; the host gives what it has, up to this.
 const READ_BYTES: u64 = 1 << 20;
 
 static INIT: Once = Once::new();
 
+/// What a function that runs once may give.
+pub trait Prepared {
+    /// Panics where it failed: the build of the plugin then fails with these words.
+    fn finish(self);
+}
+
+impl Prepared for () {
+    fn finish(self) {}
+}
+
+impl<E: Display> Prepared for Result<(), E> {
+    fn finish(self) {
+        if let Err(error) = self {
+            panic!("init failed: {error}");
+        }
+    }
+}
+
 /// Runs the plugin's `init` when the component is built.
-pub fn init<P: Plugin>() {
-    INIT.call_once(P::init);
+pub fn init(init: fn()) {
+    INIT.call_once(init);
     #[cfg(target_arch = "wasm32")]
     fill_holes();
 }
@@ -47,11 +70,20 @@ fn fill_holes() {
     }
 }
 
-/// Answers one request. A component that was not prepared runs its `init` here, every time.
-pub fn handle<P: Plugin>(request: &IncomingRequest, out: ResponseOutparam) {
-    INIT.call_once(P::init);
-    let response = read(request).and_then(P::handle).unwrap_or_else(Response::from);
-    write(&response, out);
+/// Runs the plugin's `init` where the component was not prepared: in every request.
+pub fn initialise(init: fn()) {
+    INIT.call_once(init);
+}
+
+/// Answers one request.
+pub fn handle(
+    init: fn(),
+    respond: fn(Request) -> Response,
+    request: &IncomingRequest,
+    out: ResponseOutparam,
+) {
+    initialise(init);
+    write(&read(request).map_or_else(Response::from, respond), out);
 }
 
 fn read(request: &IncomingRequest) -> Result<Request, Error> {

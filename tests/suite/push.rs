@@ -51,10 +51,13 @@ impl Site {
         let written = fs::read_to_string(&manifest).expect("a manifest");
         let changed =
             written.replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
-        // The SDK is a path dependency of the plugin: point the copy at the repository's.
+        // The plugin lies beside the examples: point the copy at the repository's.
         fs::write(
             &manifest,
-            changed.replace("path = \"plugin\"", &format!("path = {:?}", source.join("plugin"))),
+            changed.replace(
+                "path = \"../../plugins/embed\"",
+                &format!("path = {:?}", repo().join("plugins/embed")),
+            ),
         )
         .expect("written");
         copy

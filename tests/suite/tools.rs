@@ -1,6 +1,9 @@
 //! `gw infer`, `gw plan`, `gw bench` and `gw doctor`, and the errors of models and manifests;
-//! `gw run` is in `run`.
+//! `gw run` is in `run`, `gw new` and `gw build` in `new`, plugins in JavaScript and Python in
+//! `languages`.
 
+mod languages;
+mod new;
 mod run;
 
 use std::fs;
@@ -182,7 +185,7 @@ fn a_wrong_sha256_is_refused_before_anything_is_loaded() {
 }
 
 fn manifest(_folder: &Path) -> String {
-    let plugin = repo().join("examples/01-embed/plugin");
+    let plugin = repo().join("plugins/embed");
     format!(
         "[app]\nname = \"tiny\"\nversion = \"0.1.0\"\n\n[[model]]\nname = \"relu\"\n\
          source = \"relu.onnx\"\n\n[[plugin]]\nname = \"embed\"\npath = {plugin:?}\n\

@@ -5,6 +5,7 @@ mod grants;
 mod http;
 mod limits;
 mod mistake;
+pub mod place;
 mod reader;
 mod sections;
 mod serving;
@@ -93,8 +94,9 @@ pub struct AssetEntry {
 pub struct PluginEntry {
     /// The name by which routes call it.
     pub name: String,
-    /// A crate to build, or a `.wasm` file, relative to the manifest: a component that handles
-    /// requests, or a core module with a `_start` that answers them the CGI way.
+    /// Source to build (a folder with a `Cargo.toml`, `package.json` or `pyproject.toml`), or a
+    /// `.wasm` file, relative to the manifest: a component that handles requests, or a core module
+    /// with a `_start` that answers them the CGI way.
     pub path: PathBuf,
     /// The models that it may load.
     pub models: Vec<String>,
@@ -175,7 +177,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ManifestError {
 }
 
 /// Whether `text` may name an app or a plugin: such names are parts of paths and labels.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=64).contains(&text.len())
         && text.bytes().all(plain)

@@ -57,7 +57,7 @@ pub enum HostError {
     /// The component exports neither a request handler nor hooks.
     #[error(
         "plugin {plugin} exports neither wasi:http/incoming-handler, which a Rust plugin gets from \
-         `gw_sdk::export!`, nor the hooks `pre` and `post` of gw:plugin@0.1.0: {reason}"
+         `#[gw_sdk::handler]`, nor the hooks `pre` and `post` of gw:plugin@0.1.0: {reason}"
     )]
     NotAPlugin {
         /// The plugin.

@@ -8,6 +8,7 @@
 mod config;
 pub(crate) mod ephemeral;
 pub(crate) mod grants;
+pub(crate) mod inspect;
 pub(crate) mod keyvalue;
 pub(crate) mod log;
 mod logging;
@@ -18,6 +19,7 @@ pub(crate) mod print;
 pub(crate) mod secret;
 
 use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use self::nn::component::SNAPSHOTS;
@@ -58,7 +60,12 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// The imports of a component that nobody fills.
 pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
     let ty = component.component_type();
-    ty.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !fills(name)).collect()
+    ty.imports(engine)
+        // A type is a name for what another import has: there is nothing to fill.
+        .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| !fills(name))
+        .collect()
 }
 
 /// Whether a component asks for the directories that it is given.

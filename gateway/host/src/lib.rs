@@ -15,7 +15,7 @@
 //! - `imports`: what a guest may import, one file each; `imports/nn` is wasi-nn,
 //!   `imports/ephemeral` its front end for core modules, `imports/log` a guest's output,
 //!   `imports/next` the way to the rest of its chain, `imports/grants` what a manifest grants of
-//!   the rest.
+//!   the rest, `imports/inspect` what a component asks for, read without compiling it.
 //! - `engine`: the settings of the Wasm engine, and the ticker that interrupts busy guests.
 //! - `compiled`: compiled code on disk, sealed. The only `unsafe` of this crate.
 //! - [`preinit`]: runs a plugin's `init` once, at build time, and keeps the result.
@@ -43,6 +43,7 @@ pub use config::HostConfig;
 pub use error::{GuestError, Handled, HostError, Timings};
 pub use host::Host;
 pub use host::program::{Ended, Folder, Program, ProgramError, ProgramSpec};
+pub use imports::inspect::{Form, Inspection, inspect};
 pub use imports::keyvalue::KeyvalueConfig;
 pub use imports::outbound::OutboundConfig;
 pub use imports::secret::{Secret, SecretSource};

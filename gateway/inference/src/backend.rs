@@ -16,6 +16,7 @@ use gw_engine::{AdapterSelect, Device, Profile, Tuned, Value};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
+use crate::worker::nice::giving_way;
 use crate::{DeviceChoice, InferenceConfig, InferenceError, InferenceMetrics, Signature};
 
 /// The two kinds of backend.
@@ -233,6 +234,14 @@ impl Footprint {
 /// # Errors
 /// [`InferenceError::NoDevice`], which says what there is instead.
 pub fn open_backend(
+    choice: &DeviceChoice,
+    config: &InferenceConfig,
+) -> Result<Arc<dyn Backend>, InferenceError> {
+    // The pools of the CPU and the drivers that compute on it start their threads here.
+    giving_way(config.cpu_nice, || open_chosen(choice, config))
+}
+
+fn open_chosen(
     choice: &DeviceChoice,
     config: &InferenceConfig,
 ) -> Result<Arc<dyn Backend>, InferenceError> {

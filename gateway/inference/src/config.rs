@@ -49,6 +49,10 @@ pub struct InferenceConfig {
     pub gpu_hang_time: Duration,
     /// Threads of the CPU backend, shared by all its models. Default: one per physical core.
     pub cpu_threads: Option<NonZeroUsize>,
+    /// How far threads that compute on the CPU give way to those that answer requests, as `nice`
+    /// says it: 0 not at all, 19 the most. Default 5: where every core computes, who answers has
+    /// three times the share of who computes, and hardly waits for it. Linux only.
+    pub cpu_nice: u8,
     /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
     /// instructions. Default `false`.
     pub gpu_expand_weights: bool,
@@ -89,6 +93,7 @@ impl Default for InferenceConfig {
             keep_alive: None,
             gpu_hang_time: Duration::from_secs(30),
             cpu_threads: None,
+            cpu_nice: 5,
             gpu_expand_weights: false,
             gpu_fuse: true,
             gpu_tune: Duration::from_secs(2),

@@ -334,6 +334,7 @@ impl Models {
             batch_max: config.batch_max,
             keep_bytes_min: config.gpu_keep_bytes_min,
             keep_alive: policy.keep_alive.or(config.keep_alive).filter(|_| !policy.pinned),
+            nice: config.cpu_nice,
         }
     }
 

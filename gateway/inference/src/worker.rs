@@ -1,14 +1,15 @@
 //! The threads behind each loaded model: they take what waits the moment their device is free.
-
 //!
 //! - `core`: what they share with the callers.
 //! - [`lane`]: the device, and whose turn it is.
 //! - `recover`: what they do about faults of their device and of their model.
+//! - [`nice`]: how far threads that compute give way to those that answer.
 //! - `nan`: whether an answer holds what is not a number.
 
 mod core;
 pub(crate) mod lane;
 mod nan;
+pub(crate) mod nice;
 mod recover;
 
 use std::sync::Arc;

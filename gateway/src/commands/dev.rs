@@ -151,32 +151,47 @@ fn curl(route: &RouteEntry, url: &str, folder: &Path) -> String {
         Some(post) => post,
         None => route.methods.first().map_or("POST", String::as_str),
     };
-    let body = shell_quoted(&example_body(folder));
+    let body = example_body(folder);
     let target = shell_quoted(&format!("{url}{path}"));
     match method {
         "GET" => format!("curl -s {target}"),
         "HEAD" => format!("curl -sI {target}"),
         // With a body, this is what curl sends by itself.
-        "POST" => format!("curl -s {target} -d {body}"),
+        "POST" => format!("curl -s {target} {body}"),
         "DELETE" | "OPTIONS" => format!("curl -s -X {method} {target}"),
-        _ => format!("curl -s -X {method} {target} -d {body}"),
+        _ => format!("curl -s -X {method} {target} {body}"),
     }
 }
 
-/// The app's `request.json` where there is one: the JSON itself if it fits the line.
+/// What tells curl the body: the app's `request.json` where there is one, the JSON itself if it
+/// fits the line, or another file that is called `request`, byte by byte.
 fn example_body(folder: &Path) -> String {
-    let file = folder.join("request.json");
-    if !file.is_file() {
-        return "{}".to_owned();
+    let Some(file) = example_file(folder) else { return "-d '{}'".to_owned() };
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    if is_json {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let text = text.trim();
+        // What curl is given as data is a file's name where it begins with `@`.
+        let is_short = text.len() <= INLINE_BYTES_MAX && !text.contains(char::is_control);
+        if is_short && text.starts_with(['{', '[']) {
+            return format!("-d {}", shell_quoted(text));
+        }
     }
-    let text = std::fs::read_to_string(&file).unwrap_or_default();
-    let text = text.trim();
-    // What curl is given as data is a file's name where it begins with `@`.
-    let is_short = text.len() <= INLINE_BYTES_MAX && !text.contains(char::is_control);
-    if is_short && text.starts_with(['{', '[']) {
-        return text.to_owned();
-    }
-    format!("@{}", std::path::absolute(&file).unwrap_or(file).display())
+    // As `-d`, curl would leave out line ends.
+    let flag = if is_json { "-d" } else { "--data-binary" };
+    let path = std::path::absolute(&file).unwrap_or(file);
+    format!("{flag} {}", shell_quoted(&format!("@{}", path.display())))
+}
+
+/// The file that shows what a request holds, `request.json` before any other.
+fn example_file(folder: &Path) -> Option<PathBuf> {
+    let is_example =
+        |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "request") && path.is_file();
+    let entries = std::fs::read_dir(folder).ok()?;
+    let files = entries.flatten().map(|entry| entry.path()).filter(is_example);
+    files.min_by_key(|path| {
+        (path.extension().is_none_or(|extension| extension != "json"), path.clone())
+    })
 }
 
 /// A word that a shell takes as it is.
@@ -236,12 +251,24 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_no_json_is_sent_byte_by_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(example_body(folder.path()), "-d '{}'");
+        std::fs::write(folder.path().join("request.wav"), [0, 159]).unwrap();
+        std::fs::write(folder.path().join("requests.txt"), "").unwrap();
+        let file = format!("--data-binary @{}/request.wav", folder.path().display());
+        assert_eq!(example_body(folder.path()), file);
+        std::fs::write(folder.path().join("request.json"), "[1]").unwrap();
+        assert_eq!(example_body(folder.path()), "-d '[1]'", "JSON goes first");
+    }
+
+    #[test]
     fn a_file_in_the_line_is_found_from_any_folder() {
         let here = Path::new(".").canonicalize().unwrap();
         let app = tempfile::tempdir_in(&here).unwrap();
         std::fs::write(app.path().join("request.json"), "{\n}").unwrap();
         let relative = app.path().strip_prefix(&here).unwrap();
-        let expected = format!("@{}/request.json", app.path().display());
+        let expected = format!("-d @{}/request.json", app.path().display());
         assert_eq!(example_body(relative), expected);
     }
 }

@@ -26,8 +26,12 @@ struct Findings {
     auto: String,
     adapters: Vec<AdapterInfo>,
     cargo: Option<String>,
-    /// Whether plugins can be compiled.
+    /// Whether plugins in Rust can be compiled.
     wasm_target: bool,
+    /// For plugins in JavaScript.
+    node: Option<String>,
+    /// For plugins in Python.
+    python: Option<String>,
     cache: Cache,
     missing: Vec<Missing>,
 }
@@ -69,6 +73,8 @@ fn examine() -> anyhow::Result<Findings> {
         adapters,
         cargo,
         wasm_target,
+        node: guest::version("node", here),
+        python: guest::version(guest::PYTHON, here),
         cache: Cache { bytes: size(&folder), folder },
     })
 }
@@ -92,9 +98,9 @@ fn missing(adapters: &[AdapterInfo], cargo: bool, wasm_target: bool) -> Vec<Miss
     add(!hardware, "a hardware GPU adapter", "running models on a GPU", driver);
     let mesa = "on Debian and Ubuntu: apt install mesa-vulkan-drivers";
     add(adapters.is_empty(), "a software adapter", "testing GPU kernels without a GPU", mesa);
-    add(!cargo, "cargo", "building plugins (gw dev, gw push)", "see https://rustup.rs");
+    add(!cargo, "cargo", "building plugins in Rust", "see https://rustup.rs");
     let target = format!("rustup target add {}", guest::TARGET);
-    add(!wasm_target, guest::TARGET, "building plugins (gw dev adds it by itself)", &target);
+    add(!wasm_target, guest::TARGET, "building plugins in Rust (gw adds it itself)", &target);
     missing
 }
 
@@ -130,6 +136,8 @@ fn text(found: &Findings) -> String {
     line(format!("cargo        {}", found.cargo.as_deref().unwrap_or("not found")));
     let target = if found.wasm_target { "installed" } else { "not installed" };
     line(format!("wasm target  {} {target}", guest::TARGET));
+    line(format!("node         {}", found.node.as_deref().unwrap_or("not found")));
+    line(format!("python       {}", found.python.as_deref().unwrap_or("not found")));
     let cache = report::bytes(found.cache.bytes);
     line(format!("cache        {cache} in {}", found.cache.folder.display()));
     if found.adapters.is_empty() {

@@ -49,7 +49,8 @@ fn a_plugin_that_is_not_there_is_a_mistake_in_the_manifest() {
     let folder = app(&user, &APP.replace("echo.wasm", "gone"));
     user.gw(&["dev", &folder]).refused(2, &["echo", "gone"]);
     std::fs::create_dir(user.path("app/gone")).unwrap();
-    user.gw(&["dev", &folder]).refused(2, &["echo", "Cargo.toml"]);
+    let markers = ["echo", "Cargo.toml", "package.json", "pyproject.toml"];
+    user.gw(&["dev", &folder]).refused(2, &markers);
 }
 
 #[test]

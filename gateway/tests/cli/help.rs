@@ -7,6 +7,8 @@ fn help_reads_well() {
     let user = User::new();
     let mut pages = user.gw(&["--help"]).done().out;
     let commands = [
+        "new",
+        "build",
         "dev",
         "serve",
         "keys new",

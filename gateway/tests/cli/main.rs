@@ -7,6 +7,7 @@ mod bench;
 mod help;
 mod keys;
 mod models;
+mod new;
 mod onnx;
 mod run;
 

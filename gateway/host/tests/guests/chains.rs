@@ -118,6 +118,16 @@ fn hooks_pass_change_and_watch() {
 }
 
 #[test]
+fn hooks_of_the_sdk_watch() {
+    let bench = Bench::new();
+    let chain = bench.chain(&[("typed-hooks", Closed), ("echo-head", Closed)]);
+    run(async {
+        let watched = ask(&chain, "", "word").await.expect("an answer");
+        assert_eq!(watched.body, "init says 4 POST /PATH?Q=1 RELAYED= WORD");
+    });
+}
+
+#[test]
 fn handlers_and_hooks_mix_in_any_order() {
     let bench = Bench::new();
     let relayed = bench.chain(&[("relay", Closed), ("hooked", Closed)]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use gw_host::preinit::pre_initialise;
 use gw_host::{
     Answered, Body, BodyError, Call, Chain, GuestError, HostConfig, HostError, Inferences,
     PluginSpec, Question, Refusal,
@@ -13,7 +14,7 @@ use gw_host::{
 use tokio::sync::Notify;
 
 use crate::run;
-use crate::support::{Node, ask, text, within};
+use crate::support::{Node, ask, guest, text, within};
 
 #[test]
 fn numbers_go_in_and_a_model_and_post_answer() {
@@ -32,6 +33,25 @@ fn numbers_go_in_and_a_model_and_post_answer() {
     let metrics = node.metrics();
     assert!(metrics.contains(r#"gw_plugin_requests_total{plugin="hooked",outcome="ok"} 3"#));
     assert!(metrics.contains(r#"gw_plugin_instantiate_seconds_count{plugin="hooked"} 5"#));
+}
+
+#[test]
+fn hooks_of_the_sdk_have_a_state_an_init_and_errors_of_their_own() {
+    let node = Node::start();
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let prepared = pre_initialise(&guest("typed-hooks"), empty.path()).expect("prepared");
+    let spec = PluginSpec { wasm: prepared.into(), ..node.spec("typed-hooks") };
+    let plugins = [node.host.load(spec), node.load("typed-hooks")];
+    run(async {
+        for typed in plugins.map(|plugin| plugin.expect("it loads")) {
+            assert_eq!(text(&typed, "[1, 2.5]").await, "init says 8 [2.0, 5.0]");
+            let refused = ask(&typed, "[1, true]").await.expect("an answer").response;
+            assert_eq!(refused.status().as_u16(), 422);
+            let body = String::from_utf8_lossy(refused.body());
+            assert!(body.contains(r#""code":"invalid_type""#), "{body}");
+            assert!(body.contains(r#""field":"[1]""#), "{body}");
+        }
+    });
 }
 
 /// What a body asks for, and how its request must end.

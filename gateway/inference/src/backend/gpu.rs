@@ -387,7 +387,7 @@ mod tests {
     fn served_as(gpu: &Arc<Gpu>, file: &Bytes, policy: ModelPolicy) -> crate::Model {
         let (run_time, wait_max) = (Duration::from_hours(1), Duration::MAX);
         let queue = QueueLimits { max: 10, run_time, wait_max };
-        let limits = Limits { queue, batch_max: 8, keep_bytes_min: 16, keep_alive: None };
+        let limits = Limits { queue, batch_max: 8, keep_bytes_min: 16, keep_alive: None, nice: 0 };
         let metrics = InferenceMetrics::register(&mut Registry::default());
         let backend: Arc<dyn Backend> = Arc::<Gpu>::clone(gpu);
         let tenure = Tenure::of("m", file, limits, &metrics, backend);

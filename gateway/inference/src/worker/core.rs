@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::Worker;
 use super::lane::Lane;
+use super::nice::give_way;
 use crate::batch::{Joining, Padding};
 use crate::metrics::ModelMetrics;
 use crate::metrics::usage::DeviceUsage;
@@ -113,6 +114,7 @@ impl Core {
         // Nobody joins a model that is never batched.
         let delay = if joining == Joining::Rows { policy.max_delay } else { Duration::ZERO };
         let patience = Patience { delay, enough: batch_max, idle };
+        let nice = limits.nice;
         for _ in 0..workers.max(1) {
             let worker = Worker {
                 model: Arc::clone(&model),
@@ -127,7 +129,10 @@ impl Core {
             };
             thread::Builder::new()
                 .name(format!("infer-{name}").chars().take(15).collect())
-                .spawn(move || worker.work())
+                .spawn(move || {
+                    give_way(nice);
+                    worker.work();
+                })
                 .map_err(|error| {
                     // Those that did start end.
                     shared.queue.abandon();
@@ -207,6 +212,8 @@ pub(crate) struct Limits {
     pub(crate) keep_bytes_min: u64,
     /// How long it stays when nobody asks it.
     pub(crate) keep_alive: Option<Duration>,
+    /// How far its workers give way to threads that answer.
+    pub(crate) nice: u8,
 }
 
 /// However the workers end, no caller may wait for them, and the ledger no longer counts them.

@@ -131,7 +131,7 @@ impl Default for Setup {
         let (queue_max, batch_max, keep_bytes_min) = (100, 8, 1000);
         let run_time = Duration::from_hours(1);
         let queue = QueueLimits { max: queue_max, run_time, wait_max: Duration::MAX };
-        let limits = Limits { queue, batch_max, keep_bytes_min, keep_alive: None };
+        let limits = Limits { queue, batch_max, keep_bytes_min, keep_alive: None, nice: 0 };
         let (fixed_rows, joining_is_measured, lane) = (None, false, Arc::new(Lane::of(1)));
         Self { limits, fixed_rows, pads: false, joining_is_measured, lane, workers: 1 }
     }

@@ -96,14 +96,13 @@ fn collect(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Build output, the lock file that a build writes, version control, and editors' own files.
+/// What builds and tools write, version control, and editors' own files.
 fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name == "target"
         // Whatever else a cargo was told to build into; it marks the folder.
         || path.join("CACHEDIR.TAG").is_file()
-        || name == "Cargo.lock"
-        || name == "node_modules"
+        || matches!(&*name, "Cargo.lock" | "package-lock.json" | "node_modules" | "__pycache__")
         || name == "4913"
         || name.starts_with('.')
         || name.ends_with('~')
@@ -144,6 +143,10 @@ mod tests {
             (write, "plugin/src/lib.rs", true),
             (EventKind::Create(CreateKind::File), "gw.toml", true),
             (write, "plugin/Cargo.lock", false),
+            (write, "plugin/package-lock.json", false),
+            (EventKind::Create(CreateKind::Folder), "plugin/.venv", false),
+            (write, "plugin/index.js", true),
+            (write, "plugin/app.py", true),
             (EventKind::Create(CreateKind::Folder), "plugin/target", false),
             (EventKind::Create(CreateKind::Folder), "plugin/targetA1b2C3", false),
             (EventKind::Create(CreateKind::Folder), "plugin/src/targets", true),

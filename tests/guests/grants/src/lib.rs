@@ -6,18 +6,13 @@ use std::fmt::Debug;
 use gw_sdk::keyvalue::{self, Bucket};
 use gw_sdk::logging::{Level, log};
 use gw_sdk::outbound::Outgoing;
-use gw_sdk::{Error, Plugin, Request, Response, config};
+use gw_sdk::{Error, Request, Response, config, handler};
 
-struct Grants;
-
-gw_sdk::export!(Grants);
-
-impl Plugin for Grants {
-    fn handle(request: Request) -> Result<Response, Error> {
-        let text = String::from_utf8_lossy(&request.body);
-        let answers: Vec<_> = text.lines().map(answer).collect();
-        Ok(Response::new(200, "text/plain", answers.join("\n")))
-    }
+#[handler]
+fn handle(request: Request) -> Result<Response, Error> {
+    let text = String::from_utf8_lossy(&request.body);
+    let answers: Vec<_> = text.lines().map(answer).collect();
+    Ok(Response::new(200, "text/plain", answers.join("\n")))
 }
 
 fn answer(line: &str) -> String {
@@ -52,10 +47,10 @@ fn operate(bucket: &Bucket, operation: &[&str]) -> String {
         ["delete", key] => shown(bucket.delete(key)),
         ["exists", key] => shown(bucket.exists(key)),
         ["list"] => shown(bucket.list_keys(None).map(|page| (page.keys, page.cursor))),
-        ["add", key, delta] => shown(keyvalue::increment(bucket, key, delta.parse().unwrap())),
+        ["add", key, delta] => shown(bucket.increment(key, delta.parse().unwrap())),
         ["get-many", ref keys @ ..] => {
             let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-            let found = keyvalue::get_many(bucket, &keys);
+            let found = bucket.get_many(&keys);
             shown(found.map(|found| {
                 found.into_iter().map(|pair| text(pair.map(|(_, value)| value))).collect::<Vec<_>>()
             }))
@@ -63,11 +58,11 @@ fn operate(bucket: &Bucket, operation: &[&str]) -> String {
         ["set-many", ref keys @ ..] => {
             let pairs: Vec<_> =
                 keys.iter().map(|key| ((*key).to_owned(), b"many".to_vec())).collect();
-            shown(keyvalue::set_many(bucket, &pairs))
+            shown(bucket.set_many(&pairs))
         }
         ["delete-many", ref keys @ ..] => {
             let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-            shown(keyvalue::delete_many(bucket, &keys))
+            shown(bucket.delete_many(&keys))
         }
         _ => "no such command".to_owned(),
     }

@@ -1,15 +1,10 @@
 //! Calls the host as fast as it can, and keeps nothing.
 
-use gw_sdk::{Error, Plugin, Request, Response};
+use gw_sdk::{Error, Request, Response, handler};
 
-struct Flood;
-
-gw_sdk::export!(Flood);
-
-impl Plugin for Flood {
-    fn handle(_: Request) -> Result<Response, Error> {
-        loop {
-            std::hint::black_box(std::time::Instant::now());
-        }
+#[handler]
+fn answer(_: Request) -> Result<Response, Error> {
+    loop {
+        std::hint::black_box(std::time::Instant::now());
     }
 }

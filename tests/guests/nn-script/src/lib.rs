@@ -10,26 +10,21 @@ use gw_sdk::bindings::wasi::nn::graph::{
 };
 use gw_sdk::bindings::wasi::nn::inference::GraphExecutionContext;
 use gw_sdk::bindings::wasi::nn::tensor::{Tensor, TensorType};
-use gw_sdk::{Error, Plugin, Request, Response};
+use gw_sdk::{Error, Request, Response, handler};
 
-struct Script;
-
-gw_sdk::export!(Script);
-
-impl Plugin for Script {
-    fn handle(request: Request) -> Result<Response, Error> {
-        let script = String::from_utf8_lossy(&request.body);
-        let mut made = Made::default();
-        let mut answer = String::new();
-        for line in script.lines() {
-            let fields: Vec<&str> = line.split('\t').collect();
-            answer += &made.call(&fields).unwrap_or_else(|code| format!("{code:?}"));
-            answer.push('\n');
-        }
-        // What is left belongs to the instance, which ends here.
-        std::mem::forget(made);
-        Ok(Response::new(200, "text/plain", answer))
+#[handler]
+fn answer(request: Request) -> Result<Response, Error> {
+    let script = String::from_utf8_lossy(&request.body);
+    let mut made = Made::default();
+    let mut answer = String::new();
+    for line in script.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        answer += &made.call(&fields).unwrap_or_else(|code| format!("{code:?}"));
+        answer.push('\n');
     }
+    // What is left belongs to the instance, which ends here.
+    std::mem::forget(made);
+    Ok(Response::new(200, "text/plain", answer))
 }
 
 /// Handles, which nobody keeps valid.

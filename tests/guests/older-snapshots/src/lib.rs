@@ -1,23 +1,18 @@
 //! Speaks the two older snapshots of wasi-nn. Its body names one and gives numbers, which go
 //! through the model `double`: each call of the snapshot is a line of the answer.
 
-use gw_sdk::{Error, Plugin, Request, Response};
+use gw_sdk::{Error, Request, Response, handler};
 
-struct Older;
-
-gw_sdk::export!(Older);
-
-impl Plugin for Older {
-    fn handle(request: Request) -> Result<Response, Error> {
-        let body = String::from_utf8_lossy(&request.body);
-        let (snapshot, numbers) = body.split_once(' ').unwrap_or((&body, ""));
-        let numbers = numbers.split_whitespace().filter_map(|x| x.parse().ok()).collect::<Vec<_>>();
-        let answer = match snapshot {
-            "2024-08-19" => august::lines(&numbers),
-            _ => june::lines(&numbers) + &june_error(),
-        };
-        Ok(Response::new(200, "text/plain", answer))
-    }
+#[handler]
+fn answer(request: Request) -> Result<Response, Error> {
+    let body = String::from_utf8_lossy(&request.body);
+    let (snapshot, numbers) = body.split_once(' ').unwrap_or((&body, ""));
+    let numbers = numbers.split_whitespace().filter_map(|x| x.parse().ok()).collect::<Vec<_>>();
+    let answer = match snapshot {
+        "2024-08-19" => august::lines(&numbers),
+        _ => june::lines(&numbers) + &june_error(),
+    };
+    Ok(Response::new(200, "text/plain", answer))
 }
 
 /// In this snapshot a guest makes errors of its own.

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use gw_sdk::{Error, Plugin, Request, Response};
+use gw_sdk::{Error, Request, Response, handler};
 
-struct Sleeper;
-
-gw_sdk::export!(Sleeper);
-
-impl Plugin for Sleeper {
-    fn handle(_: Request) -> Result<Response, Error> {
-        std::thread::sleep(Duration::from_secs(60));
-        Ok(Response::new(200, "text/plain", "late"))
-    }
+#[handler]
+fn answer(_: Request) -> Result<Response, Error> {
+    std::thread::sleep(Duration::from_secs(60));
+    Ok(Response::new(200, "text/plain", "late"))
 }

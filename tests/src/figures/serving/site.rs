@@ -18,7 +18,7 @@ use crate::{fetch, repo};
 /// How many texts are asked in turn, so that lengths mix.
 const TEXTS: usize = 248;
 
-/// The plugin of `examples/01-embed` in front of `MiniLM` in single precision, whose rows depend
+/// The plugin `plugins/embed` in front of `MiniLM` in single precision, whose rows depend
 /// on nothing but themselves: those of the example's model share the scale of their batch.
 pub(super) struct Site {
     _folder: TempDir,
@@ -37,7 +37,7 @@ impl Site {
         let tokenizer = fetch(&asset.source, asset.sha256.as_ref())?;
         let tokenizer = tokenizer.to_str().context("the cache's path is text")?.to_owned();
         let model = model("minilm-f32")?;
-        let plugin = repo().join("examples/01-embed/plugin");
+        let plugin = repo().join("plugins/embed");
         let mut app = format!(
             "[app]\nname = \"embeddings\"\nversion = \"1.0.0\"\n\
              [[model]]\nname = \"minilm\"\nsource = \"{model}\"\n\

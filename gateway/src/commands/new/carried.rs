@@ -1,0 +1,3 @@
+//! The files that this program carries, by their paths with `/` between parts.
+
+include!(concat!(env!("OUT_DIR"), "/carried.rs"));

@@ -1,0 +1,185 @@
+"""``python -m gw_sdk.build FOLDER --out FILE.wasm``: makes a component of a plugin in Python."""
+
+import argparse
+import ast
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import tomllib
+from pathlib import Path
+
+SDK = Path(__file__).resolve().parent
+WORLD = "handler"
+ENTRY = "gw_entry"
+# The release of WASI that the WIT is of.
+WASI = "0.2.12"
+
+_NN = ["wasi:nn/tensor", "wasi:nn/errors", "wasi:nn/inference", "wasi:nn/graph"]
+_NN = [f"{name}@0.2.0-rc-2024-10-28" for name in _NN]
+_KEYVALUE = [f"wasi:keyvalue/{name}@0.2.0-draft" for name in ("store", "atomics", "batch")]
+# What each module of the SDK asks of the host, beside what every plugin needs.
+INTERFACES = {
+    "nn": _NN,
+    "keyvalue": _KEYVALUE,
+    "config": ["wasi:config/store@0.2.0-rc.1"],
+    "outbound": [f"wasi:http/outgoing-handler@{WASI}"],
+}
+_ALWAYS = ["wasi:logging/logging@0.1.0-draft", f"wasi:io/streams@{WASI}"]
+
+
+class BuildError(Exception):
+    """What is wrong with the plugin, for the person who writes it."""
+
+
+def build(folder: Path, out: Path) -> None:
+    """Writes the component of the plugin in ``folder``."""
+    entry = entry_of(folder)
+    used = modules_used(folder, entry)
+    with tempfile.TemporaryDirectory(prefix="gw-sdk-") as scratch:
+        world = write_world(Path(scratch, "wit"), used)
+        glue = Path(scratch, "entry")
+        glue.mkdir()
+        (glue / f"{ENTRY}.py").write_text(entry_module(entry))
+        # The order gives the folders their numbers in the sandbox.
+        paths = [folder, glue, SDK.parent, Path(sysconfig.get_paths()["purelib"])]
+        command = [str(tool()), "--wit-path", str(world)]
+        command += ["--world", WORLD, "--full-names", "--quiet", "componentize", ENTRY]
+        command += [part for path in paths for part in ("--python-path", str(path))]
+        # Its own look-up of packages would add others than those of this interpreter.
+        env = {**os.environ, "VIRTUAL_ENV": sys.prefix}
+        done = subprocess.run(
+            [*command, "--output", str(out)], env=env, text=True, stderr=subprocess.PIPE
+        )
+    if done.returncode != 0:
+        raise BuildError(told(done.stderr))
+
+
+def tool() -> Path:
+    """The command of componentize-py that was installed with this package."""
+    folder = Path(sysconfig.get_path("scripts"))
+    found = [folder / name for name in ("componentize-py", "componentize-py.exe")]
+    for file in found:
+        if file.is_file():
+            return file
+    raise BuildError(f"{found[0]} is missing: run `{sys.executable} -m pip install gw-sdk`")
+
+
+def entry_of(folder: Path) -> str:
+    """The module with the handler: ``entry`` of ``[tool.gw]`` in pyproject.toml, or ``app``."""
+    manifest = folder / "pyproject.toml"
+    try:
+        table = tomllib.loads(manifest.read_text())
+    except FileNotFoundError:
+        raise BuildError(f"{folder} has no pyproject.toml: a Python plugin needs one") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BuildError(f"{manifest}: {error}") from None
+    entry = table.get("tool", {}).get("gw", {}).get("entry", "app")
+    if not (folder / f"{entry}.py").is_file():
+        raise BuildError(
+            f"{folder} has no {entry}.py: name the module with the handler as `entry` in "
+            "[tool.gw] of pyproject.toml"
+        )
+    return entry
+
+
+def modules_used(folder: Path, entry: str) -> set[str]:
+    """The modules of the SDK behind what the plugin's files import of it."""
+    used = set()
+    for file in sorted(folder.rglob("*.py")):
+        hidden = [part for part in file.relative_to(folder).parts[:-1] if part.startswith(".")]
+        if hidden or "site-packages" in file.parts:
+            continue
+        try:
+            tree = ast.parse(file.read_bytes(), str(file))
+        except SyntaxError as error:
+            place = f"{file.relative_to(folder)}:{error.lineno}:{error.offset}"
+            raise BuildError(f"{place}: {error.msg}: {(error.text or '').strip()}") from None
+        used.update(_of_sdk(tree))
+    return used
+
+
+def _of_sdk(tree: ast.AST) -> set[str]:
+    from . import _LAZY
+
+    named = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "gw_sdk":
+            named.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gw_sdk."):
+            named.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            # The whole package: which parts are used shows only when it runs.
+            named.update("*" for alias in node.names if alias.name.split(".")[0] == "gw_sdk")
+    if "*" in named:
+        return set(INTERFACES)
+    return {_LAZY.get(name, name) for name in named} & set(INTERFACES)
+
+
+def write_world(folder: Path, used: set[str]) -> Path:
+    """Writes the world of a plugin that uses these modules, and gives its folder."""
+    beside, within = SDK.parent.parent.parent / "wit/deps", SDK / "wit/deps"
+    deps = within if within.is_dir() else beside
+    if not deps.is_dir():
+        raise BuildError(
+            f"{SDK} lies apart from its WIT: install it with `pip install --editable`, from a "
+            "folder sdk/python that has sdk/wit beside it"
+        )
+    (folder / "deps").mkdir(parents=True)
+    for file in deps.glob("*.wit"):
+        (folder / "deps" / file.name).write_bytes(file.read_bytes())
+    imports = [*_ALWAYS, *(name for module in sorted(used) for name in INTERFACES[module])]
+    lines = [f"    import {name};" for name in imports]
+    lines += [f"    export wasi:http/incoming-handler@{WASI};", "    export init: func();"]
+    text = "\n".join(["package gw:python;", f"world {WORLD} {{", *lines, "}", ""])
+    (folder / "world.wit").write_text(text)
+    return folder
+
+
+def entry_module(entry: str) -> str:
+    """The module that componentize-py starts with: the plugin, and what exports its handler."""
+    export = "WasiHttpIncomingHandler" + WASI.replace(".", "")
+    return f'''\
+import {entry}
+from gw_sdk import log, registry, serve
+
+log.install()
+registry.required({entry + ".py"!r})
+
+
+class WitWorld:
+    def init(self):
+        registry.prepare()
+
+
+class {export}:
+    def handle(self, request, response_out):
+        serve.serve(request, response_out)
+'''
+
+
+def told(words: str) -> str:
+    """What componentize-py said, with the files of the plugin as it knows them."""
+    # Around the plugin's own traceback it prints those of the tool.
+    words = words.partition("AssertionError: ")[2] or words
+    words = re.split(r"\n\s*(?:Caused by:|Stack backtrace:)", words)[0]
+    return re.sub(r'File "/\d+/([^"]+)", line (\d+)', r"\1:\2", words).strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m gw_sdk.build", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.wasm")
+    given = parser.parse_args()
+    try:
+        build(given.folder.resolve(), given.out.resolve())
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Requests and responses, whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from .errors import HttpError
+from .input import convert
+
+T = TypeVar("T")
+
+
+def header_of(headers: list[tuple[str, bytes]], name: str) -> str | None:
+    """The first header of this name, in any letter case, where it is text."""
+    name = name.lower()
+    found = next((value for given, value in headers if given.lower() == name), None)
+    try:
+        return None if found is None else found.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@dataclass
+class Request:
+    """A request."""
+
+    method: str = "GET"
+    """In upper case, such as ``POST``."""
+    path_with_query: str = "/"
+    """Such as ``/embed?lang=fr``."""
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    """In their order; names are in lower case."""
+    body: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The path without the query."""
+        return urlsplit(self.path_with_query).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The values of the query; of several with one name, the last."""
+        return dict(parse_qsl(urlsplit(self.path_with_query).query, keep_blank_values=True))
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name, in any letter case, where it is text."""
+        return header_of(self.headers, name)
+
+    def text(self) -> str:
+        """The body as UTF-8.
+
+        Raises 400 ``invalid_text`` where it is not.
+        """
+        try:
+            return self.body.decode()
+        except UnicodeDecodeError as error:
+            raise HttpError(400, "invalid_text", f"the body is no UTF-8: {error}", field="body")
+
+    def json(self, of: type[T] = object) -> T:
+        """The body as JSON, converted to ``of``: a dataclass, or such as ``list[str]``.
+
+        Raises 400 ``invalid_json``, and 422 with the path of what does not fit as the field.
+        """
+        try:
+            value: Any = json.loads(self.body)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise HttpError(400, "invalid_json", f"the body is no JSON: {error}", field="body")
+        return convert(value, of, "body")
+
+
+@dataclass
+class Response:
+    """An answer."""
+
+    status: int = 200
+    body: bytes | str = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(
+        cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> "Response":
+        """``value`` as JSON; dataclasses are objects."""
+        body = json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+        return cls(status, body, {"content-type": "application/json", **(headers or {})})
+
+    def header(self, name: str) -> str | None:
+        """The header of this name, in any letter case."""
+        name = name.lower()
+        return next((value for key, value in self.headers.items() if key.lower() == name), None)
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body if isinstance(self.body, str) else self.body.decode()
+
+    def parsed(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, memoryview):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form: return dicts, lists, text, numbers")

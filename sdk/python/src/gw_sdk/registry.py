@@ -1,0 +1,117 @@
+"""What turns a function into a handler."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, get_type_hints
+
+from .errors import HttpError
+from .http import Request, Response
+from .trace import located
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_handler: Callable[[Request], Response] | None = None
+_init: Callable[[], None] | None = None
+_place: str | None = None
+
+
+def handler(function: Function) -> Function:
+    """Makes ``function`` answer the plugin's requests. It stays what it was, for tests.
+
+    Its parameters are told by their types: a `Request` is the request, anything else is its body as
+    JSON, checked against that type, a dataclass for one. It returns a `Response`, or a value that
+    is answered as JSON. `HttpError` is answered as it is; any other exception is a 500, and a line
+    of the log with file and line.
+    """
+    global _handler, _place
+    here = _where(function)
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{here}: a handler is a plain function: write def, not async def")
+    if _place is not None:
+        raise TypeError(f"{here}: a plugin has one @handler, and {_place} is one already")
+    arguments = _arguments(function, here)
+
+    def answer(request: Request) -> Response:
+        return _response(function(*[read(request) for read in arguments]), here)
+
+    _handler, _place = answer, here
+    return function
+
+
+def init(function: Callable[[], None]) -> Callable[[], None]:
+    """Runs ``function`` once, when the plugin is built: what it leaves is there for every request.
+
+    It sees the assets of the app under ``/assets``; models and grants are not there yet.
+    """
+    global _init
+    if _init is not None:
+        raise TypeError(f"{_where(function)}: a plugin has one @init")
+    done = []
+
+    @wraps(function)
+    def once() -> None:
+        if not done:
+            function()
+            done.append(True)
+
+    _init = once
+    return function
+
+
+def required(file: str) -> None:
+    """Raises where the plugin's module, which was just imported, has no ``@handler``."""
+    if _handler is None:
+        raise TypeError(f"{file} has no handler: write @handler above the function that answers")
+
+
+def prepare() -> None:
+    """Runs the plugin's ``@init``, unless it has run."""
+    if _init is not None:
+        _init()
+
+
+def handle(request: Request, report: Callable[[str, str], None]) -> Response:
+    """The answer of the plugin's handler, whatever happens in it.
+
+    ``report`` takes what is the plugin's own fault: a place in its files, and all that is known.
+    """
+    try:
+        prepare()
+        required("the plugin")
+        return _handler(request)
+    except HttpError as error:
+        if error.status >= 500:
+            report(*located(error))
+        return Response.json(error.body(), error.status)
+    except BaseException as error:  # An instance has one request, and SystemExit would end it.
+        report(*located(error))
+        message = "the plugin failed; the log of the node has the file and line"
+        return Response.json(HttpError(500, "plugin_failed", message).body(), 500)
+
+
+def _arguments(function: Callable[..., Any], here: str) -> list[Callable[[Request], Any]]:
+    hints = get_type_hints(function)
+    found: list[Callable[[Request], Any]] = []
+    for name in inspect.signature(function).parameters:
+        of = hints.get(name)
+        if of is Request or (of is None and name == "request"):
+            found.append(lambda request: request)
+        elif of is None:
+            raise TypeError(f"{here}: give the parameter {name} a type: Request, or a dataclass")
+        else:
+            found.append(lambda request, of=of: request.json(of))
+    return found
+
+
+def _response(value: object, here: str) -> Response:
+    if isinstance(value, Response):
+        return value
+    if value is None:
+        raise TypeError(f"the handler at {here} returned nothing: return a Response, or a value")
+    return Response.json(value)
+
+
+def _where(function: Callable[..., Any]) -> str:
+    code = function.__code__
+    return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
