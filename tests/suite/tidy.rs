@@ -25,6 +25,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gw-server", &["axum", "hyper-util", "moka"]),
     ("gw-host", &["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http", "wasmtime-wizer", "wiggle"]),
     ("gw-host", &["redb", "redis", "rustls", "tokio-rustls"]),
+    ("gw-host", &["wasmparser"]),
     ("gw-inference", &["rten"]),
     ("gw-engine", &["wgpu", "prost"]),
     ("gw-artifact", &["ring"]),
@@ -38,6 +39,8 @@ const LONG_FILES: &[(&str, &str)] = &[(
 
 const LINES_MAX: usize = 400;
 const WGSL_LINES_MAX: usize = 150;
+/// Of a first-party plugin, without its tests, blank lines and comments.
+const PLUGIN_LINES_MAX: usize = 150;
 const COLUMNS_MAX: usize = 100;
 const FILES_PER_LEVEL_MAX: usize = 12;
 const BANNED_STEMS: &[&str] =
@@ -109,6 +112,24 @@ fn files_and_lines_are_short() {
         }
     }
     assert_none("one idea per file", &faults);
+}
+
+#[test]
+fn plugins_are_short() {
+    let mut lines = BTreeMap::<String, usize>::new();
+    for file in files_below(&repo().join("plugins")) {
+        if extension(&file) != "rs" || is_test(&file) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file is text");
+        let code = text.lines().map(str::trim);
+        let code = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        let plugin = shown(&file).split('/').nth(1).expect("plugins/NAME/…").to_owned();
+        *lines.entry(plugin).or_default() += code;
+    }
+    assert!(lines.len() >= 8, "the plugins were not found: {lines:?}");
+    lines.retain(|_, lines| *lines > PLUGIN_LINES_MAX);
+    assert!(lines.is_empty(), "at most {PLUGIN_LINES_MAX} lines a plugin: {lines:?}");
 }
 
 #[test]

@@ -166,6 +166,11 @@ impl Growth {
         }
     }
 
+    /// What all memories hold: they never shrink.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether the guest was ever refused memory.
     pub(crate) fn memory_refused(&self) -> bool {
         self.refused

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `gw_plugin_requests_total` | counter | `plugin`, `outcome` |
 //! | `gw_plugin_instantiate_seconds` | histogram | `plugin` |
+//! | `gw_plugin_guest_seconds` | histogram | `plugin` |
+//! | `gw_plugin_memory_bytes` | histogram | `plugin` |
 //! | `gw_plugin_loads_total` | counter | `code` |
 //! | `gw_plugin_skipped_total` | counter | `plugin` |
 //! | `gw_plugin_outbound_requests_total` | counter | `plugin`, `outcome` |
@@ -11,21 +13,21 @@
 //!
 //! Labels come from manifests and enums, never from requests.
 
-use std::time::Duration;
-
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::GuestError;
+use crate::{GuestError, Timings};
 
 /// The metrics of all plugins; a clone shares them.
 #[derive(Clone)]
 pub struct HostMetrics {
     requests: Family<RequestLabels, Counter>,
     instantiate: Family<PluginLabels, Histogram, fn() -> Histogram>,
+    guest: Family<PluginLabels, Histogram, fn() -> Histogram>,
+    memory: Family<PluginLabels, Histogram, fn() -> Histogram>,
     loads: Family<LoadLabels, Counter>,
     skipped: Family<PluginLabels, Counter>,
     outbound: Family<ReachLabels, Counter>,
@@ -38,6 +40,8 @@ impl HostMetrics {
         let metrics = Self {
             requests: Family::default(),
             instantiate: Family::new_with_constructor(instantiate_seconds),
+            guest: Family::new_with_constructor(guest_seconds),
+            memory: Family::new_with_constructor(memory_bytes),
             loads: Family::default(),
             skipped: Family::default(),
             outbound: Family::default(),
@@ -53,6 +57,16 @@ impl HostMetrics {
             "gw_plugin_instantiate_seconds",
             "Time to make one instance",
             m.instantiate,
+        );
+        registry.register(
+            "gw_plugin_guest_seconds",
+            "Time of one instance on a thread, its making and host calls included, waiting not",
+            m.guest,
+        );
+        registry.register(
+            "gw_plugin_memory_bytes",
+            "Linear memory of one instance at its end, which is its peak",
+            m.memory,
         );
         registry.register(
             "gw_plugin_loads",
@@ -84,12 +98,12 @@ impl HostMetrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// An instance was made, or was to be.
-    pub(crate) fn instantiated(&self, plugin: &str, instantiate: Duration) {
-        if !instantiate.is_zero() {
-            let labels = PluginLabels { plugin: plugin.to_owned() };
-            self.instantiate.get_or_create(&labels).observe(instantiate.as_secs_f64());
-        }
+    /// An instance is over, that was made or was to be.
+    pub(crate) fn visited(&self, plugin: &str, timings: &Timings, memory_bytes: usize) {
+        let labels = PluginLabels { plugin: plugin.to_owned() };
+        self.instantiate.get_or_create(&labels).observe(timings.instantiate.as_secs_f64());
+        self.guest.get_or_create(&labels).observe(timings.plugin.as_secs_f64());
+        self.memory.get_or_create(&labels).observe(memory_bytes as f64);
     }
 
     /// A request went on without a plugin.
@@ -114,6 +128,16 @@ impl HostMetrics {
 /// swaps: a quantile is right within a factor of two.
 fn instantiate_seconds() -> Histogram {
     Histogram::new((0..15).map(|n| 0.000_004 * f64::from(1 << n)))
+}
+
+/// From 16 µs, an echo, doubling to 8.4 s.
+fn guest_seconds() -> Histogram {
+    Histogram::new((0..20).map(|n| 0.000_016 * f64::from(1 << n)))
+}
+
+/// From 64 KiB, a page, doubling to 4 GiB, all that an instance can address.
+fn memory_bytes() -> Histogram {
+    Histogram::new((16..33).map(|n| 2.0_f64.powi(n)))
 }
 
 /// How a request to a plugin ended.

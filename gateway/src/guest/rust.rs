@@ -71,8 +71,6 @@ pub(super) fn build(name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
         .args(["build", "--release", "--target", TARGET])
         .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(&manifest)
-        .arg("--target-dir")
-        .arg(folder.join("target"))
         .stdout(Stdio::piped())
         .spawn()
         .with_context(no_rust)?;

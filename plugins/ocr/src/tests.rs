@@ -35,7 +35,7 @@ fn a_turned_mark_has_a_turned_rectangle() {
     let [line] = &areas::find(&map, 128, 1.0)[..] else { panic!("one line") };
     let along = [line[1][0] - line[0][0], line[1][1] - line[0][1]];
     assert!((along[1].atan2(along[0]).to_degrees() - 20.0).abs() < 1.0, "{line:?}");
-    // 61 by 9 with the sides of its pixels, grown by 9.4 on all sides: 39.9 and 13.9 from the middle.
+    // 61 by 9 with the sides of its pixels, grown by 9.4 on all sides: 39.9 and 13.9 from there.
     let [left, top] = line[0];
     assert!((left - 31.3).abs() < 0.5 && (top - 37.3).abs() < 0.5, "{line:?}");
 }
@@ -88,7 +88,7 @@ fn the_characters_are_at_the_end_of_the_model() {
     assert_eq!(characters(&[0; 100]), None);
 }
 
-/// One line on the page; the third model reads `ab ` upright and `b` with more confidence if turned.
+/// One line on the page; the third model reads `ab ` upright, and `b` with more confidence turned.
 fn read_with(turned: f32) -> serde_json::Value {
     CHARACTERS.get_or_init(|| ["", "a", "b", " "].map(str::to_owned).to_vec());
     let host = Host::new()

@@ -67,7 +67,7 @@ impl<T: Over> Visit<T> {
         let (memory_refused, inference_error) = (growth.memory_refused(), nn.error());
         nn.report(&mut timings);
         let plugin = &self.plugin;
-        plugin.metrics.instantiated(&plugin.name, timings.instantiate);
+        plugin.metrics.visited(&plugin.name, &timings, growth.bytes());
 
         match ended {
             Ok(Ok(done)) => Ok((done, Left { timings, inference_error })),

@@ -123,6 +123,9 @@ fn the_memory_of_a_program_is_limited() {
     let bomb = node.host.load(bomb).expect("it loads");
     let error = run(async { ask(&bomb, "/", "").await.expect_err("no memory") });
     assert!(matches!(error, GuestError::OutOfMemory { limit: 0x100_0000, .. }), "{error}");
+    // A page, and 15 times 16 more, of 256.
+    let sum = "gw_plugin_memory_bytes_sum{plugin=\"cgi\"} 15794176";
+    assert!(node.metrics().contains(sum), "{}", node.metrics());
     let large = wat::parse_str("(module (memory 4096) (func (export \"_start\")))");
     let large = PluginSpec { wasm: large.expect("a module").into(), ..spec(&node) };
     let refused = node.host.load(large).err().expect("refused");

@@ -33,6 +33,7 @@ fn numbers_go_in_and_a_model_and_post_answer() {
     let metrics = node.metrics();
     assert!(metrics.contains(r#"gw_plugin_requests_total{plugin="hooked",outcome="ok"} 3"#));
     assert!(metrics.contains(r#"gw_plugin_instantiate_seconds_count{plugin="hooked"} 5"#));
+    assert!(metrics.contains(r#"gw_plugin_guest_seconds_count{plugin="hooked"} 5"#));
 }
 
 #[test]
