@@ -13,6 +13,14 @@ use serde_json::Value;
 /// A photograph of a printed page, and its digest.
 const PHOTO: &str = "pypi:scikit-image==0.26.0#skimage/data/page.png";
 const PHOTO_SHA256: &str = "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3";
+/// What anybody reads there.
+const PRINTED: &str = "Region-based segmentation
+    Let us first determine markers of the coins and the
+    background. These markers are pixels that we can label
+    unambiguously as either object or background. Here,
+    the markers are found at the two extreme parts of the
+    histogram of grey values:
+    >>> markers = np.zeros_like(coins)";
 /// Where Debian's package pocketsphinx-testdata has its clips.
 const CLIPS: &str = "/usr/share/pocketsphinx/test/data";
 
@@ -118,9 +126,14 @@ fn reads(device: &str) {
     let [due] = &expected("ocr", &[&photo])[..] else { panic!("one page") };
     let (given, due) = (list(&given["lines"]), list(due));
     assert_eq!(given.len(), due.len(), "{:?} and {:?}", text(given), text(due));
-    let (given, due) = (text(given).join("\n"), text(due).join("\n"));
-    // Letters of some ten pixels: one that is cut out otherwise may be read otherwise.
-    assert!(edits(&given, &due) * 50 <= due.len(), "{given}\n\nand by the reference\n\n{due}");
+    // Letters of some ten pixels: one that is cut out otherwise may be read otherwise, and spaces
+    // come and go.
+    let letters = |text: &str| text.split_whitespace().collect::<String>();
+    let (given, due) = (letters(&text(given).concat()), letters(&text(due).concat()));
+    let printed = letters(PRINTED);
+    for other in [&due, &printed] {
+        assert!(edits(&given, other) * 50 <= other.len(), "{given}\n\nand due\n\n{other}");
+    }
 
     let refused = ask(&gateway, "/ocr", &repo().join("README.md"));
     assert_eq!(refused.status, 415, "{}", refused.body);
@@ -208,17 +221,15 @@ fn gpu_hearing_agrees_with_onnx_runtime_and_with_what_is_spoken() {
 #[test]
 fn what_is_redacted_is_seen_by_neither_side() {
     let gateway = serve("redact", "cpu");
-    let body = r#"{"from": "joe@example.com", "card": "4111 1111 1111 1111", "total": 1284.50}"#;
+    let body = r#"{"from": "joe@example.com", "card": "4111 1111 1111 1111", "at": "10.0.0.7", "total": 1284.50}"#;
     let given = gateway.post("/echo", body);
     assert_eq!(given.status, 200, "{}", given.body);
     let seen = given.json();
-    let hidden = r#"{"from": "[email]", "card": "[card]", "total": 1284.50}"#;
+    let hidden = r#"{"from": "[email]", "card": "[card]", "at": "[ip]", "total": 1284.50}"#;
     assert_eq!(seen["body"], hidden);
-    assert!(given.header("x-redacted").starts_with("request=2, "), "{:?}", given.headers);
-    // `echo` tells the headers, too, and one of them the address of this gateway.
-    assert!(gateway.url.contains("127.0.0.1"), "{}", gateway.url);
-    assert!(!given.body.contains("127.0.0.1") && given.body.contains("[ip]"), "{}", given.body);
+    assert_eq!(given.header("x-redacted"), "request=3, response=0");
+    // Paths pass as they are, and `echo` tells them: so this was hidden on the way back.
     let path = gateway.post("/echo?reply=joe@example.com", "{}");
-    assert_eq!(path.json()["path"], "/echo?reply=[email]", "the answer is looked into, too");
-    assert!(path.header("x-redacted").starts_with("request=0, "), "{:?}", path.headers);
+    assert_eq!(path.json()["path"], "/echo?reply=[email]");
+    assert_eq!(path.header("x-redacted"), "request=0, response=1");
 }

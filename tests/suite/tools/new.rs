@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::embed::floats;
 use gw_tests::gateway::{Gateway, gw};
 use gw_tests::reference::{cosine, embeddings, sentences};
+use gw_tests::repo;
 
 /// Files, the kinds that ONNX Runtime gives them by the same model, and how likely.
 const FILES: [(&str, &str, f64); 2] = [
@@ -38,6 +39,7 @@ struct Project {
 impl Project {
     fn new(lang: &str, template: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        share_builds(folder.path());
         let mut made = gw(&["new", "my-app", "--lang", lang, "--template", template]);
         succeeds(made.current_dir(folder.path()));
         let mut build = gw(&["build", "my-app", "-o", "json"]);
@@ -59,6 +61,14 @@ impl Project {
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.app.join(file)).expect("the template has it")
     }
+}
+
+/// Tells Cargo to build the projects of all tests in one folder, so that each builds little but
+/// itself.
+fn share_builds(folder: &Path) {
+    let config = format!("[build]\ntarget-dir = {:?}\n", repo().join("target/new-projects"));
+    fs::create_dir(folder.join(".cargo")).expect("the folder is empty");
+    fs::write(folder.join(".cargo/config.toml"), config).expect("written");
 }
 
 /// Runs a command to its end, and returns what it printed.
@@ -124,7 +134,7 @@ fn classifies(project: &Project) {
         let given = likeliest["score"].as_f64().expect("a number");
         assert!((given - score).abs() < 1e-4, "{kind}: {given}, not {score}");
     }
-    let refused = gateway.post("/classify", "  short \n ");
+    let refused = gateway.post("/classify", "  short\n");
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (422, &json!("too_short")));
 }
 
@@ -139,7 +149,7 @@ fn lets_in_by_kind(project: &Project) {
     let refused = gateway.post("/upload", python);
     assert_eq!(refused.status, 415, "{}", refused.body);
     assert_eq!(refused.json()["error"]["code"], "unsupported_kind");
-    assert_eq!(gateway.post("/upload", "  short \n ").status, 422);
+    assert_eq!(gateway.post("/upload", "  short\n").status, 422);
 }
 
 #[test]

@@ -32,7 +32,7 @@ function bothEnds(file) {
   const last = file.subarray(Math.max(0, file.length - SEEN));
   const start = first.findIndex((byte) => !isSpace(byte));
   if (start < 0 || first.length - start < BYTES_MIN) {
-    const message = `a file has at least ${BYTES_MIN} bytes that are no white space`;
+    const message = `a file needs ${BYTES_MIN} bytes behind white space at its start`;
     throw new HttpError(422, "too_short", message, { field: "body" });
   }
   const stop = 1 + last.findLastIndex((byte) => !isSpace(byte));

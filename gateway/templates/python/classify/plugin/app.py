@@ -42,7 +42,7 @@ def both_ends(file: bytes) -> "array[int]":
     """What the model takes: the first bytes, and the last, each as a number."""
     first, last = file[:SEEN].lstrip(), file[-SEEN:].rstrip()
     if len(first) < BYTES_MIN:
-        message = f"a file has at least {BYTES_MIN} bytes that are no white space"
+        message = f"a file needs {BYTES_MIN} bytes behind white space at its start"
         raise HttpError(422, "too_short", message, field="body")
     first, last = first[:END], last[-END:]
     filled = [NOTHING] * (2 * END - len(first) - len(last))

