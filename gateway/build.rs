@@ -1,6 +1,7 @@
 //! Lists what `gw new` writes: the templates, and the SDK as it is in this repository. Each becomes
 //! a table of paths and texts, so that a built `gw` needs nothing beside itself.
 #![allow(clippy::print_stdout, reason = "it is how a build script talks to cargo")]
+#![allow(clippy::unnecessary_debug_formatting, reason = "it writes the literals of Rust")]
 
 use std::fmt::Write as _;
 use std::path::Path;
