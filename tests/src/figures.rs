@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+mod costs;
 mod dispatches;
 mod embed;
 mod engine;
@@ -222,6 +223,11 @@ pub const FIGURES: &[Figure] = &[
         key: "load-cycles",
         about: "memory after 1,000 loads and unloads of two models, against after 50",
         measure: serving::residency::load_cycles,
+    },
+    Figure {
+        key: "plugin-costs",
+        about: "guest time and peak memory of the first-party plugins, against their READMEs",
+        measure: costs::row,
     },
 ];
 

@@ -1,7 +1,10 @@
 //! ONNX Runtime's embeddings of five sentences, the yardstick for `examples/01-embed`.
 
+pub mod media;
+pub mod photos;
+
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -72,6 +75,19 @@ fn run_onnx_runtime(
         bail!("tests/reference/embed.py failed; its error is above");
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The folder of an app in `plugins/`, whose model is made where it has to be converted.
+///
+/// # Errors
+/// Where that fails.
+pub fn app(plugin: &str) -> Result<PathBuf> {
+    let app = repo().join("plugins").join(plugin);
+    let script = app.join("make-model");
+    if script.exists() && !Command::new(&script).arg(python()?).status()?.success() {
+        bail!("{} failed; its error is above", script.display());
+    }
+    Ok(app)
 }
 
 /// The interpreter of `target/reference`, with the packages of `tests/reference/requirements.txt`.

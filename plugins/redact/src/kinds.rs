@@ -1,20 +1,21 @@
 //! The kinds of personal data: how each looks, and what else must hold of it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use gw_sdk::{Error, config};
 use regex_lite::Regex;
 
-/// A name, how it looks, and what must hold of what looks so.
-type Kind = (&'static str, &'static str, fn(&str) -> bool);
+/// A name, how it looks, how many digits it has at least, and what must hold of what looks so.
+type Kind = (&'static str, &'static str, usize, fn(&str) -> bool);
 
 /// In this order, so that what is an IBAN or a card is no phone.
 const KINDS: [Kind; 5] = [
-    ("email", EMAIL, |_| true),
-    ("iban", r"[A-Z]{2}\d\d(?: ?[0-9A-Z]){11,30}|[a-z]{2}\d\d[0-9a-z]{11,30}", iban),
-    ("card", r"[2-6](?:[ -]?\d){12,18}", card),
-    ("ip", r"\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,44}", ip),
-    ("phone", PHONE, |text| (8..=15).contains(&digits(text).count())),
+    ("email", EMAIL, 0, |_| true),
+    ("iban", r"[A-Z]{2}\d\d(?: ?[0-9A-Z]){11,30}|[a-z]{2}\d\d[0-9a-z]{11,30}", 2, iban),
+    ("card", r"[2-6](?:[ -]?\d){12,18}", 13, card),
+    ("ip", r"\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,44}", 1, ip),
+    ("phone", PHONE, 8, |text| (8..=15).contains(&digits(text).count())),
 ];
 /// Letters are Latin, Greek and Cyrillic ones: scripts without spaces have no borders.
 const EMAIL: &str = r"(?x) [\w.%+'\u{C0}-\u{52F}-]+ @ (?:[\w\u{C0}-\u{52F}-]+\.)+
@@ -24,8 +25,12 @@ const PHONE: &str = r"(?x) (?:\+|00)[1-9](?:[\ ./()-]{0,2}\d){6,14}
     | (?:1[\ .-])?(?:\([2-9]\d\d\)\ ?|[2-9]\d\d[\ .-])[2-9]\d\d[\ .-]\d{4}
     | \(?0\d{1,4}\)?[\ /-](?:\d{3,4}[\ -]\d{3,5}|\d{5,9}) | 0\d(?:[\ .-]\d\d){4}";
 
+/// Read once, when the plugin is built.
+pub static REGEXES: LazyLock<[Regex; 5]> =
+    LazyLock::new(|| KINDS.map(|kind| Regex::new(kind.1).expect("tests use it")));
+
 /// Those that are looked for.
-pub struct Kinds(Vec<(&'static Kind, Regex)>);
+pub struct Kinds(Vec<(&'static Kind, &'static Regex)>);
 
 impl Kinds {
     /// Those that `kinds` in the plugin's `config` names, or all.
@@ -37,16 +42,16 @@ impl Kinds {
             let message = format!("`kinds` in gw.toml's config names {name:?}: take some of {all}");
             return Err(Error::new(500, "wrong_config", message));
         }
-        let wanted = KINDS.iter().filter(|kind| names.contains(kind.0));
-        Ok(Self(wanted.map(|kind| (kind, Regex::new(kind.1).expect("tests use it"))).collect()))
+        let all = KINDS.iter().zip(&*REGEXES);
+        Ok(Self(all.filter(|(kind, _)| names.contains(kind.0)).collect()))
     }
 
     /// The text with `[email]` and so on in place of what was found, and how much that was.
     pub fn redact(&self, text: &str) -> (String, usize) {
         let (mut text, mut hidden) = (text.to_owned(), 0);
-        // All that is looked for has one of these.
-        if text.contains(|c: char| c == '@' || c == ':' || c.is_ascii_digit()) {
-            for (kind, regex) in &self.0 {
+        let (digits, at) = (digits(&text).count(), text.contains('@'));
+        for (kind, regex) in &self.0 {
+            if digits >= kind.2 && (at || kind.0 != "email") {
                 (text, hidden) = replace(&text, hidden, kind, regex);
             }
         }
@@ -63,7 +68,7 @@ fn replace(text: &str, mut hidden: usize, kind: &Kind, regex: &Regex) -> (String
         // A pattern takes all that it can: the longest part that holds is meant.
         let ends = (start + 1..=found.end()).rev().filter(|&end| text.is_char_boundary(end));
         let mut parts = ends.filter(|&end| is_end(&text[..end], &text[end..]) && !in_number);
-        if let Some(end) = parts.find(|&end| kind.2(&text[start..end])) {
+        if let Some(end) = parts.find(|&end| kind.3(&text[start..end])) {
             out += &format!("{}[{}]", &text[kept..start], kind.0);
             (kept, at, hidden) = (end, end, hidden + 1);
         } else {

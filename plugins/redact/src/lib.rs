@@ -3,16 +3,22 @@
 
 mod kinds;
 
+use std::sync::LazyLock;
+
 use gw_sdk::{Answer, Error, Hooks, Outcome, Request, Response, hooks};
 use serde::de::IgnoredAny;
 use serde_json::{Deserializer, Value};
 
-use crate::kinds::Kinds;
+use crate::kinds::{Kinds, REGEXES};
+
+fn prepare() {
+    LazyLock::force(&REGEXES);
+}
 
 /// Looks into what passes, both ways.
 pub struct Redact;
 
-#[hooks]
+#[hooks(init = prepare)]
 impl Hooks for Redact {
     /// How much was hidden in the request.
     type State = usize;

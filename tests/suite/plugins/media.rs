@@ -3,17 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use gw_artifact::manifest::{Manifest, ModelEntry};
 use gw_tests::gateway::{Answer, Gateway, send};
-use gw_tests::{fetch, reference, repo};
+use gw_tests::reference::media;
+use gw_tests::reference::photos::photo;
+use gw_tests::{fetch, repo};
 use serde_json::Value;
 
-/// A photograph of a printed page, and its digest.
-const PHOTO: &str = "pypi:scikit-image==0.26.0#skimage/data/page.png";
-const PHOTO_SHA256: &str = "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3";
-/// What anybody reads there.
+/// What anybody reads on the photograph of a page.
 const PRINTED: &str = "Region-based segmentation
     Let us first determine markers of the coins and the
     background. These markers are pixels that we can label
@@ -21,9 +19,6 @@ const PRINTED: &str = "Region-based segmentation
     the markers are found at the two extreme parts of the
     histogram of grey values:
     >>> markers = np.zeros_like(coins)";
-/// Where Debian's package pocketsphinx-testdata has its clips.
-const CLIPS: &str = "/usr/share/pocketsphinx/test/data";
-
 /// Rectangles are found half a degree at a time here, by the edges of a hull there; a line of 380
 /// pixels ends up to 2 pixels higher or lower, and is then cut out a little otherwise.
 const PIXELS_ERROR_MAX: f64 = 6.0;
@@ -36,18 +31,6 @@ fn serve(plugin: &str, device: &str) -> Gateway {
     Gateway::dev(&repo().join("plugins").join(plugin), &["--no-watch", "--device", device])
 }
 
-/// What the script of the references prints for a task.
-fn told(task: &str, files: &[&Path]) -> Value {
-    let output = Command::new(reference::python().expect("the Python of the references"))
-        .arg(repo().join("tests/reference/plugins_media.py"))
-        .arg(task)
-        .args(files)
-        .output()
-        .expect("the reference starts");
-    assert!(output.status.success(), "{task}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("an answer in JSON")
-}
-
 /// What the reference says of files, by the models of the plugin's `gw.toml`.
 fn expected(plugin: &str, files: &[&Path]) -> Vec<Value> {
     let (manifest, _) = Manifest::open(&repo().join("plugins").join(plugin)).expect("a manifest");
@@ -57,7 +40,7 @@ fn expected(plugin: &str, files: &[&Path]) -> Vec<Value> {
     let models: Vec<PathBuf> = manifest.models.iter().map(model).collect();
     let all: Vec<&Path> =
         models.iter().map(PathBuf::as_path).chain(files.iter().copied()).collect();
-    told(plugin, &all).as_array().expect("a list").clone()
+    media::told(plugin, &all).expect("the reference runs").as_array().expect("a list").clone()
 }
 
 fn ask(gateway: &Gateway, path: &str, file: &Path) -> Answer {
@@ -104,7 +87,7 @@ fn reads(device: &str) {
     // Straight, askew, from the side, and on its head.
     for degrees in ["0", "12", "90", "180"] {
         let page = folder.path().join(format!("{degrees}.png"));
-        let printed = told("page", &[&page, Path::new(degrees)]);
+        let printed = media::page(&page, degrees).expect("the reference runs");
         let given = answer(&gateway, "/ocr", &page);
         let mut given = list(&given["lines"]).to_vec();
         // On its head, the last line is the first.
@@ -120,8 +103,7 @@ fn reads(device: &str) {
         assert_same_lines(&given, &due);
     }
 
-    let sha256 = PHOTO_SHA256.parse().expect("a digest");
-    let photo = fetch(&PHOTO.parse().expect("a source"), Some(&sha256)).expect("the photo");
+    let photo = photo("page.png");
     let given = answer(&gateway, "/ocr", &photo);
     let [due] = &expected("ocr", &[&photo])[..] else { panic!("one page") };
     let (given, due) = (list(&given["lines"]), list(due));
@@ -165,19 +147,11 @@ fn agreement(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
 fn hears(device: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let sound = folder.path().join("speech.wav");
-    let mut clips: Vec<PathBuf> = ["cards", "librivox"]
-        .iter()
-        .flat_map(|part| fs::read_dir(Path::new(CLIPS).join(part)).into_iter().flatten())
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wav"))
-        .collect();
-    clips.sort();
-    assert_eq!(clips.len(), 10, "install Debian's pocketsphinx-testdata: {CLIPS}");
-    let files: Vec<&Path> = [&sound].into_iter().chain(&clips).map(PathBuf::as_path).collect();
+    let spoken = media::speech(&sound).expect("the reference runs");
     let spans = |value: &Value| -> Vec<[f64; 2]> {
         list(value).iter().map(|span| [number(&span[0]), number(&span[1])]).collect()
     };
-    let spoken = spans(&told("speech", &files));
+    let spoken = spans(&spoken);
     let [due] = &expected("detect-speech", &[&sound])[..] else { panic!("one sound") };
     let due = spans(due);
 

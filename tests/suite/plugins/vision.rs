@@ -8,17 +8,9 @@ use std::process::Command;
 use gw_artifact::manifest::Manifest;
 use gw_artifact::{Digest, Source};
 use gw_tests::gateway::{Answer, Gateway, send};
-use gw_tests::{fetch, reference, repo};
+use gw_tests::reference::{self, app, photos::photo};
+use gw_tests::{fetch, repo};
 use serde_json::Value;
-
-/// Photographs in the data of scikit-image, and their digests.
-const PHOTOS: [(&str, &str); 5] = [
-    ("astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
-    ("chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
-    ("coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
-    ("motorcycle_left.png", "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179"),
-    ("rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
-];
 
 /// Both sides round pixels of a smaller picture, not always to the same of two neighbours; the JPEG
 /// decoders differ in more.
@@ -27,21 +19,9 @@ const SCORE_ERROR_MAX: f64 = 0.02;
 /// looks at, and it moves the edges of one not quite to those of the other.
 const PIXELS_ERROR_MAX: f64 = 3.0;
 
-fn photo(name: &str) -> PathBuf {
-    let (_, sha256) = PHOTOS.iter().find(|(photo, _)| *photo == name).expect("a listed photo");
-    let source = format!("pypi:scikit-image==0.26.0#skimage/data/{name}");
-    let source = source.parse().expect("a source");
-    fetch(&source, Some(&sha256.parse().expect("a digest"))).expect("the photo")
-}
-
-/// An app of `plugins/`, served; the model that has to be converted is there before.
+/// An app of `plugins/`, served.
 fn serve(plugin: &str, device: &str) -> Gateway {
-    let app = repo().join("plugins").join(plugin);
-    if app.join("make-model").exists() {
-        let python = reference::python().expect("the Python of the references");
-        let made = Command::new(app.join("make-model")).arg(python).status();
-        assert!(made.expect("make-model starts").success());
-    }
+    let app = app(plugin).expect("its model can be made");
     Gateway::dev(&app, &["--no-watch", "--device", device])
 }
 
