@@ -1,5 +1,5 @@
-//! `tests/reference/plugins_media.py`: pages and sounds whose content is known, and what ONNX Runtime
-//! makes of them.
+//! `tests/reference/plugins_media.py`: pages and sounds whose content is known, and what ONNX
+//! Runtime makes of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
