@@ -26,6 +26,12 @@ mod report;
 
 use std::process::ExitCode;
 
+/// Models come and go, and many threads read, fold and pack them: this allocator gives what they
+/// leave back to the system.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = args::parse();
     let log = report::start_log();
