@@ -5,6 +5,7 @@
 //! the same inputs, and rten serves it only where they agree.
 
 mod compare;
+mod mapped;
 mod rten;
 
 use std::num::NonZeroUsize;

@@ -1,8 +1,7 @@
 //! Models in rten, with their weights packed at load.
-//!
-//! rten reads the ONNX file itself.
 
 use std::error::Error;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,15 +9,32 @@ use gw_tensor::Tensor;
 use rten::{
     LoadError, LoadErrorKind, ModelOptions, NodeId, RunError, RunErrorKind, RunOptions, ThreadPool,
 };
+use rten_onnx::onnx::ModelProto;
 
 use super::super::convert::{Elements, crosses, output};
 use super::super::import::chain;
+use super::mapped::Mapped;
 use super::{DEVICE, ModelSource};
 use crate::{InferenceError, Signature};
 
+/// A model, with its large constants in memory or in a mapped file.
+enum Loaded {
+    Whole(Box<rten::Model>),
+    Mapped(Box<Mapped>),
+}
+
+impl Loaded {
+    fn model(&self) -> &rten::Model {
+        match self {
+            Self::Whole(model) => model,
+            Self::Mapped(mapped) => mapped.model(),
+        }
+    }
+}
+
 pub(super) struct Rten {
     name: String,
-    model: rten::Model,
+    loaded: Loaded,
     signature: Signature,
     inputs: Vec<NodeId>,
     outputs: Vec<NodeId>,
@@ -35,9 +51,9 @@ impl Rten {
             let reason = format!("the cpu device cannot hold {} ({port})", port.dtype);
             return Err(InferenceError::Load { model: name.to_owned(), reason });
         }
-        let model = read(name, source)?;
+        let loaded = read(name, source)?;
         let node = |port: &crate::TensorSpec| {
-            model.find_node(&port.name).ok_or_else(|| InferenceError::Load {
+            loaded.model().find_node(&port.name).ok_or_else(|| InferenceError::Load {
                 model: name.to_owned(),
                 reason: format!("its graph has no value for {port}"),
             })
@@ -46,14 +62,19 @@ impl Rten {
             name: name.to_owned(),
             inputs: signature.inputs.iter().map(node).collect::<Result<_, _>>()?,
             outputs: signature.outputs.iter().map(node).collect::<Result<_, _>>()?,
-            model,
+            loaded,
             signature: signature.clone(),
         })
     }
 
-    /// Four bytes per parameter, and once more for the packed copy: an upper bound.
+    /// Four bytes per parameter, but for those in a mapped file, and once more for the packed copy:
+    /// an upper bound.
     pub(super) fn weight_bytes(&self) -> u64 {
-        8 * self.model.total_params() as u64
+        let mapped = match &self.loaded {
+            Loaded::Whole(_) => 0,
+            Loaded::Mapped(mapped) => mapped.bytes(),
+        };
+        (8 * self.loaded.model().total_params() as u64).saturating_sub(mapped)
     }
 
     /// The inputs are in the signature's order; `threads` is `None` for rten's own pool.
@@ -74,7 +95,7 @@ impl Rten {
             values.push((*node, elements.view(tensor.shape()).map_err(failed)?));
         }
         let options = RunOptions::default().with_thread_pool(threads.cloned());
-        let results = (self.model.run(values, &self.outputs, Some(options)))
+        let results = (self.loaded.model().run(values, &self.outputs, Some(options)))
             .map_err(|error| self.run_error(&error))?;
         let named = self.signature.outputs.iter().zip(results);
         named
@@ -99,9 +120,20 @@ impl Rten {
     }
 }
 
-fn read(name: &str, source: ModelSource<'_>) -> Result<rten::Model, InferenceError> {
+fn read(name: &str, source: ModelSource<'_>) -> Result<Loaded, InferenceError> {
     let mut options = ModelOptions::with_all_ops();
     options.prepack_weights(true);
+    // What is wrong with a file is told below.
+    let parsed = match source {
+        ModelSource::File(path) => {
+            File::open(path).ok().and_then(|f| ModelProto::parse_file(f).ok())
+        }
+        ModelSource::Bytes(bytes) => ModelProto::parse_buf(bytes).ok(),
+    };
+    if let Some(loaded) = parsed.and_then(|model| Mapped::load(&options, model)) {
+        let loaded = loaded.map_err(|error| load_error(name, &error))?;
+        return Ok(Loaded::Mapped(Box::new(loaded)));
+    }
     let loaded = match source {
         // By path, tensors in files beside the model are found; but rten goes by the file's
         // suffix, which a content-addressed store does not keep.
@@ -114,7 +146,10 @@ fn read(name: &str, source: ModelSource<'_>) -> Result<rten::Model, InferenceErr
         }
         ModelSource::Bytes(bytes) => options.load(bytes.to_vec()),
     };
-    loaded.map_err(|error| load_error(name, &error))
+    match loaded {
+        Ok(model) => Ok(Loaded::Whole(Box::new(model))),
+        Err(error) => Err(load_error(name, &error)),
+    }
 }
 
 fn has_suffix(path: &Path) -> bool {
