@@ -116,18 +116,19 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-/// Lets go of the pages that loading has read. What is read later comes from the file.
+/// Lets go of the pages that loading has read. What is read later comes from the file, and only
+/// that: rows of a table, without their neighbours.
+#[cfg(unix)]
 fn forget_pages(weights: &Mmap) {
-    #[cfg(unix)]
     // SAFETY: pages of a file that was only read say the same when they are read again.
-    let told = unsafe { weights.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    #[cfg(unix)]
-    if let Err(error) = told {
+    let forgotten = unsafe { weights.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    if let Err(error) = forgotten.and_then(|()| weights.advise(memmap2::Advice::Random)) {
         tracing::debug!(%error, "pages of weights stay");
     }
-    #[cfg(not(unix))]
-    let _ = weights;
 }
+
+#[cfg(not(unix))]
+fn forget_pages(_: &Mmap) {}
 
 #[cfg(test)]
 mod tests {
