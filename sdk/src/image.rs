@@ -64,7 +64,7 @@ impl Image {
     /// # Errors
     /// 500 `wrong_image` where they do not fill it, or it is empty.
     pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, Error> {
-        let bytes = u64::from(width) * u64::from(height) * 3;
+        let bytes = (u64::from(width) * u64::from(height)).saturating_mul(3);
         if bytes == 0 || bytes != pixels.len() as u64 {
             let given = pixels.len();
             let message = format!("{width} × {height} pixels take {bytes} bytes, not {given}");

@@ -9,8 +9,11 @@ function wrong(path, code, message) {
   return new HttpError(422, code, `${path} ${message}`, { field: path });
 }
 
-const kindOf = (value) =>
-  value === null ? "null" : Array.isArray(value) ? "a list" : KINDS[typeof value];
+function kindOf(value) {
+  if (value === null) return "null";
+  if (Math.abs(value) === Infinity) return "a number too large to hold";
+  return Array.isArray(value) ? "a list" : KINDS[typeof value];
+}
 const KINDS = {
   boolean: "true or false",
   number: "a number",
@@ -31,7 +34,9 @@ function expect(holds, value, path, wanted) {
 
 export const string = (limits = {}) => (value, path) => {
   expect(typeof value === "string", value, path, "a text");
-  return bounded(value, value.length, path, limits, "characters", ["too_short", "too_long"]);
+  // Characters as people count them, not the halves of emoji.
+  const length = [...value].length;
+  return bounded(value, length, path, limits, "characters", ["too_short", "too_long"]);
 };
 
 export const boolean = () => (value, path) => {
@@ -65,7 +70,9 @@ export const object = (fields) => (value, path) => {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   expect(isObject, value, path, "an object");
   const prefix = path === "body" ? "" : `${path}.`;
-  const read = ([name, inner]) => [name, inner(value[name], `${prefix}${name}`)];
+  // `constructor` and the like are no fields of what came.
+  const field = (name) => (Object.hasOwn(value, name) ? value[name] : undefined);
+  const read = ([name, inner]) => [name, inner(field(name), `${prefix}${name}`)];
   return Object.fromEntries(Object.entries(fields).map(read));
 };
 

@@ -32,7 +32,7 @@ impl Audio {
             let message = format!("{} samples a second do not become {rate}", self.rate);
             return Err(wrong(422, "wrong_rate", message));
         }
-        let samples = polyphase(&self.samples, up as usize, down as usize);
+        let samples = polyphase(&self.samples, up, down);
         Ok(Self { rate, samples })
     }
 }
@@ -42,18 +42,20 @@ fn common_divisor(a: u32, b: u32) -> u32 {
 }
 
 /// `samples` with `up - 1` zeros behind each, filtered, and every `down`-th kept.
-fn polyphase(samples: &[f32], up: usize, down: usize) -> Vec<f32> {
-    let filter = filter(up, down);
-    let half = filter.len() / 2;
-    let length = (samples.len() * up).div_ceil(down);
+fn polyphase(samples: &[f32], up: u32, down: u32) -> Vec<f32> {
+    let filter = filter(up as usize, down as usize);
+    // Places in the stretched sound: a minute of 22,255 Hz has more of them than 32 bits count, and
+    // here `usize` has 32.
+    let (up, down, half) = (u64::from(up), u64::from(down), (filter.len() / 2) as u64);
+    let length = (samples.len() as u64 * up).div_ceil(down);
     (0..length)
         .map(|at| {
-            // The place in the stretched sound, from where the filter begins.
+            // From where the filter begins.
             let end = at * down + half;
-            let first = end.saturating_sub(filter.len() - 1).div_ceil(up);
-            let last = (end / up).min(samples.len().wrapping_sub(1));
-            let taps = (first..=last).map(|sample| samples[sample] * filter[end - sample * up]);
-            taps.sum()
+            let first = end.saturating_sub(2 * half).div_ceil(up) as usize;
+            let last = ((end / up) as usize).min(samples.len().wrapping_sub(1));
+            let tap = |sample: usize| filter[(end - sample as u64 * up) as usize];
+            (first..=last).map(|sample| samples[sample] * tap(sample)).sum()
         })
         .collect()
 }

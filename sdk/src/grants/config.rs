@@ -52,6 +52,7 @@ pub fn parse<T: FromStr<Err: Display>>(key: &str, default: T) -> Result<T, crate
 }
 
 impl From<Error> for crate::Error {
+    #[track_caller]
     fn from(error: Error) -> Self {
         let (Error::Upstream(message) | Error::Io(message)) = error;
         Self::new(503, "config_unavailable", message)

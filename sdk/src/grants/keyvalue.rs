@@ -107,6 +107,7 @@ impl Bucket {
 }
 
 impl From<Error> for crate::Error {
+    #[track_caller]
     fn from(error: Error) -> Self {
         let (status, code, message) = match error {
             Error::NoSuchStore | Error::AccessDenied => {

@@ -1,12 +1,15 @@
 //! [`Error`]: an answer that says what is wrong.
 
 use std::fmt;
+use std::panic::Location;
 
 use serde::Serialize;
 
-use crate::Response;
+use crate::{Response, logging};
 
-/// An answer that says what is wrong, as `{"error": {"code", "message", "field"}}`.
+/// An answer that says what is wrong, as `{"error": {"code", "message", "field"}}`. One of 500 and
+/// more is the plugin's own trouble: it is logged, with the line where it was made or passed on by
+/// `?`.
 ///
 /// ```
 /// use gw_sdk::{Error, Response};
@@ -25,12 +28,27 @@ pub struct Error {
     pub message: String,
     /// The part of the request that is wrong, such as `input[3]`.
     pub field: Option<String>,
+    place: Place,
 }
+
+/// Where an error was made, which makes it no other.
+#[derive(Clone, Copy, Debug)]
+struct Place(&'static Location<'static>);
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
 
 impl Error {
     /// An error that concerns the request as a whole.
+    #[track_caller]
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into(), field: None }
+        let (code, message, place) = (code.to_owned(), message.into(), Place(Location::caller()));
+        Self { status, code, message, field: None, place }
     }
 
     /// The same error, about one field.
@@ -65,7 +83,10 @@ impl From<Error> for Response {
             #[serde(skip_serializing_if = "Option::is_none")]
             field: Option<&'a str>,
         }
-        let Error { status, code, message, field } = &error;
+        let Error { status, code, message, field, place } = &error;
+        if *status >= 500 {
+            logging::error(format_args!("{}: {error}", place.0));
+        }
         let body = Body { error: Detail { code, message, field: field.as_deref() } };
         let body = serde_json::to_vec(&body).expect("strings always have a JSON form");
         Self::new(*status, "application/json", body)
@@ -75,6 +96,29 @@ impl From<Error> for Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Request;
+    use crate::nn::Graph;
+    use crate::testing::Host;
+
+    #[test]
+    fn the_plugins_own_trouble_is_logged_with_its_line() {
+        fn loads(_: Request) -> Result<String, Error> {
+            Graph::load("nothing")?;
+            Ok(String::new())
+        }
+        fn refuses(_: Request) -> Result<String, Error> {
+            Err(Error::new(422, "no", "a client's trouble"))
+        }
+        let host = Host::new();
+        let response = host.call(loads, Request::new("POST", "/"));
+        assert_eq!(response.status, 500);
+        assert_eq!(host.call(refuses, Request::new("POST", "/")).status, 422);
+        let [logged] = &host.logs()[..] else { panic!("one message") };
+        let line = include_str!("error.rs").lines().position(|line| line.contains("nothing\")?"));
+        let place = format!("error.rs:{}:", line.unwrap() + 1);
+        assert!(logged.message.contains(&place), "{}", logged.message);
+        assert!(logged.message.contains("model_not_found"), "{}", logged.message);
+    }
 
     #[test]
     fn an_error_answers_as_json_with_its_field() {

@@ -56,6 +56,7 @@ impl Outgoing {
 
 /// What a client is told when a plugin passes the error on with `?`.
 impl From<ErrorCode> for crate::Error {
+    #[track_caller]
     fn from(error: ErrorCode) -> Self {
         let (status, code) = match error {
             ErrorCode::ConnectionTimeout
@@ -68,7 +69,17 @@ impl From<ErrorCode> for crate::Error {
             }
             _ => (502, "outbound_failed"),
         };
-        Self::new(status, code, error.to_string())
+        let fix = match error {
+            ErrorCode::HttpRequestDenied => {
+                "; add the host to `http` of this plugin's [[plugin]] in gw.toml"
+            }
+            ErrorCode::DestinationIpProhibited => {
+                "; add `private_network = true` to this plugin's [[plugin]] in gw.toml"
+            }
+            ErrorCode::HttpRequestUriInvalid => "; a URL begins with https:// or http://",
+            _ => "",
+        };
+        Self::new(status, code, format!("the request to another host failed: {error}{fix}"))
     }
 }
 

@@ -49,7 +49,9 @@ impl Image {
             return Err(wrong(413, "image_too_large", message));
         }
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| invalid(&error))?;
+        let decoded = DynamicImage::from_decoder(decoder).map_err(|error| invalid(&error))?;
+        // Turning takes a second picture, so what is turned is small.
+        let mut decoded = DynamicImage::ImageRgb8(decoded.into_rgb8());
         decoded.apply_orientation(orientation);
         let pixels = decoded.into_rgb8();
         let (width, height) = pixels.dimensions();

@@ -72,6 +72,7 @@ impl From<crate::bindings::wasi::nn::errors::Error> for Error {
 /// What a client is told when a plugin passes the error on with `?`. None of it is the client's
 /// doing: a plugin that lets clients choose shapes checks them itself.
 impl From<Error> for crate::Error {
+    #[track_caller]
     fn from(error: Error) -> Self {
         let (status, code) = match error.kind {
             ErrorKind::Timeout => (504, "inference_timeout"),

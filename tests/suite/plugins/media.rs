@@ -171,6 +171,26 @@ fn hears(device: &str) {
     assert_eq!(refused.json()["error"]["field"], "threshold");
 }
 
+/// Half a minute of silence at a rate that has hardly a common measure with the model's: places in
+/// between are more than a plugin's 32 bits count.
+#[test]
+fn an_odd_rate_loses_no_sound() {
+    let (rate, seconds) = (11_127_u32, 30);
+    let bytes = rate * seconds;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + bytes).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend([rate, rate].map(u32::to_le_bytes).concat());
+    wav.extend(b"\x01\0\x08\0data");
+    wav.extend(bytes.to_le_bytes());
+    wav.resize(44 + bytes as usize, 128);
+    let gateway = serve("detect-speech", "cpu");
+    let answer = send("POST", &format!("{}/detect-speech", gateway.url), Some(&wav));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!((number(&answer["duration"]), list(&answer["speech"]).len()), (30.0, 0));
+}
+
 #[test]
 fn cpu_reading_agrees_with_onnx_runtime() {
     reads("cpu");

@@ -15,6 +15,9 @@ use serde_json::Value;
 /// Both sides round pixels of a smaller picture, not always to the same of two neighbours; the JPEG
 /// decoders differ in more.
 const SCORE_ERROR_MAX: f64 = 0.02;
+/// Of what open-nsfw says of pictures without loss: it is near 0 for all of them, and swapped colours
+/// or a missing mean move it by 0.005.
+const MODERATION_ERROR_MAX: f64 = 0.001;
 /// A pixel that is rounded otherwise decides which of two squares of nearly equal scores a network
 /// looks at, and it moves the edges of one not quite to those of the other.
 const PIXELS_ERROR_MAX: f64 = 3.0;
@@ -110,7 +113,7 @@ fn moderates(device: &str) {
         let given = answer(&gateway, "/moderate", image);
         assert_eq!(given["flagged"], false, "{name}: {given}");
         for score in ["safe", "nsfw"] {
-            assert_near(&given["scores"][score], &due[score], SCORE_ERROR_MAX, name);
+            assert_near(&given["scores"][score], &due[score], MODERATION_ERROR_MAX, name);
         }
     }
     // The coffee scores 0.013: the threshold is the caller's.
@@ -157,13 +160,12 @@ fn detects(device: &str) {
         assert_eq!((given.len(), list(due).len()), (count, count), "{given:?}");
         assert!(given.windows(2).all(|two| number(&two[0]["score"]) >= number(&two[1]["score"])));
         // Two faces that score alike may change places.
+        let mut left = list(due).to_vec();
         for given in given {
-            let x = |face: &Value| number(&face["box"]["x"]);
-            let nearest = list(due).iter().min_by(|a, b| {
-                let distance = |due: &Value| (number(&due["box"][0]) - x(given)).abs();
-                distance(a).total_cmp(&distance(b))
-            });
-            assert_same_face(given, nearest.expect("as many are due"));
+            let x = number(&given["box"]["x"]);
+            let distance = |due: &Value| (number(&due["box"][0]) - x).abs();
+            left.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
+            assert_same_face(given, &left.pop().expect("as many are due"));
         }
     }
     // Where anybody sees the astronaut's face: (180, 60) to (268, 174).

@@ -12,7 +12,7 @@ use super::double_model;
 use crate::embed::floats;
 use gw_tests::gateway::{Gateway, gw, send};
 use gw_tests::reference::{self, cosine, embed_now, sentences};
-use gw_tests::{fetch, repo};
+use gw_tests::{fetch, guests, repo};
 
 /// Where the packages of a language are installed, and what says which.
 struct Tools {
@@ -297,6 +297,35 @@ fn a_mistake_in_javascript_is_told_with_file_line_and_fix() {
         ENDLESS,
     ];
     makes(&wasm, &folder.path().join("index.js"), &mistakes);
+}
+
+#[test]
+fn a_mistake_in_rust_is_told_with_file_line_and_fix() {
+    let source = repo().join("tests/guests/mistakes-rust/src/lib.rs");
+    let trapped =
+        |path, line, words| Mistake { path, status: 502, code: "plugin_trapped", line, words };
+    let mistakes = [
+        told(
+            "/type",
+            "inference_refused",
+            "Graph::load(\"double\")?.compute([(\"x\", values",
+            &["takes f32, not i64"],
+        ),
+        told("/shape", "tensor_mismatch", "\"/shape\"", &["3 values", "[1, 4]"]),
+        told("/output", "tensor_mismatch", "read::<f32>(\"z\")", &["\"z\"", "\"y\""]),
+        told("/grant", "model_not_found", "\"/grant\"", UNGRANTED),
+        told("/host", "outbound_not_granted", "\"/host\"", &["add the host to `http`"]),
+        trapped("/index", "\"/index\"", &["the len is 0 but the index is 0"]),
+        Mistake {
+            path: "/memory",
+            status: 502,
+            code: "plugin_out_of_memory",
+            line: "",
+            words: &["96MiB"],
+        },
+        ENDLESS,
+    ];
+    makes(&guests::component("mistakes-rust"), &source, &mistakes);
 }
 
 #[test]
