@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_artifact::ByteSize;
 use gw_inference::{Fault, InferenceError};
 
 use crate::chain::question::Refusal;
@@ -202,7 +203,10 @@ pub enum GuestError {
         timings: Timings,
     },
     /// The guest trapped after it was refused more memory.
-    #[error("plugin {plugin} ran out of its {limit} bytes of memory")]
+    #[error(
+        "plugin {plugin} ran out of its {} of memory; raise `memory` in its `limits` in gw.toml",
+        ByteSize(*.limit)
+    )]
     OutOfMemory {
         /// The plugin.
         plugin: Arc<str>,

@@ -103,6 +103,7 @@ async fn rebuild_on_change(
 ) {
     loop {
         watch.changed().await;
+        report::note("building what changed");
         let start = Instant::now();
         match rebuild(&mut watch, &deployments, folder.clone()).await {
             // A file was touched, or changed back.

@@ -77,10 +77,9 @@ export const object = (fields) => (value, path) => {
 };
 
 export async function json(request, description = (value) => value) {
-  const text = await request.text();
   let value;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(await request.text());
   } catch (error) {
     throw new HttpError(400, "invalid_json", `the body is no JSON: ${error.message}`, {
       field: "body",

@@ -20,7 +20,8 @@ impl Image {
     ///
     /// # Errors
     /// About the field `body`: 415 `unsupported_image` where it is neither, 413 `image_too_large`,
-    /// 422 `invalid_image` where it is damaged or cut off.
+    /// 422 `invalid_image` where it is damaged. A PNG that is cut off is; of a JPEG, what is
+    /// missing is grey.
     pub fn decode(file: &[u8]) -> Result<Self, Error> {
         Self::decode_within(file, PIXELS_MAX)
     }
@@ -64,7 +65,10 @@ impl Image {
 
 fn invalid(error: &ImageError) -> Error {
     match error {
-        ImageError::Limits(_) => wrong(413, "image_too_large", error.to_string()),
+        ImageError::Limits(_) => {
+            let message = "the picture takes more memory than a decoder may have; make it smaller";
+            wrong(413, "image_too_large", message)
+        }
         ImageError::Unsupported(_) => wrong(415, "unsupported_image", error.to_string()),
         _ => wrong(422, "invalid_image", error.to_string()),
     }

@@ -20,7 +20,7 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The deadline passed first.
     Timeout,
-    /// No such model is granted, or no such output exists.
+    /// No such model is granted.
     NotFound,
     /// The tensors of one request exceed what it may hold.
     TooLarge,
@@ -28,8 +28,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The model or its device failed.
     Failed,
-    /// A tensor has another type or shape than the plugin expects, or values that do not fill its
-    /// shape.
+    /// A tensor has another name, type or shape than the plugin expects, or values that do not fill
+    /// its shape.
     Mismatch,
 }
 
@@ -65,7 +65,11 @@ impl From<ErrorCode> for ErrorKind {
 
 impl From<crate::bindings::wasi::nn::errors::Error> for Error {
     fn from(error: crate::bindings::wasi::nn::errors::Error) -> Self {
-        Self::new(error.code().into(), error.data())
+        let (kind, mut message) = (ErrorKind::from(error.code()), error.data());
+        if kind == ErrorKind::NotFound {
+            message += "; add it to `models` of this plugin's [[plugin]] in gw.toml";
+        }
+        Self::new(kind, message)
     }
 }
 

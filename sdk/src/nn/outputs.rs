@@ -38,13 +38,12 @@ impl Outputs {
     /// One output, copied into the guest.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where the model has no such output, [`ErrorKind::Mismatch`] where
-    /// its elements have another type.
+    /// [`ErrorKind::Mismatch`] where the model has no such output, or one of another type.
     pub fn read<T: Element>(&self, name: &str) -> Result<Tensor<T>, Error> {
         let Some(output) = self.0.iter().find(|output| output.name == name) else {
             let names: Vec<_> = self.names().collect();
             let message = format!("the model has no output {name:?}, only {}", names.join(", "));
-            return Err(Error::new(ErrorKind::NotFound, message));
+            return Err(Error::new(ErrorKind::Mismatch, message));
         };
         let ty = output.value.ty();
         if ty != T::TYPE {

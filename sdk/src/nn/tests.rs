@@ -54,7 +54,7 @@ fn a_wrong_type_or_name_is_said_with_the_right_one() {
     assert_eq!(error.kind, ErrorKind::Mismatch);
     assert_eq!(error.message, "output \"ids\" holds i64, not f32: read it with `read::<i64>`");
     let error = outputs().read::<f32>("logits").unwrap_err();
-    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(error.kind, ErrorKind::Mismatch);
     assert_eq!(error.message, "the model has no output \"logits\", only ids");
 }
 

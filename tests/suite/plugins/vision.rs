@@ -15,8 +15,8 @@ use serde_json::Value;
 /// Both sides round pixels of a smaller picture, not always to the same of two neighbours; the JPEG
 /// decoders differ in more.
 const SCORE_ERROR_MAX: f64 = 0.02;
-/// Of what open-nsfw says of pictures without loss: it is near 0 for all of them, and swapped colours
-/// or a missing mean move it by 0.005.
+/// Of what open-nsfw says of these pictures: it is near 0 for all of them, and swapped colours or a
+/// missing mean move it by 0.005.
 const MODERATION_ERROR_MAX: f64 = 0.001;
 /// A pixel that is rounded otherwise decides which of two squares of nearly equal scores a network
 /// looks at, and it moves the edges of one not quite to those of the other.

@@ -106,6 +106,7 @@ fn is_ignored(path: &Path) -> bool {
         || name == "4913"
         || name.starts_with('.')
         || name.ends_with('~')
+        || name.ends_with(".egg-info")
         || name.ends_with(".swp")
 }
 
