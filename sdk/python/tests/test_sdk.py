@@ -54,10 +54,45 @@ class InputTest(unittest.TestCase):
             (b'{"name": "x", "mode": "c"}', 422, "invalid_value", "mode"),
         ]
         for body, status, code, place in cases:
-            with self.assertRaises(HttpError, msg=body) as caught:
-                Request(body=body).json(Input)
-            error = caught.exception
-            self.assertEqual((error.status, error.code, error.field), (status, code, place), body)
+            self.refused(body, Input, status, code, place)
+
+    def refused(self, body: bytes, of: type, status: int, code: str, place: str) -> None:
+        with self.assertRaises(HttpError, msg=body[:80]) as caught:
+            Request(body=body).json(of)
+        error = caught.exception
+        told = (error.status, error.code, error.field)
+        self.assertEqual(told, (status, code, place), body[:80])
+
+    def test_json_that_nobody_can_work_with_is_refused(self) -> None:
+        cases = [
+            b'{"name": "\\ud800"}',
+            b'{"\\uDFFF": 1}',
+            b'"\xed\xa0\x80"',
+            b"[" * 100_000,
+            b'{"a":' * 129 + b"1" + b"}" * 129,
+            b"9" * 5000,
+            b"NaN",
+            b'{"name": "x", "scale": -Infinity}',
+        ]
+        for body in cases:
+            self.refused(body, object, 400, "invalid_json", "body")
+
+    def test_brackets_count_where_they_nest(self) -> None:
+        deepest = b"[" * 128 + b"]" * 128
+        flat = b"[" + b",".join([b"[]"] * 1000) + b"]"
+        text = json.dumps("[" * 1000 + '\\"' + "{" * 1000 + "\\").encode()
+        for body in (deepest, flat, text, b"[" + text + b"," + text + b"]"):
+            self.assertEqual(Request(body=body).json(), json.loads(body))
+        pair = Request(body=b'"\\ud83d\\ude00 \\\\ud800"').json()
+        self.assertEqual(pair, "\U0001f600 \\ud800")
+
+    def test_a_number_that_is_too_large_is_named_by_its_path(self) -> None:
+        for number in (b"9" * 401, b"1e999", b"-1e999"):
+            body = b'{"name": "x", "scale": ' + number + b"}"
+            self.refused(body, Input, 422, "invalid_type", "scale")
+        self.refused(b'{"a": [1.5, 1e999]}', object, 422, "invalid_type", "body.a[1]")
+        self.refused(b'[{"a": 1e999}]', list, 422, "invalid_type", "body[0].a")
+        self.assertEqual(Request(body=b"9" * 401).json(int), int("9" * 401))
 
 
 class TensorTest(unittest.TestCase):
@@ -163,12 +198,35 @@ class HandlerTest(unittest.TestCase):
             gw_sdk.handler(lambda request: None)
         self.assertIn("returned nothing", self.answer(Request()) and self.said[0][1])
 
+    def test_what_has_no_bytes_is_the_plugins_failure(self) -> None:
+        answers: list[object] = [
+            "\ud800",
+            float("nan"),
+            Response(body="\ud800"),
+            Response(headers={"x": "\ud800"}),
+        ]
+        gw_sdk.handler(lambda request: answers[0])
+        while answers:
+            answer = self.answer(Request())
+            self.assertEqual(answer.parsed()["error"]["code"], "plugin_failed", repr(answers[0]))
+            self.assertIsInstance(answer.body, bytes)
+            answers.pop(0)
+        self.assertEqual(len(self.said), 4)
+
+    def test_what_is_logged_is_characters(self) -> None:
+        def fails(request: Request) -> object:
+            raise ValueError("\ud800")
+
+        gw_sdk.handler(fails)
+        self.assertEqual(self.answer(Request()).status, 500)
+        self.assertIn("ValueError: \\ud800", self.said[0][1].encode().decode())
+
     def test_init_runs_once(self) -> None:
         runs = []
         gw_sdk.init(lambda: runs.append(1))
         gw_sdk.handler(lambda request: len(runs))
         registry.prepare()
-        self.assertEqual([self.answer(Request()).body for _ in range(2)], ["1", "1"])
+        self.assertEqual([self.answer(Request()).body for _ in range(2)], [b"1", b"1"])
 
 
 class BuildTest(unittest.TestCase):

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from .errors import HttpError
 from .input import convert
+from .parse import parse
 
 T = TypeVar("T")
 
@@ -63,11 +64,7 @@ class Request:
 
         Raises 400 ``invalid_json``, and 422 with the path of what does not fit as the field.
         """
-        try:
-            value: Any = json.loads(self.body)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise HttpError(400, "invalid_json", f"the body is no JSON: {error}", field="body")
-        return convert(value, of, "body")
+        return convert(parse(self.body), of, "body")
 
 
 @dataclass
@@ -83,8 +80,7 @@ class Response:
         cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> "Response":
         """``value`` as JSON; dataclasses are objects."""
-        body = json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
-        return cls(status, body, {"content-type": "application/json", **(headers or {})})
+        return cls(status, written(value), {"content-type": "application/json", **(headers or {})})
 
     def header(self, name: str) -> str | None:
         """The header of this name, in any letter case."""
@@ -98,6 +94,13 @@ class Response:
     def parsed(self) -> Any:
         """The body, read as JSON."""
         return json.loads(self.body)
+
+
+def written(value: object) -> str:
+    """``value`` as JSON. Raises ``TypeError`` or ``ValueError`` where it has no such form."""
+    return json.dumps(
+        value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
 
 
 def _plain(value: object) -> object:

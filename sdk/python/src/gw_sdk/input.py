@@ -2,6 +2,7 @@
 
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from math import isfinite
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import HttpError
@@ -15,6 +16,7 @@ _KINDS = {
     dict: "an object",
     type(None): "null",
 }
+_TOO_LARGE = "is a number too large for 64 bits"
 
 
 def convert(value: Any, to: Any, path: str) -> Any:
@@ -23,7 +25,7 @@ def convert(value: Any, to: Any, path: str) -> Any:
     Raises 422 with ``path`` as the field where it does not fit, such as ``texts[3]``.
     """
     if to is object or to is Any:
-        return value
+        return _finite(value, path)
     if is_dataclass(to):
         return _fields(value, to, path)
     origin, arguments = get_origin(to), get_args(to)
@@ -41,11 +43,15 @@ def convert(value: Any, to: Any, path: str) -> Any:
         raise _wrong(path, "invalid_value", f"is {value!r}, not one of {list(arguments)!r}")
     if to is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, path, to)
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            raise _wrong(path, "invalid_type", _TOO_LARGE) from None
+        return _finite(number, path)
     if to in _KINDS:
         fits = isinstance(value, to) and not (to is int and isinstance(value, bool))
         _expect(fits, value, path, to)
-        return value
+        return _finite(value, path)
     raise TypeError(
         f"{path} has the type {to!r}, which JSON is not converted to: use a dataclass, list[…], "
         "dict[str, …], str, int, float, bool, Literal, or a union of them"
@@ -75,6 +81,27 @@ def _any_of(value: Any, arguments: tuple[Any, ...], path: str) -> Any:
             errors.append(error)
     # What came furthest into the value says best what is wrong with it.
     raise max(errors, key=lambda error: len(error.field or ""))
+
+
+def _finite(value: Any, path: str) -> Any:
+    """``value``, where JSON has a form for all numbers in it: 1e999 is read as infinity."""
+    below = _infinity(value)
+    if below is not None:
+        raise _wrong(f"{path}{below}", "invalid_type", _TOO_LARGE)
+    return value
+
+
+def _infinity(value: Any) -> str | None:
+    """The path below ``value`` of a number that is not finite."""
+    if isinstance(value, float):
+        return None if isfinite(value) else ""
+    if not isinstance(value, (list, dict)):
+        return None
+    for at, item in value.items() if isinstance(value, dict) else enumerate(value):
+        below = _infinity(item)
+        if below is not None:
+            return (f"[{at}]" if isinstance(value, list) else f".{at}") + below
+    return None
 
 
 def _expect(fits: bool, value: Any, path: str, wanted: type) -> None:

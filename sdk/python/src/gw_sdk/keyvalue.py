@@ -41,7 +41,7 @@ class Bucket:
 
     def set_json(self, key: str, value: object) -> None:
         """Writes a value as JSON."""
-        self.set(key, json.dumps(value))
+        self.set(key, json.dumps(value, allow_nan=False))
 
     def delete(self, key: str) -> None:
         """Takes a key away, if it is there."""

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, get_type_hints
 
@@ -9,6 +10,7 @@ from .errors import HttpError
 from .http import Request, Response
 from .trace import located
 
+Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _handler: Callable[[Request], Response] | None = None
@@ -72,22 +74,46 @@ def prepare() -> None:
 
 
 def handle(request: Request, report: Callable[[str, str], None]) -> Response:
-    """The answer of the plugin's handler, whatever happens in it.
+    """The answer of the plugin's handler, whatever happens in it; its body is bytes.
 
     ``report`` takes what is the plugin's own fault: a place in its files, and all that is known.
     """
+
+    def answer() -> Response:
+        required("the plugin")
+        return encoded(_handler(request))
+
+    return guarded(answer, lambda refusal: refusal, report)
+
+
+def guarded(
+    work: Callable[[], Result],
+    refused: Callable[[Response], Result],
+    report: Callable[[str, str], None],
+) -> Result:
+    """What ``work`` gives behind ``@init``; its errors as responses, which ``refused`` takes."""
     try:
         prepare()
-        required("the plugin")
-        return _handler(request)
-    except HttpError as error:
-        if error.status >= 500:
-            report(*located(error))
-        return Response.json(error.body(), error.status)
+        try:
+            return work()
+        except HttpError as error:
+            if error.status >= 500:
+                report(*located(error))
+            return refused(encoded(Response.json(error.body(), error.status)))
     except BaseException as error:  # An instance has one request, and SystemExit would end it.
         report(*located(error))
         message = "the plugin failed; the log of the node has the file and line"
-        return Response.json(HttpError(500, "plugin_failed", message).body(), 500)
+        return refused(
+            encoded(Response.json(HttpError(500, "plugin_failed", message).body(), 500))
+        )
+
+
+def encoded(response: Response) -> Response:
+    """``response`` as it is sent. Raises where its parts have no bytes, while that is caught."""
+    body = response.body.encode() if isinstance(response.body, str) else bytes(response.body)
+    for value in response.headers.values():
+        value.encode()
+    return replace(response, body=body)
 
 
 def _arguments(function: Callable[..., Any], here: str) -> list[Callable[[Request], Any]]:

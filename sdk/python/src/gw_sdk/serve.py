@@ -17,7 +17,7 @@ def serve(request: Any, out: Any) -> None:
         given = _read(request)
     except Err:
         error = HttpError(400, "unreadable_body", "the body ended early", field="body")
-        _write(Response.json(error.body(), error.status), out)
+        _write(registry.encoded(Response.json(error.body(), error.status)), out)
         return
     _write(registry.handle(given, log.report), out)
 
@@ -36,7 +36,7 @@ def _read(request: Any) -> Request:
 
 
 def _write(response: Response, out: Any) -> None:
-    data = response.body.encode() if isinstance(response.body, str) else bytes(response.body)
+    data = response.body
     try:
         given = [(name.lower(), value.encode()) for name, value in response.headers.items()]
         outgoing = wit_http.OutgoingResponse(wit_http.Fields.from_list(given))

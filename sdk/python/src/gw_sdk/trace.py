@@ -28,7 +28,8 @@ def located(error: BaseException) -> tuple[str, str]:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         text += f"\ncaused by: {located(cause)[1]}"
-    return own[-1] if own else "", text
+    # The log takes characters, and the text may quote half of a surrogate pair.
+    return own[-1] if own else "", text.encode(errors="backslashreplace").decode()
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, str]]:
