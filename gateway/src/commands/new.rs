@@ -24,7 +24,7 @@ Templates:
   hello     JSON in, JSON out
   embed     texts in, vectors out: a model, and a tokenizer that is ready before any request
   classify  a file in, its kind out: a model over bytes
-  hooks     in rust: before and after the model; no instance is alive while it runs
+  hooks     in rust, python: before and after the model; no instance is alive while it runs
 
 The project holds all that the plugin is built with, but for what its language's own tools fetch:
 Rust needs cargo, JavaScript Node.js 20 with npm, Python 3.11 with venv. Nothing is overwritten.")]

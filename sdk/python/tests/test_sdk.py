@@ -233,7 +233,7 @@ class BuildTest(unittest.TestCase):
     def used(self, text: str) -> set[str]:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "app.py").write_text(text)
-            return build.modules_used(Path(folder), "app")
+            return build.modules_used(build.parsed(Path(folder)))
 
     def test_only_what_is_named_is_imported_of_the_host(self) -> None:
         self.assertEqual(self.used("from gw_sdk import handler, HttpError"), set())

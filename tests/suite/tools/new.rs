@@ -210,6 +210,11 @@ fn python_classify() {
     classifies(&Project::new("python", "classify"));
 }
 
+#[test]
+fn python_hooks() {
+    lets_in_by_kind(&Project::new("python", "hooks"));
+}
+
 /// A grant that a plugin uses and does not have, with the line of the manifest and what to write.
 #[test]
 fn a_grant_that_a_plugin_uses_is_missed_by_the_build() {

@@ -6,6 +6,7 @@
 ...     return {"hello": request.path}
 
 - `handler`, `init`: what makes a plugin of a module.
+- `pre`, `post`, `Infer`, `Pass`, `Watch`, `Answer`: hooks, before and after a model.
 - `Request`, `Response`, `HttpError`: what comes in, goes out, and says what is wrong.
 - `Graph`, `Tensor`, `ModelError`: models and what they take and give.
 - `config`, `keyvalue`, `fetch`: what ``gw.toml`` grants.
@@ -19,31 +20,39 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import HttpError
 from .registry import handler, init
+from .hooks import Answer, Infer, Pass, Watch, post, pre
 from .http import Request, Response
+from .outputs import ModelError, Outputs
 from .tensor import Tensor
 
 if TYPE_CHECKING:
     from . import config, keyvalue
     from .grants import GrantError
-    from .nn import Context, Graph, ModelError, Outputs
+    from .nn import Context, Graph
     from .outbound import FetchError, fetch
 
 __all__ = [
+    "Answer",
     "Context",
     "FetchError",
     "GrantError",
     "Graph",
     "HttpError",
+    "Infer",
     "ModelError",
     "Outputs",
+    "Pass",
     "Request",
     "Response",
     "Tensor",
+    "Watch",
     "config",
     "fetch",
     "handler",
     "init",
     "keyvalue",
+    "post",
+    "pre",
 ]
 
 # What needs an interface of the host, by its module: loaded when it is named first, so that a
@@ -53,8 +62,6 @@ _LAZY = {
     "FetchError": "outbound",
     "GrantError": "grants",
     "Graph": "nn",
-    "ModelError": "nn",
-    "Outputs": "nn",
     "config": "config",
     "fetch": "outbound",
     "keyvalue": "keyvalue",

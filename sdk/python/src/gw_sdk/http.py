@@ -1,9 +1,9 @@
 """Requests and responses, whole."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from .errors import HttpError
@@ -11,6 +11,17 @@ from .input import convert
 from .parse import parse
 
 T = TypeVar("T")
+
+Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str | bytes]]
+
+
+def pairs(headers: Headers) -> list[tuple[str, bytes]]:
+    """Headers as they are sent."""
+    given = headers.items() if isinstance(headers, Mapping) else headers
+    return [
+        (name.lower(), value.encode() if isinstance(value, str) else bytes(value))
+        for name, value in given
+    ]
 
 
 def header_of(headers: list[tuple[str, bytes]], name: str) -> str | None:
@@ -73,7 +84,8 @@ class Response:
 
     status: int = 200
     body: bytes | str = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
+    """By their names, or as pairs, where one name may come twice."""
 
     @classmethod
     def json(
@@ -83,9 +95,13 @@ class Response:
         return cls(status, written(value), {"content-type": "application/json", **(headers or {})})
 
     def header(self, name: str) -> str | None:
-        """The header of this name, in any letter case."""
-        name = name.lower()
-        return next((value for key, value in self.headers.items() if key.lower() == name), None)
+        """The first header of this name, in any letter case, where it is text."""
+        return header_of(pairs(self.headers), name)
+
+    def with_header(self, name: str, value: str) -> "Response":
+        """This response with the header, instead of those of this name that it has."""
+        kept = [header for header in pairs(self.headers) if header[0] != name.lower()]
+        return replace(self, headers=[*kept, (name.lower(), value.encode())])
 
     def text(self) -> str:
         """The body as text."""

@@ -9,27 +9,8 @@ from wit_world.imports import (
     wasi_nn_tensor_0_2_0_rc_2024_10_28 as wit_tensor,
 )
 
-from .errors import HttpError
+from .outputs import ModelError, Outputs, checked
 from .tensor import Tensor
-
-# What a client is told: status and code for each code of the host.
-_ANSWERS = {
-    "TIMEOUT": (504, "inference_timeout"),
-    "RUNTIME_ERROR": (503, "inference_failed"),
-    "UNKNOWN": (503, "inference_failed"),
-    "NOT_FOUND": (500, "model_not_found"),
-}
-_REFUSED = (500, "inference_refused")
-
-
-class ModelError(HttpError):
-    """A model did not answer. ``kind`` is the code of wasi-nn, such as ``NOT_FOUND``."""
-
-    def __init__(self, model: str, kind: str, message: str) -> None:
-        status, code = _ANSWERS.get(kind, _REFUSED)
-        super().__init__(status, code, f"model {model!r}: {message}")
-        self.model = model
-        self.kind = kind
 
 
 def _told(model: str, error: Err[Any]) -> ModelError:
@@ -85,7 +66,7 @@ class Context:
     def __init__(self, model: str, context: Any) -> None:
         self._model = model
         self._context = context
-        self._last: Outputs | None = None
+        self._last: HeldOutputs | None = None
 
     def compute(self, inputs: Mapping[str, Tensor]) -> "Outputs":
         """Runs the model once, as `Graph.compute`."""
@@ -94,19 +75,14 @@ class Context:
         if self._last is not None:
             self._last.close()
         given = []
-        for name, tensor in inputs.items():
-            if not isinstance(tensor, Tensor):
-                raise TypeError(
-                    f"input {name!r} of model {self._model!r} is a {type(tensor).__name__}, no "
-                    "Tensor: write Tensor(dims, values, type)"
-                )
+        for name, tensor in checked(self._model, inputs).items():
             ty = wit_tensor.TensorType[tensor.type.upper()]
             given.append((name, wit_tensor.Tensor(tensor.dims, ty, tensor.to_bytes())))
         try:
             outputs = self._context.compute(given)
         except Err as error:
             raise _told(self._model, error) from None
-        self._last = Outputs(self._model, outputs)
+        self._last = HeldOutputs(self._model, dict(outputs))
         return self._last
 
     def __enter__(self) -> "Context":
@@ -116,31 +92,12 @@ class Context:
         self._context.__exit__(None, None, None)
 
 
-class Outputs:
-    """What a model answered. Nothing is copied into the plugin until it is read, and only once."""
+class HeldOutputs(Outputs):
+    """Outputs that the host holds."""
 
-    def __init__(self, model: str, outputs: list[tuple[str, Any]]) -> None:
-        self._model = model
-        self._held = dict(outputs)
-        self.names = list(self._held)
-        """The names, in the model's order."""
-
-    def read(self, name: str) -> Tensor:
-        """One output.
-
-        Raises `ModelError` where the model has no such output, or it was read before.
-        """
-        if name not in self.names:
-            message = f"it has no output {name!r}, only {', '.join(self.names)}"
-            raise ModelError(self._model, "INVALID_ARGUMENT", message)
-        if name not in self._held:
-            message = f"output {name!r} is gone: it was read before, or its context ran again"
-            raise ModelError(self._model, "INVALID_ARGUMENT", message)
-        with self._held.pop(name) as held:
+    def _copied(self, held: Any) -> Tensor:
+        with held:
             return Tensor.from_bytes(held.dimensions(), held.ty().name.lower(), held.data())
 
-    def close(self) -> None:
-        """Gives back what was not read."""
-        for held in self._held.values():
-            held.__exit__(None, None, None)
-        self._held.clear()
+    def _released(self, held: Any) -> None:
+        held.__exit__(None, None, None)

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, TypeVar, get_type_hints
 
 from .errors import HttpError
-from .http import Request, Response
+from .http import Request, Response, pairs
 from .trace import located
 
 Result = TypeVar("Result")
@@ -27,15 +27,13 @@ def handler(function: Function) -> Function:
     of the log with file and line.
     """
     global _handler, _place
-    here = _where(function)
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{here}: a handler is a plain function: write def, not async def")
+    here = place(function)
     if _place is not None:
         raise TypeError(f"{here}: a plugin has one @handler, and {_place} is one already")
-    arguments = _arguments(function, here)
+    read = arguments(function, here)
 
     def answer(request: Request) -> Response:
-        return _response(function(*[read(request) for read in arguments]), here)
+        return response(function(*read(request)), f"the handler at {here}")
 
     _handler, _place = answer, here
     return function
@@ -48,7 +46,7 @@ def init(function: Callable[[], None]) -> Callable[[], None]:
     """
     global _init
     if _init is not None:
-        raise TypeError(f"{_where(function)}: a plugin has one @init")
+        raise TypeError(f"{place(function)}: a plugin has one @init")
     done = []
 
     @wraps(function)
@@ -64,7 +62,8 @@ def init(function: Callable[[], None]) -> Callable[[], None]:
 def required(file: str) -> None:
     """Raises where the plugin's module, which was just imported, has no ``@handler``."""
     if _handler is None:
-        raise TypeError(f"{file} has no handler: write @handler above the function that answers")
+        fix = "write @handler above the function that answers, or @pre and @post above two"
+        raise TypeError(f"{file} has no handler: {fix}")
 
 
 def prepare() -> None:
@@ -111,12 +110,11 @@ def guarded(
 def encoded(response: Response) -> Response:
     """``response`` as it is sent. Raises where its parts have no bytes, while that is caught."""
     body = response.body.encode() if isinstance(response.body, str) else bytes(response.body)
-    for value in response.headers.values():
-        value.encode()
-    return replace(response, body=body)
+    return replace(response, body=body, headers=pairs(response.headers))
 
 
-def _arguments(function: Callable[..., Any], here: str) -> list[Callable[[Request], Any]]:
+def arguments(function: Callable[..., Any], here: str) -> Callable[[Request], list[Any]]:
+    """What makes the arguments of ``function`` out of a request."""
     hints = get_type_hints(function)
     found: list[Callable[[Request], Any]] = []
     for name in inspect.signature(function).parameters:
@@ -127,17 +125,22 @@ def _arguments(function: Callable[..., Any], here: str) -> list[Callable[[Reques
             raise TypeError(f"{here}: give the parameter {name} a type: Request, or a dataclass")
         else:
             found.append(lambda request, of=of: request.json(of))
-    return found
+    return lambda request: [read(request) for read in found]
 
 
-def _response(value: object, here: str) -> Response:
+def response(value: object, whose: str) -> Response:
+    """What a function of the plugin returned, as a response."""
     if isinstance(value, Response):
         return value
     if value is None:
-        raise TypeError(f"the handler at {here} returned nothing: return a Response, or a value")
+        raise TypeError(f"{whose} returned nothing: return a Response, or a value")
     return Response.json(value)
 
 
-def _where(function: Callable[..., Any]) -> str:
+def place(function: Callable[..., Any]) -> str:
+    """Where a function of the plugin is. Raises ``TypeError`` where it is none that is called."""
     code = function.__code__
-    return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
+    here = f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{here}: a plugin's functions are plain: write def, not async def")
+    return here

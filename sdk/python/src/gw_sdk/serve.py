@@ -38,8 +38,7 @@ def _read(request: Any) -> Request:
 def _write(response: Response, out: Any) -> None:
     data = response.body
     try:
-        given = [(name.lower(), value.encode()) for name, value in response.headers.items()]
-        outgoing = wit_http.OutgoingResponse(wit_http.Fields.from_list(given))
+        outgoing = wit_http.OutgoingResponse(wit_http.Fields.from_list(response.headers))
         outgoing.set_status_code(response.status)
     except Err as error:
         # A header or status that HTTP does not allow is the plugin's mistake.
