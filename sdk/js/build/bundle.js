@@ -13,7 +13,7 @@ export const SDK = realpathSync(fileURLToPath(new URL("..", import.meta.url)));
 const ENTRY = "\0gw-entry";
 const MAIN = ["index.js", "index.mjs", "index.ts", "src/index.js", "src/index.ts"];
 
-/** The file that has the plugin's handler: `main` of package.json, or the first usual one. */
+/** The file that has the plugin's handler or hooks: `main` of package.json, or the first usual one. */
 export function mainOf(folder) {
   const manifest = join(folder, "package.json");
   if (!existsSync(manifest)) {
@@ -29,13 +29,16 @@ export function mainOf(folder) {
   if (file === undefined || !existsSync(join(folder, file))) {
     const what = main === undefined ? `no ${MAIN.join(" nor ")}` : `no ${main}`;
     throw new BuildError(
-      `${folder} has ${what}: name the file with the handler as "main" in package.json`,
+      `${folder} has ${what}: name the file with the handler or hooks as "main" in package.json`,
     );
   }
   return file;
 }
 
-/** The code of the plugin in `folder`, the table that leads back to its files, and the interfaces of the host that it imports. */
+/**
+ * The code of the plugin in `folder`, the table that leads back to its files, the interfaces of the
+ * host that it imports, and whether it is hooks.
+ */
 export async function bundle(folder) {
   const main = mainOf(folder);
   const { rolldown } = await tool(folder, "rolldown");
@@ -62,7 +65,10 @@ export async function bundle(folder) {
     const { mappings, sources } = chunk.map;
     const table = { sources: sources.map((source) => named(folder, source)) };
     table.lines = linesOf(mappings);
-    return { code: chunk.code, table, imports: chunk.imports.filter((name) => /^wasi:/.test(name)) };
+    const imports = chunk.imports.filter((name) => /^wasi:/.test(name));
+    // What a plugin does not use is left out: who makes no hooks has no function for it.
+    const used = chunk.modules[join(SDK, "src/hooks.js")]?.renderedExports ?? [];
+    return { code: chunk.code, table, imports, hooks: used.includes("hooks") };
   } finally {
     await bundler.close();
   }
@@ -74,7 +80,7 @@ function entry(folder, main) {
   const code = [
     `import plugin from ${file};`,
     `import { serve } from ${JSON.stringify(join(SDK, "src/entry.js"))};`,
-    `serve(plugin, ${JSON.stringify(main)});`,
+    `export const { pre, post } = serve(plugin, ${JSON.stringify(main)});`,
   ].join("\n");
   return {
     name: "gw-entry",

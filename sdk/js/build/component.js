@@ -7,22 +7,25 @@ import { join } from "node:path";
 import { original } from "../src/trace.js";
 import { bundle } from "./bundle.js";
 import { BuildError, tool } from "./tools.js";
-import { WORLD, writeWorld } from "./world.js";
+import { writeWorld } from "./world.js";
 
 const SOURCE = "plugin.js";
 
 /** The component of the plugin in `folder`. */
 export async function build(folder) {
-  const { code, table, imports } = await bundle(folder);
+  const { code, table, imports, hooks } = await bundle(folder);
   const { componentize } = await tool(folder, "@bytecodealliance/componentize-js");
   const scratch = await mkdtemp(join(tmpdir(), "gw-sdk-"));
   try {
-    const witPath = await writeWorld(join(scratch, "wit"), imports);
+    const worldName = hooks ? "hooks" : "handler";
+    const witPath = await writeWorld(join(scratch, "wit"), worldName, imports);
     const sourcePath = join(scratch, SOURCE);
     // Behind the code, so that its lines stay where the table has them.
     const left = `\nglobalThis[Symbol.for("gw-sdk.sources")] = ${JSON.stringify(table)};\n`;
     await writeFile(sourcePath, code.replace(/\n\/\/# sourceMappingURL=.*\s*$/, "") + left);
-    const options = { sourcePath, witPath, worldName: WORLD };
+    // Only a handler is called by the engine's own event.
+    const disableFeatures = hooks ? ["fetch-event"] : [];
+    const options = { sourcePath, witPath, worldName, disableFeatures };
     const { component } = await componentize(options).catch((error) => {
       throw new BuildError(told(error.message, table));
     });

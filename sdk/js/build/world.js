@@ -1,7 +1,7 @@
 // The WIT of one plugin: what it imports of the host, and no more.
 
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { SDK } from "./bundle.js";
@@ -10,23 +10,29 @@ import { SDK } from "./bundle.js";
 const WASI = "0.2.10";
 const VENDORED = /0\.2\.12/g;
 
-export const WORLD = "handler";
+/** What a plugin of each world exports. */
+const EXPORTS = {
+  handler: `export wasi:http/incoming-handler@${WASI};`,
+  hooks: "include gw:plugin/hooks@0.1.0;",
+};
 
 /** Writes the world of a plugin that imports these interfaces, and gives its folder. */
-export async function writeWorld(folder, imports) {
-  const beside = join(SDK, "../wit/deps");
-  const deps = existsSync(beside) ? beside : join(SDK, "wit/deps");
+export async function writeWorld(folder, world, imports) {
+  const beside = join(SDK, "../wit");
+  const wit = existsSync(beside) ? beside : join(SDK, "wit");
+  const deps = join(wit, "deps");
   await mkdir(join(folder, "deps"), { recursive: true });
   for (const name of await readdir(deps)) {
     const text = await readFile(join(deps, name), "utf8");
     await writeFile(join(folder, "deps", name), text.replace(VENDORED, WASI));
   }
+  await copyFile(join(wit, "hooks.wit"), join(folder, "deps/hooks.wit"));
   const lines = imports.map((name) => `    import ${name};`);
   const text = [
     "package gw:javascript;",
-    `world ${WORLD} {`,
+    `world ${world} {`,
     ...lines,
-    `    export wasi:http/incoming-handler@${WASI};`,
+    `    ${EXPORTS[world]}`,
     "}",
   ].join("\n");
   await writeFile(join(folder, "world.wit"), `${text}\n`);

@@ -25,22 +25,29 @@ export function handler(answer) {
   return handle;
 }
 
-function toResponse(value) {
+/** What a plugin returns as its answer. */
+export function toResponse(value, who = "the handler") {
   if (value instanceof Response) return value;
   if (value === undefined) {
-    throw new TypeError("the handler returned nothing: return a Response, or a value for JSON");
+    throw new TypeError(`${who} returned nothing: return a Response, or a value for JSON`);
   }
   return Response.json(value);
 }
 
-/** What is the client's doing is only answered; all else is logged with its place in the source. */
+/** The answer that is thrown. What is not the client's doing is logged with its place too. */
+export function thrown(error) {
+  if (error.status >= 500) logged(error);
+  return error.toResponse();
+}
+
 function failed(error) {
-  const ours = error instanceof HttpError;
-  if (!ours || error.status >= 500) {
-    const { place, text } = located(error);
-    write("error", place, text);
-  }
-  if (ours) return error.toResponse();
+  if (error instanceof HttpError) return thrown(error);
+  logged(error);
   const message = "the plugin failed; the log of the node has the file and line";
   return new HttpError(500, "plugin_failed", message).toResponse();
+}
+
+function logged(error) {
+  const { place, text } = located(error);
+  write("error", place, text);
 }

@@ -3,27 +3,8 @@
 import { Tensor as HostTensor } from "wasi:nn/tensor@0.2.0-rc-2024-10-28";
 import { loadByName } from "wasi:nn/graph@0.2.0-rc-2024-10-28";
 
-import { HttpError } from "./errors.js";
-import { Tensor } from "./tensor.js";
-
-/** What a client is told: status and code for each code of the host. */
-const ANSWERS = {
-  timeout: [504, "inference_timeout"],
-  "runtime-error": [503, "inference_failed"],
-  unknown: [503, "inference_failed"],
-  "not-found": [500, "model_not_found"],
-};
-const REFUSED = [500, "inference_refused"];
-
-export class ModelError extends HttpError {
-  constructor(model, kind, message) {
-    const [status, code] = ANSWERS[kind] ?? REFUSED;
-    super(status, code, `model ${JSON.stringify(model)}: ${message}`);
-    this.name = "ModelError";
-    this.model = model;
-    this.kind = kind;
-  }
-}
+import { ModelError, Outputs } from "./outputs.js";
+import { named } from "./tensor.js";
 
 /** The result of a call of the host; its errors are resources. */
 function asked(model, call) {
@@ -80,11 +61,7 @@ export class Context {
   async compute(inputs) {
     // The host counts the tensors that a request holds, and a sequence may have thousands of runs.
     this.#last?.dispose();
-    const given = Object.entries(inputs).map(([name, tensor]) => {
-      if (!(tensor instanceof Tensor)) {
-        const fix = "write new Tensor(dims, values)";
-        throw new TypeError(`input "${name}" of model "${this.#model}" is no Tensor: ${fix}`);
-      }
+    const given = named(this.#model, inputs).map(([name, tensor]) => {
       return [name, new HostTensor(tensor.dims, tensor.type.toUpperCase(), tensor.toBytes())];
     });
     const outputs = asked(this.#model, () => this.#context.compute(given));
@@ -95,42 +72,4 @@ export class Context {
   dispose() {
     this.#context[Symbol.dispose ?? Symbol.for("dispose")]();
   }
-}
-
-export class Outputs {
-  #model;
-  #tensors;
-
-  constructor(model, outputs) {
-    this.#model = model;
-    this.#tensors = new Map(outputs);
-    this.names = [...this.#tensors.keys()];
-  }
-
-  read(name) {
-    if (!this.names.includes(name)) {
-      const all = this.names.join(", ");
-      throw new ModelError(this.#model, "invalid-argument", `it has no output "${name}", only ${all}`);
-    }
-    const held = this.#tensors.get(name);
-    if (held === undefined) {
-      const when = "it was read before, or its context ran again";
-      throw new ModelError(this.#model, "invalid-argument", `output "${name}" is gone: ${when}`);
-    }
-    this.#tensors.delete(name);
-    try {
-      return Tensor.fromBytes(held.dimensions(), held.ty().toLowerCase(), held.data());
-    } finally {
-      drop(held);
-    }
-  }
-
-  dispose() {
-    for (const held of this.#tensors.values()) drop(held);
-    this.#tensors.clear();
-  }
-}
-
-function drop(held) {
-  held[Symbol.dispose ?? Symbol.for("dispose")]();
 }

@@ -87,3 +87,14 @@ export class Tensor {
     return new Uint8Array(this.data.buffer, this.data.byteOffset, this.data.byteLength);
   }
 }
+
+/** The inputs of a model as names and tensors. */
+export function named(model, inputs) {
+  const entries = Object.entries(inputs);
+  const wrong = entries.find(([, tensor]) => !(tensor instanceof Tensor));
+  if (wrong !== undefined) {
+    const fix = "write new Tensor(dims, values)";
+    throw new TypeError(`input "${wrong[0]}" of model "${model}" is no Tensor: ${fix}`);
+  }
+  return entries;
+}
