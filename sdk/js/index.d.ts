@@ -1,6 +1,6 @@
 /**
  * What a plugin in JavaScript or TypeScript is written against: a request in, a response out, models
- * by name.
+ * by name. Its main file exports what `handler` or `hooks` makes.
  *
  * ```js
  * import { array, handler, json, object, string } from "gw-sdk";
@@ -29,6 +29,80 @@ export type Handler = (request: Request) => Promise<Response>;
 export function handler(
   answer: (request: Request) => Response | Json | Promise<Response | Json>,
 ): Handler;
+
+/**
+ * Makes the hooks of a plugin: what happens before and after a model, or the rest of a chain. Each
+ * runs in an instance of its own, and there is none in between: none waits for the model.
+ *
+ * ```js
+ * import { array, hooks, infer, json, number, Tensor } from "gw-sdk";
+ *
+ * export default hooks({
+ *   async pre(request) {
+ *     const numbers = Float32Array.from(await json(request, array(number())));
+ *     return infer("double", { x: new Tensor([1, numbers.length], numbers) }, request.url);
+ *   },
+ *   post(url, answer) {
+ *     return { url, y: Array.from(answer.outputs().read("y").data) };
+ *   },
+ * });
+ * ```
+ *
+ * An `HttpError` is answered as that of a handler. Anything else that is thrown is the plugin's
+ * failure: gw answers for it, and its message, file and line are in the node's log.
+ */
+export function hooks<State = unknown>(plugin: {
+  /** Says what becomes of a request. A response, or a value for JSON, is its answer. */
+  pre(
+    request: Request,
+  ): Outcome<State> | Response | Json | Promise<Outcome<State> | Response | Json>;
+  /** Makes the response after `infer` and `watch`; hooks that give neither need none. */
+  post?(state: State, answer: Answer): Response | Json | Promise<Response | Json>;
+}): Hooks;
+
+/** What `hooks` makes; it is the default export of the plugin's main file. */
+export class Hooks {
+  private constructor();
+}
+
+/** What becomes of a request, but for an answer; `State` is what `post` is told of it, as JSON. */
+export class Outcome<State = unknown> {
+  private constructor();
+  private readonly state: State;
+}
+
+/**
+ * The model of this name runs, and `post` makes a response of its outputs. Every input has the name
+ * that the model file gives it.
+ */
+export function infer<State = undefined>(
+  model: string,
+  inputs: Record<string, Tensor>,
+  state?: State,
+): Outcome<State>;
+/**
+ * The next plugin of the chain takes over, with the request as it is, or as given here. `post` is
+ * not called.
+ */
+export function pass(request?: Request): Outcome<never>;
+/** The same, and `post` is given what the rest of the chain answered. */
+export function watch<State = undefined>(state?: State, request?: Request): Outcome<State>;
+
+/** What `post` makes a response of. */
+export interface Answer {
+  /**
+   * After `infer`: what the model answered.
+   *
+   * @throws HttpError 500 `unexpected_answer` after `watch`
+   */
+  outputs(): Outputs;
+  /**
+   * After `watch`: what the rest of the chain answered.
+   *
+   * @throws HttpError 500 `unexpected_answer` after `infer`
+   */
+  response(): Response;
+}
 
 /** An answer `{"error": {"code", "message", "field"}}`: throw it. */
 export class HttpError extends Error {

@@ -24,7 +24,7 @@ Templates:
   hello     JSON in, JSON out
   embed     texts in, vectors out: a model, and a tokenizer that is ready before any request
   classify  a file in, its kind out: a model over bytes
-  hooks     in rust, python: before and after the model; no instance is alive while it runs
+  hooks     before and after the model; no instance is alive while it runs
 
 The project holds all that the plugin is built with, but for what its language's own tools fetch:
 Rust needs cargo, JavaScript Node.js 20 with npm, Python 3.11 with venv. Nothing is overwritten.")]
@@ -101,7 +101,6 @@ struct Made {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     check_name(&args.name)?;
-    check_offered(args.lang, args.template)?;
     let project = Project::new(&args.name, args.lang, args.template);
     let folder = Path::new(&args.name);
     project.write(folder)?;
@@ -125,18 +124,6 @@ fn check_name(name: &str) -> anyhow::Result<()> {
         true => format!("{rule}; the project is made in the folder that you are in"),
         false => rule.to_owned(),
     };
-    Err(Advice::new(message).hint(hint).usage().into())
-}
-
-/// Refuses a template that its language does not have.
-fn check_offered(lang: Lang, template: Template) -> anyhow::Result<()> {
-    let offered = project::offered(lang);
-    if offered.contains(&template) {
-        return Ok(());
-    }
-    let names: Vec<_> = offered.into_iter().map(Template::folder).collect();
-    let message = format!("there is no template {} in {}", template.folder(), lang.folder());
-    let hint = format!("there are {}; in rust there are all", names.join(", "));
     Err(Advice::new(message).hint(hint).usage().into())
 }
 

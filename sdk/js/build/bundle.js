@@ -13,7 +13,7 @@ export const SDK = realpathSync(fileURLToPath(new URL("..", import.meta.url)));
 const ENTRY = "\0gw-entry";
 const MAIN = ["index.js", "index.mjs", "index.ts", "src/index.js", "src/index.ts"];
 
-/** The file that has the plugin's handler or hooks: `main` of package.json, or the first usual one. */
+/** The file with the handler or the hooks: `main` of package.json, or the first usual one. */
 export function mainOf(folder) {
   const manifest = join(folder, "package.json");
   if (!existsSync(manifest)) {

@@ -10,6 +10,9 @@ import { BuildError, tool } from "./tools.js";
 import { writeWorld } from "./world.js";
 
 const SOURCE = "plugin.js";
+const BOTH =
+  "the plugin calls `hooks`, and its default export is a handler: a plugin is either, so export " +
+  "what `hooks` makes or take it out";
 
 /** The component of the plugin in `folder`. */
 export async function build(folder) {
@@ -27,7 +30,9 @@ export async function build(folder) {
     const disableFeatures = hooks ? ["fetch-event"] : [];
     const options = { sourcePath, witPath, worldName, disableFeatures };
     const { component } = await componentize(options).catch((error) => {
-      throw new BuildError(told(error.message, table));
+      // A handler has neither `pre` nor `post` for the world of hooks.
+      const both = hooks && error.message.includes("expected exports list");
+      throw new BuildError(both ? BOTH : told(error.message, table));
     });
     return component;
   } finally {

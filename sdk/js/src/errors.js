@@ -1,6 +1,6 @@
 // Answers that say what is wrong, as JSON.
 
-/** An answer `{"error": {"code", "message", "field"}}` with a status; a handler throws it. */
+/** An answer `{"error": {"code", "message", "field"}}` with a status; a plugin throws it. */
 export class HttpError extends Error {
   constructor(status, code, message, { field, cause } = {}) {
     super(message, { cause });

@@ -26,10 +26,10 @@ export function handler(answer) {
 }
 
 /** What a plugin returns as its answer. */
-export function toResponse(value, who = "the handler") {
+export function toResponse(value, who = "the handler", other = "") {
   if (value instanceof Response) return value;
   if (value === undefined) {
-    throw new TypeError(`${who} returned nothing: return a Response, or a value for JSON`);
+    throw new TypeError(`${who} returned nothing: return ${other}a Response, or a value for JSON`);
   }
   return Response.json(value);
 }

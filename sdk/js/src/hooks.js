@@ -38,14 +38,19 @@ export function infer(model, inputs, state) {
   return new Outcome("infer", { model, inputs: tensors, state: packed({ model, state }) });
 }
 
-export const pass = (request) => new Outcome("pass", { request });
+export function pass(request) {
+  return new Outcome("pass", { request });
+}
 
-export const watch = (state, request) => new Outcome("watch", { request, state: packed({ state }) });
+export function watch(state, request) {
+  return new Outcome("watch", { request, state: packed({ state }) });
+}
 
 export function hooks(plugin) {
   const { pre, post = missing } = plugin ?? {};
   if (typeof pre !== "function" || typeof post !== "function") {
-    throw new TypeError("hooks() takes functions: hooks({ pre(request) {…}, post(state, answer) {…} })");
+    const fix = "hooks({ pre(request) {…}, post(state, answer) {…} })";
+    throw new TypeError(`hooks() takes functions: ${fix}`);
   }
   return {
     [HOOKS]: true,
@@ -53,7 +58,7 @@ export function hooks(plugin) {
       answered(async () => {
         const outcome = await pre.call(plugin, requestOf(request));
         if (outcome instanceof Outcome) return outcome.whole();
-        return responds(toResponse(outcome, "`pre`"));
+        return responds(toResponse(outcome, "`pre`", "infer(…), pass(), watch(…), "));
       }, responds),
     post: (bytes, answer) =>
       answered(async () => {

@@ -34,8 +34,8 @@ export class Outputs {
 
   read(name) {
     if (!this.names.includes(name)) {
-      const all = this.names.join(", ");
-      throw new ModelError(this.#model, "invalid-argument", `it has no output "${name}", only ${all}`);
+      const fault = `it has no output "${name}", only ${this.names.join(", ")}`;
+      throw new ModelError(this.#model, "invalid-argument", fault);
     }
     const held = this.#tensors.get(name);
     if (held === undefined) {

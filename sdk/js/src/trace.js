@@ -9,6 +9,8 @@ const FRAMES_MAX = 20;
 const MEMORY = "raise `memory` in the `limits` of this plugin's [[plugin]] in gw.toml";
 /** The end of a frame, in SpiderMonkey (`name@file:line:column`) as in V8 (`at name (file:…)`). */
 const POSITION = /:(\d+):(\d+)\)?$/;
+/** The bundle: the frames of what calls it have places of their own. */
+const BUNDLE = /(^|\/)plugin\.js$/;
 
 /** The place of an error, such as `index.js:12:7`, and its message with all frames. */
 export function located(error, table = globalThis[TABLE]) {
@@ -33,7 +35,9 @@ function framesOf(error, table) {
     const before = text.slice(0, found.index).replace(/^\s*at /, "");
     const cut = Math.max(before.lastIndexOf("@"), before.lastIndexOf("("));
     const name = before.slice(0, Math.max(cut, 0)).trim();
-    const frame = table ? original(table, line, column) : { file: before.slice(cut + 1), line, column };
+    const file = before.slice(cut + 1);
+    if (table && !BUNDLE.test(file)) return [];
+    const frame = table ? original(table, line, column) : { file, line, column };
     if (!frame) return [];
     return [{ name, file: frame.file, place: `${frame.file}:${frame.line}:${frame.column}` }];
   });

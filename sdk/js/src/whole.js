@@ -17,11 +17,14 @@ export function requestOf({ method, pathWithQuery, headers, body }) {
 }
 
 export async function wholeRequest(request) {
-  const { pathname, search } = new URL(request.url);
+  const { host, pathname, search } = new URL(request.url);
+  const headers = Array.from(request.headers);
+  // The engine takes it out of the headers of a Request.
+  if (!request.headers.has("host")) headers.push(["host", host]);
   return {
     method: request.method,
     pathWithQuery: pathname + search,
-    headers: Array.from(request.headers, bytesOf),
+    headers: headers.map(bytesOf),
     body: new Uint8Array(await request.arrayBuffer()),
   };
 }

@@ -19,7 +19,8 @@ test("an error is placed where the plugin called, not in the SDK", () => {
     lines: [[[0, 0, 6, 2]], [[0, 1, 10, 0], [20, 1, 11, 4]]],
   };
   const error = new TypeError("no");
-  error.stack = "load@plugin.js:1:9\nanswer@plugin.js:2:25\nother@plugin.js:9:1\n";
+  const stack = ["load@plugin.js:1:9", "answer@plugin.js:2:25", "other@plugin.js:9:1"];
+  error.stack = [...stack, "export_pre@initializer.js:2:1", ""].join("\n");
   const { place, text } = located(error, table);
   assert.equal(place, "index.js:12:5");
   const frames = ["    at load (gw-sdk/src/nn.js:7:3)", "    at answer (index.js:12:5)"];

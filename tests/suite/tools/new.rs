@@ -196,6 +196,11 @@ fn js_classify() {
 }
 
 #[test]
+fn js_hooks() {
+    lets_in_by_kind(&Project::new("js", "hooks"));
+}
+
+#[test]
 fn python_hello() {
     greets(&Project::new("python", "hello"));
 }

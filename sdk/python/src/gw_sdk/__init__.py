@@ -11,7 +11,7 @@
 - `Graph`, `Tensor`, `ModelError`: models and what they take and give.
 - `config`, `keyvalue`, `fetch`: what ``gw.toml`` grants.
 
-The standard module ``logging`` writes to the node's log. Models and what ``gw.toml`` grants need the
+The standard module ``logging`` writes to the node's log. Graphs and what ``gw.toml`` grants need the
 host; all else imports natively too, for tests.
 """
 
@@ -19,10 +19,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import HttpError
-from .registry import handler, init
 from .hooks import Answer, Infer, Pass, Watch, post, pre
 from .http import Request, Response
 from .outputs import ModelError, Outputs
+from .registry import handler, init
 from .tensor import Tensor
 
 if TYPE_CHECKING:

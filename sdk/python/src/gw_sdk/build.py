@@ -78,7 +78,7 @@ def tool() -> Path:
 
 
 def entry_of(folder: Path) -> str:
-    """The module with the handler or hooks: ``entry`` of ``[tool.gw]`` in pyproject.toml, or ``app``."""
+    """The module with the handler or hooks: ``entry`` of ``[tool.gw]``, or ``app``."""
     manifest = folder / "pyproject.toml"
     try:
         table = tomllib.loads(manifest.read_text())
