@@ -42,6 +42,7 @@ fn common_divisor(a: u32, b: u32) -> u32 {
 }
 
 /// `samples` with `up - 1` zeros behind each, filtered, and every `down`-th kept.
+#[allow(clippy::cast_possible_truncation, reason = "places of samples and taps fit")]
 fn polyphase(samples: &[f32], up: u32, down: u32) -> Vec<f32> {
     let filter = filter(up as usize, down as usize);
     // Places in the stretched sound: a minute of 22,255 Hz has more of them than 32 bits count, and

@@ -29,8 +29,8 @@ struct Case {
 }
 
 const CASES: [Case; 10] = [
-    Case { plugin: "embed", path: "/embed", what: "a text of 32 tokens", file: text },
-    Case { plugin: "embed", path: "/embed", what: "32 such texts", file: texts },
+    Case { plugin: "embed", path: "/embed", what: "a text of 32 tokens", file: |_| Ok(texts(1)) },
+    Case { plugin: "embed", path: "/embed", what: "32 such texts", file: |_| Ok(texts(32)) },
     Case {
         plugin: "classify-image",
         path: "/classify",
@@ -77,17 +77,10 @@ fn sound(folder: &Path) -> Result<Vec<u8>> {
     Ok(fs::read(file)?)
 }
 
-/// 30 words of one token each, with the two that frame them.
-fn sentence() -> String {
-    "the cat sat on the mat and ".repeat(4) + "it did"
-}
-
-fn text(_: &Path) -> Result<Vec<u8>> {
-    Ok(json!({ "input": sentence() }).to_string().into_bytes())
-}
-
-fn texts(_: &Path) -> Result<Vec<u8>> {
-    Ok(json!({ "input": vec![sentence(); 32] }).to_string().into_bytes())
+/// Texts of 30 words of one token each, with the two that frame them.
+fn texts(count: usize) -> Vec<u8> {
+    let text = "the cat sat on the mat and ".repeat(4) + "it did";
+    json!({ "input": vec![text; count] }).to_string().into_bytes()
 }
 
 /// As many KiB of a list of customers, with an address and a card in each.
