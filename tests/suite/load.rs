@@ -178,10 +178,10 @@ fn check(answer: &Answer, texts: &[usize], expected: &[Embedding], body: &str) -
 fn patient(device: &str, folder: &Path) -> Gateway {
     let app = repo().join("examples/01-embed");
     let text = fs::read_to_string(app.join("gw.toml")).expect("it is there");
-    let (plugin, route) = ("path = \"plugin\"", "plugins = [\"embed\"]");
+    let (plugin, route) = ("path = \"../../plugins/embed\"", "plugins = [\"embed\"]");
     assert!(text.contains(plugin) && text.contains(route), "{text}");
     let text = text
-        .replace(plugin, &format!("path = {:?}", app.join("plugin")))
+        .replace(plugin, &format!("path = {:?}", repo().join("plugins/embed")))
         .replace(route, &format!("{route}\ntimeout = \"10m\""));
     fs::write(folder.join("gw.toml"), text).expect("written");
     let config = folder.join("gateway.toml");
