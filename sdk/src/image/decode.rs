@@ -26,8 +26,8 @@ impl Image {
         Self::decode_within(file, PIXELS_MAX)
     }
 
-    /// The same with another limit. A picture takes 3 bytes a pixel, and while it is decoded or
-    /// turned up to 11 more: see that the plugin's `memory` in `gw.toml` has room for it.
+    /// The same with another limit. A picture takes 3 bytes a pixel, and up to 16 while it is
+    /// decoded: see that the plugin's `memory` in `gw.toml` has room for it.
     ///
     /// # Errors
     /// As [`Image::decode`].

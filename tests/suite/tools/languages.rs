@@ -1,5 +1,6 @@
-//! Plugins in JavaScript and in Python: the examples against ONNX Runtime, and what is said of
-//! mistakes. Their toolchains are installed once, by npm and by pip, and build without a network.
+//! Plugins in JavaScript and in Python: the examples against ONNX Runtime; and what is said of
+//! mistakes, in Rust too. Toolchains are installed once, by npm and by pip, and build without a
+//! network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
