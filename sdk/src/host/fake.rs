@@ -56,6 +56,10 @@ pub(crate) fn log(level: Level, context: &str, message: &str) {
     });
 }
 
+pub(crate) fn complain(message: &str) {
+    log(Level::Error, "", message);
+}
+
 pub(crate) fn send(request: &Outgoing) -> Result<Response, ErrorCode> {
     let answer = with(|world| world.outbound.clone());
     match answer {

@@ -105,3 +105,10 @@ impl Bucket {
         batch::delete_many(&self.0, keys)
     }
 }
+
+/// On standard error, which every plugin has: `wasi:logging` would be an import of plugins that
+/// never log, and other hosts lack it.
+#[allow(clippy::print_stderr, reason = "the node logs what is written there")]
+pub(crate) fn complain(message: &str) {
+    eprintln!("{message}");
+}

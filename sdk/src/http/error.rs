@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use serde::Serialize;
 
-use crate::{Response, logging};
+use crate::{Response, host};
 
 /// An answer that says what is wrong, as `{"error": {"code", "message", "field"}}`. One of 500 and
 /// more is the plugin's own trouble: it is logged, with the line where it was made or passed on by
@@ -85,7 +85,7 @@ impl From<Error> for Response {
         }
         let Error { status, code, message, field, place } = &error;
         if *status >= 500 {
-            logging::error(format_args!("{}: {error}", place.0));
+            host::complain(&format!("{}: {error}", place.0));
         }
         let body = Body { error: Detail { code, message, field: field.as_deref() } };
         let body = serde_json::to_vec(&body).expect("strings always have a JSON form");
