@@ -3,7 +3,8 @@
 //! Loading machine code is running it, so nothing is loaded that does not carry this node's seal
 //! over the plugin's digest and the engine's settings. Whatever is missing, damaged or made by
 //! another engine is compiled anew.
-#![expect(unsafe_code, reason = "loading compiled code; the only unsafe block of this crate")]
+
+mod code;
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,50 +15,17 @@ use std::time::SystemTime;
 use gw_artifact::Digest;
 use gw_artifact::disk::{create_private, write_whole};
 use gw_artifact::seal::Seal;
-use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::Engine;
 
+pub(crate) use self::code::{Code, is_module};
+use self::code::{Kind, Made};
+use crate::engine;
 use crate::metrics::{CodeSource, HostMetrics};
 use crate::{HostConfig, HostError};
 
 /// Older files are removed once there are more: enough for every revision that a node can go
 /// back to, and some gigabytes at most.
 const FILES_MAX: usize = 128;
-
-/// What a plugin's bytes are, compiled.
-pub(crate) enum Code {
-    Component(Component),
-    Module(Module),
-}
-
-/// Whether the bytes are a core module: bytes 4 to 8 are its version, 1; a component has another.
-pub(crate) fn is_module(wasm: &[u8]) -> bool {
-    wasm.get(..8) == Some(b"\0asm\x01\0\0\0")
-}
-
-impl Code {
-    fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Self> {
-        if is_module(wasm) {
-            return Ok(Self::Module(Module::from_binary(engine, wasm)?));
-        }
-        Ok(Self::Component(Component::from_binary(engine, wasm)?))
-    }
-
-    /// Makes the images that memories start from, which the first request would wait for.
-    fn make_images(&self) -> wasmtime::Result<()> {
-        match self {
-            Self::Component(component) => component.initialize_copy_on_write_image(),
-            Self::Module(module) => module.initialize_copy_on_write_image(),
-        }
-    }
-
-    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
-        match self {
-            Self::Component(component) => component.serialize(),
-            Self::Module(module) => module.serialize(),
-        }
-    }
-}
 
 /// Compiles components and core modules, or takes their code from the disk.
 pub(crate) struct Compiler {
@@ -98,17 +66,18 @@ impl Compiler {
     }
 
     fn code(&self, plugin: &str, wasm: &[u8], digest: &Digest) -> Result<Code, HostError> {
-        let kind = kind(wasm);
+        let kind = Kind::of(wasm);
         let kept = self.disk.as_ref().and_then(|disk| disk.read(&self.engine, kind, digest));
         if let Some(code) = kept {
             self.metrics.loaded(CodeSource::disk);
             return Ok(code);
         }
-        let code = Code::compile(&self.engine, wasm);
-        let code = code.map_err(|error| compile_error(plugin, &error))?;
+        let failed = |error| compile_error(plugin, &error);
+        let made = Made::compile(&engine::compiler()?, wasm).map_err(failed)?;
+        let code = made.load(&self.engine).map_err(failed)?;
         self.metrics.loaded(CodeSource::compiler);
         if let Some(disk) = &self.disk
-            && let Err(error) = disk.write(&code, kind, digest)
+            && let Err(error) = disk.write(&made, kind, digest)
         {
             tracing::warn!(plugin, error = %error, "compiled code is not kept");
         }
@@ -118,11 +87,6 @@ impl Compiler {
 
 fn compile_error(plugin: &str, error: &wasmtime::Error) -> HostError {
     HostError::Compile { plugin: plugin.to_owned(), reason: format!("{error:#}") }
-}
-
-/// What the bytes are, as the seal names it.
-fn kind(wasm: &[u8]) -> &'static str {
-    if is_module(wasm) { "module" } else { "component" }
 }
 
 impl Disk {
@@ -137,7 +101,7 @@ impl Disk {
     }
 
     /// What the seal covers beside the code: of what, for which engine.
-    fn context(&self, kind: &str, digest: &Digest) -> Vec<u8> {
+    fn context(&self, kind: Kind, digest: &Digest) -> Vec<u8> {
         format!("gw compiled {kind} {digest} for engine {}", self.engine_key).into_bytes()
     }
 
@@ -146,28 +110,19 @@ impl Disk {
     }
 
     /// The sealed code of a plugin, if it is there and whole.
-    fn read(&self, engine: &Engine, kind: &str, digest: &Digest) -> Option<Code> {
+    fn read(&self, engine: &Engine, kind: Kind, digest: &Digest) -> Option<Code> {
         let sealed = fs::read(self.path(digest)).ok()?;
-        let Some(code) = self.seal.unseal(&sealed, &self.context(kind, digest)) else {
+        let context = self.context(kind, digest);
+        let Some(made) = Made::unseal(&self.seal, &sealed, &context, kind) else {
             tracing::warn!(plugin = %digest, "compiled code has a broken seal; compiling anew");
             return None;
         };
-        // SAFETY: `deserialize` must be given what `serialize` of the same type wrote, unchanged.
-        // The seal is an HMAC under a key that only this node has, over these very bytes, the type,
-        // the digest and the engine's settings, and `write` below seals nothing but `serialize`'s
-        // output.
-        let code = unsafe {
-            match kind {
-                "module" => Module::deserialize(engine, &code).map(Code::Module),
-                _ => Component::deserialize(engine, &code).map(Code::Component),
-            }
-        };
+        let code = made.load(engine);
         code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling")).ok()
     }
 
-    fn write(&self, code: &Code, kind: &str, digest: &Digest) -> io::Result<()> {
-        let code = code.serialize().map_err(|error| io::Error::other(format!("{error:#}")))?;
-        let sealed = self.seal.seal(&code, &self.context(kind, digest));
+    fn write(&self, made: &Made, kind: Kind, digest: &Digest) -> io::Result<()> {
+        let sealed = made.seal(&self.seal, &self.context(kind, digest));
         write_whole(&self.path(digest), &sealed)?;
         self.prune()
     }

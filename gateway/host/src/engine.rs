@@ -25,10 +25,19 @@ pub(crate) fn build(config: &HostConfig) -> Result<Engine, HostError> {
                 error = format!("{error:#}"),
                 "no pool of instances; each is allocated on demand, some ten times slower"
             );
-            Engine::new(&common())
-                .map_err(|error| HostError::Engine { reason: format!("{error:#}") })
+            unpooled()
         }
     }
+}
+
+/// An engine that only compiles. What a compiler needs it keeps as long as its engine lives, tens of
+/// MB for a large plugin: so each plugin has one of its own, and what it makes runs in the other.
+pub(crate) fn compiler() -> Result<Engine, HostError> {
+    unpooled()
+}
+
+fn unpooled() -> Result<Engine, HostError> {
+    Engine::new(&common()).map_err(|error| HostError::Engine { reason: format!("{error:#}") })
 }
 
 fn common() -> Config {

@@ -7,6 +7,7 @@
 mod compare;
 mod mapped;
 mod rten;
+mod tables;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

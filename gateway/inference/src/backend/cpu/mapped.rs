@@ -10,10 +10,13 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
+use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use rten::{LoadError, Model, ModelOptions};
 use rten_onnx::onnx::{DataLocation, DataType, ModelProto, StringStringEntryProto, TensorProto};
+
+use super::tables::{self, Table};
 
 /// Smaller constants stay where they are: a page is 4 KiB.
 const BYTES_MIN: usize = 16 << 10;
@@ -29,6 +32,15 @@ pub(super) struct Mapped {
     // Before the mapping, so that it is dropped first.
     model: Model,
     weights: Mmap,
+    tables: Vec<Table>,
+}
+
+/// What has left a model.
+struct Weights {
+    /// Its large constants.
+    constants: Mmap,
+    /// What is behind them in the file.
+    tables: Vec<Table>,
 }
 
 impl Mapped {
@@ -41,7 +53,7 @@ impl Mapped {
         options: &ModelOptions,
         mut model: ModelProto,
     ) -> Option<Result<Self, LoadError>> {
-        let weights = match take_weights(&mut model) {
+        let Weights { constants: weights, tables } = match take_weights(&mut model) {
             Ok(weights) => weights?,
             Err(error) => {
                 tracing::warn!(%error, "weights stay in memory: no file for them can be made");
@@ -58,12 +70,17 @@ impl Mapped {
         let loaded = options.clone().external_data_static(FILE, bytes).load(graph);
         Some(loaded.map(|model| {
             forget_pages(&weights);
-            Self { model, weights }
+            Self { model, weights, tables }
         }))
     }
 
     pub(super) fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The tables whose rows it takes as inputs.
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
     }
 
     /// How many bytes of the model's constants take no memory.
@@ -72,23 +89,22 @@ impl Mapped {
     }
 }
 
-/// Moves the large constants of a model into a file that has no name, and maps it. `None` where
-/// there are none, or where some lie in files already.
-fn take_weights(model: &mut ModelProto) -> io::Result<Option<Mmap>> {
-    let Some(graph) = &mut model.graph else { return Ok(None) };
+/// Moves the large constants of a model into a file that has no name, and maps it; tables follow
+/// them there. `None` where there are none, or where some lie in files already.
+fn take_weights(model: &mut ModelProto) -> io::Result<Option<Weights>> {
+    let Some(graph) = &model.graph else { return Ok(None) };
     let is_elsewhere = |tensor: &TensorProto| tensor.data_location == Some(DataLocation::EXTERNAL);
     if graph.initializer.iter().any(is_elsewhere) || !graph.initializer.iter().any(is_large) {
         return Ok(None);
     }
-    let file = tempfile::tempfile()?;
-    let (mut out, mut end) = (BufWriter::new(&file), 0_usize);
-    for tensor in graph.initializer.iter_mut().filter(|tensor| is_large(tensor)) {
+    let file = Arc::new(tempfile::tempfile()?);
+    let mut out = Out { file: BufWriter::new(&file), end: 0 };
+    let tables = tables::take(model);
+    let constants = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    for tensor in constants.filter(|tensor| is_large(tensor)) {
         let Some(bytes) = tensor.raw_data.take() else { continue };
         let bytes = bytes.into_inner();
-        let start = end.next_multiple_of(ALIGNMENT);
-        out.write_all(&[0; ALIGNMENT][..start - end])?;
-        out.write_all(&bytes)?;
-        end = start + bytes.len();
+        let start = out.write(&bytes)?;
         tensor.data_location = Some(DataLocation::EXTERNAL);
         let entries = [
             ("location", FILE.to_owned()),
@@ -97,9 +113,32 @@ fn take_weights(model: &mut ModelProto) -> io::Result<Option<Mmap>> {
         ];
         tensor.external_data = entries.into_iter().map(entry).collect();
     }
-    out.flush()?;
+    let end = out.end;
+    let tables = tables.into_iter().map(|table| {
+        let start = out.write(&table.bytes)?;
+        Ok(table.at(&file, start as u64))
+    });
+    let tables = tables.collect::<io::Result<_>>()?;
+    out.file.flush()?;
     drop(out);
-    map(&file).map(Some)
+    Ok(Some(Weights { constants: map(&file, end)?, tables }))
+}
+
+/// A file that is written from its beginning.
+struct Out<'a> {
+    file: BufWriter<&'a File>,
+    end: usize,
+}
+
+impl Out<'_> {
+    /// Where the bytes begin.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let start = self.end.next_multiple_of(ALIGNMENT);
+        self.file.write_all(&[0; ALIGNMENT][..start - self.end])?;
+        self.file.write_all(bytes)?;
+        self.end = start + bytes.len();
+        Ok(start)
+    }
 }
 
 fn entry((key, value): (&str, String)) -> StringStringEntryProto {
@@ -111,18 +150,18 @@ fn is_large(tensor: &TensorProto) -> bool {
     in_place && tensor.raw_data.as_ref().is_some_and(|bytes| bytes.borrow().len() >= BYTES_MIN)
 }
 
-fn map(file: &File) -> io::Result<Mmap> {
+/// The first `length` bytes.
+fn map(file: &File, length: usize) -> io::Result<Mmap> {
     // SAFETY: the file has no name, so nobody else can change it or make it shorter.
-    unsafe { Mmap::map(file) }
+    unsafe { MmapOptions::new().len(length).map(file) }
 }
 
-/// Lets go of the pages that loading has read. What is read later comes from the file, and only
-/// that: rows of a table, without their neighbours.
+/// Lets go of the pages that loading has read. What is read later comes from the file.
 #[cfg(unix)]
 fn forget_pages(weights: &Mmap) {
     // SAFETY: pages of a file that was only read say the same when they are read again.
     let forgotten = unsafe { weights.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    if let Err(error) = forgotten.and_then(|()| weights.advise(memmap2::Advice::Random)) {
+    if let Err(error) = forgotten {
         tracing::debug!(%error, "pages of weights stay");
     }
 }

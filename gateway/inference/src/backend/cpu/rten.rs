@@ -1,6 +1,7 @@
 //! Models in rten, with their weights packed at load.
 
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rten_onnx::onnx::ModelProto;
 use super::super::convert::{Elements, crosses, output};
 use super::super::import::chain;
 use super::mapped::Mapped;
+use super::tables::Table;
 use super::{DEVICE, ModelSource};
 use crate::{InferenceError, Signature};
 
@@ -30,6 +32,13 @@ impl Loaded {
             Self::Mapped(mapped) => mapped.model(),
         }
     }
+
+    fn tables(&self) -> &[Table] {
+        match self {
+            Self::Whole(_) => &[],
+            Self::Mapped(mapped) => mapped.tables(),
+        }
+    }
 }
 
 pub(super) struct Rten {
@@ -38,6 +47,8 @@ pub(super) struct Rten {
     signature: Signature,
     inputs: Vec<NodeId>,
     outputs: Vec<NodeId>,
+    /// Of each table, the input that chooses its rows, and what takes them.
+    tables: Vec<(usize, NodeId)>,
 }
 
 impl Rten {
@@ -52,16 +63,24 @@ impl Rten {
             return Err(InferenceError::Load { model: name.to_owned(), reason });
         }
         let loaded = read(name, source)?;
+        let missing = |what: &dyn fmt::Display| InferenceError::Load {
+            model: name.to_owned(),
+            reason: format!("its graph has no value for {what}"),
+        };
         let node = |port: &crate::TensorSpec| {
-            loaded.model().find_node(&port.name).ok_or_else(|| InferenceError::Load {
-                model: name.to_owned(),
-                reason: format!("its graph has no value for {port}"),
-            })
+            loaded.model().find_node(&port.name).ok_or_else(|| missing(port))
+        };
+        let table = |table: &Table| {
+            let input = signature.inputs.iter().position(|port| port.name == table.indices);
+            let input = input.ok_or_else(|| missing(&table.indices))?;
+            let rows = loaded.model().find_node(&table.rows);
+            Ok((input, rows.ok_or_else(|| missing(&table.rows))?))
         };
         Ok(Self {
             name: name.to_owned(),
             inputs: signature.inputs.iter().map(node).collect::<Result<_, _>>()?,
             outputs: signature.outputs.iter().map(node).collect::<Result<_, _>>()?,
+            tables: loaded.tables().iter().map(table).collect::<Result<_, _>>()?,
             loaded,
             signature: signature.clone(),
         })
@@ -93,6 +112,13 @@ impl Rten {
         let mut values = Vec::with_capacity(inputs.len());
         for ((node, tensor), elements) in self.inputs.iter().zip(inputs).zip(&elements) {
             values.push((*node, elements.view(tensor.shape()).map_err(failed)?));
+        }
+        for (table, &(input, rows)) in self.loaded.tables().iter().zip(&self.tables) {
+            let Elements::I32(numbers) = &elements[input] else {
+                return Err(failed(format!("{:?} holds no whole numbers", table.indices)));
+            };
+            let value = table.read(numbers, inputs[input].shape().dims()).map_err(failed)?;
+            values.push((rows, value));
         }
         let options = RunOptions::default().with_thread_pool(threads.cloned());
         let results = (self.loaded.model().run(values, &self.outputs, Some(options)))
