@@ -19,7 +19,8 @@ use wasmtime::Engine;
 
 pub(crate) use self::code::{Code, is_module};
 use self::code::{Kind, Made};
-use crate::engine;
+use crate::config::MEMORY_BYTES_KEPT;
+use crate::engine::{self, Engines};
 use crate::metrics::{CodeSource, HostMetrics};
 use crate::{HostConfig, HostError};
 
@@ -29,7 +30,7 @@ const FILES_MAX: usize = 128;
 
 /// Compiles components and core modules, or takes their code from the disk.
 pub(crate) struct Compiler {
-    engine: Engine,
+    engines: Engines,
     disk: Option<Disk>,
     metrics: HostMetrics,
 }
@@ -43,15 +44,15 @@ struct Disk {
 
 impl Compiler {
     pub(crate) fn new(
-        engine: &Engine,
+        engines: Engines,
         config: &HostConfig,
         metrics: HostMetrics,
     ) -> Result<Self, HostError> {
         let disk = match (&config.compiled_dir, &config.seal_key) {
-            (Some(dir), Some(key)) => Some(Disk::open(engine, dir, key)?),
+            (Some(dir), Some(key)) => Some(Disk::open(&engines.small, dir, key)?),
             _ => None,
         };
-        Ok(Self { engine: engine.clone(), disk, metrics })
+        Ok(Self { engines, disk, metrics })
     }
 
     pub(crate) fn compile(
@@ -67,14 +68,18 @@ impl Compiler {
 
     fn code(&self, plugin: &str, wasm: &[u8], digest: &Digest) -> Result<Code, HostError> {
         let kind = Kind::of(wasm);
-        let kept = self.disk.as_ref().and_then(|disk| disk.read(&self.engine, kind, digest));
+        let kept = self.disk.as_ref().and_then(|disk| disk.read(kind, digest));
+        let kept = kept.map(|made| self.load(&made)).and_then(|code| {
+            let told = |error| tracing::warn!(error = format!("{error:#}"), "compiling anew");
+            code.map_err(told).ok()
+        });
         if let Some(code) = kept {
             self.metrics.loaded(CodeSource::disk);
             return Ok(code);
         }
         let failed = |error| compile_error(plugin, &error);
         let made = Made::compile(&engine::compiler()?, wasm).map_err(failed)?;
-        let code = made.load(&self.engine).map_err(failed)?;
+        let code = self.load(&made).map_err(failed)?;
         self.metrics.loaded(CodeSource::compiler);
         if let Some(disk) = &self.disk
             && let Err(error) = disk.write(&made, kind, digest)
@@ -82,6 +87,15 @@ impl Compiler {
             tracing::warn!(plugin, error = %error, "compiled code is not kept");
         }
         Ok(code)
+    }
+
+    /// Loads code into the engine that suits its memory.
+    fn load(&self, made: &Made) -> wasmtime::Result<Code> {
+        let code = made.load(&self.engines.small)?;
+        if code.initial_memory() <= MEMORY_BYTES_KEPT as u64 {
+            return Ok(code);
+        }
+        made.load(&self.engines.large)
     }
 }
 
@@ -110,15 +124,13 @@ impl Disk {
     }
 
     /// The sealed code of a plugin, if it is there and whole.
-    fn read(&self, engine: &Engine, kind: Kind, digest: &Digest) -> Option<Code> {
+    fn read(&self, kind: Kind, digest: &Digest) -> Option<Made> {
         let sealed = fs::read(self.path(digest)).ok()?;
-        let context = self.context(kind, digest);
-        let Some(made) = Made::unseal(&self.seal, &sealed, &context, kind) else {
+        let made = Made::unseal(&self.seal, &sealed, &self.context(kind, digest), kind);
+        if made.is_none() {
             tracing::warn!(plugin = %digest, "compiled code has a broken seal; compiling anew");
-            return None;
-        };
-        let code = made.load(engine);
-        code.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "recompiling")).ok()
+        }
+        made
     }
 
     fn write(&self, made: &Made, kind: Kind, digest: &Digest) -> io::Result<()> {
@@ -137,5 +149,39 @@ impl Disk {
         files.sort();
         let excess = files.len().saturating_sub(FILES_MAX);
         files.iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_memory_that_begins_large_has_an_engine_that_keeps_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = HostConfig {
+            compiled_dir: Some(dir.path().join("code")),
+            seal_key: Some(dir.path().join("key")),
+            ..HostConfig::default()
+        };
+        let engines = Engines::new(&config).unwrap();
+        assert!(!Engine::same(&engines.small, &engines.large));
+        let metrics = HostMetrics::register(&mut Registry::default());
+        let compiler = Compiler::new(engines.clone(), &config, metrics).unwrap();
+        let wasm = |pages: usize| wat::parse_str(format!("(module (memory {pages}))")).unwrap();
+        for (pages, is_small) in [(1, true), (20, true), (21, false)] {
+            // Compiled, then from the disk.
+            for _ in 0..2 {
+                let wasm = wasm(pages);
+                let code = compiler.compile("m", &wasm, &Digest::of(&wasm)).unwrap();
+                let Code::Module(module) = &code else { panic!("it is a module") };
+                assert_eq!(code.initial_memory(), pages as u64 * (64 << 10));
+                assert_eq!(Engine::same(module.engine(), &engines.small), is_small, "{pages}");
+            }
+        }
+        let kept = fs::read_dir(dir.path().join("code")).unwrap().count();
+        assert_eq!(kept, 3, "the engine that compiles makes what the others can load");
     }
 }

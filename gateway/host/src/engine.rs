@@ -1,4 +1,4 @@
-//! The settings of the Wasm engine, and the ticker that interrupts busy guests.
+//! The settings of the Wasm engines, and the ticker that interrupts busy guests.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -11,23 +11,46 @@ use crate::config::{
     WARM_SLOTS,
 };
 
-/// Makes the engine. Instances come from a pool of reserved address space; where the machine
-/// does not give that much (small address spaces, `ulimit -v`), they are allocated one by one.
-///
-/// Reserving the pool is the probe: it asks for exactly what the pool needs.
-pub(crate) fn build(config: &HostConfig) -> Result<Engine, HostError> {
-    let mut pooled = common();
-    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
-    match Engine::new(&pooled) {
-        Ok(engine) => Ok(engine),
-        Err(error) => {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "no pool of instances; each is allocated on demand, some ten times slower"
-            );
-            unpooled()
-        }
+/// The engines of a node, which differ in what their pools keep of an instance's memory.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    /// For memories that begin with at most [`MEMORY_BYTES_KEPT`]: they are overwritten for the
+    /// next instance and not given back. That would interrupt the other cores, and fault each page
+    /// in again.
+    pub(crate) small: Engine,
+    /// For others: most of such a memory is given back anyway, so nothing is kept.
+    pub(crate) large: Engine,
+}
+
+impl Engines {
+    /// Instances come from pools of reserved address space; where the machine does not give that
+    /// much (small address spaces, `ulimit -v`), they are allocated one by one.
+    ///
+    /// Reserving a pool is the probe: it asks for exactly what the pool needs.
+    pub(crate) fn new(config: &HostConfig) -> Result<Self, HostError> {
+        let small = match pooled(config, MEMORY_BYTES_KEPT) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "no pool of instances; each is allocated on demand, some ten times slower"
+                );
+                let small = unpooled()?;
+                return Ok(Self { large: small.clone(), small });
+            }
+        };
+        let large = pooled(config, 0).unwrap_or_else(|error| {
+            tracing::debug!(error = format!("{error:#}"), "one pool for memories of all sizes");
+            small.clone()
+        });
+        Ok(Self { small, large })
     }
+}
+
+fn pooled(config: &HostConfig, kept: usize) -> wasmtime::Result<Engine> {
+    let mut pooled = common();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config, kept)));
+    Engine::new(&pooled)
 }
 
 /// An engine that only compiles. What a compiler needs it keeps as long as its engine lives, tens of
@@ -50,7 +73,7 @@ fn common() -> Config {
     config
 }
 
-fn pool(config: &HostConfig) -> PoolingAllocationConfig {
+fn pool(config: &HostConfig, kept: usize) -> PoolingAllocationConfig {
     let instances = config.instances_max;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -66,9 +89,7 @@ fn pool(config: &HostConfig) -> PoolingAllocationConfig {
         .table_elements(config.table_elements_max)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
-        // A small guest's memory is overwritten for the next one and not given back: that would
-        // interrupt the other cores, and fault each page in again.
-        .linear_memory_keep_resident(MEMORY_BYTES_KEPT)
+        .linear_memory_keep_resident(kept)
         .table_keep_resident(TABLE_BYTES_KEPT)
         .max_unused_warm_slots(WARM_SLOTS)
         // A swapped dirty page is not reset by it in this release: the next tenant could read it.
@@ -76,21 +97,20 @@ fn pool(config: &HostConfig) -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the engine's epoch every [`TICK`] until it is dropped.
+/// Advances the epochs of engines every [`TICK`] until it is dropped.
 pub(crate) struct Ticker {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> Result<Self, HostError> {
+    pub(crate) fn start<const N: usize>(engines: [Engine; N]) -> Result<Self, HostError> {
         let (stop, stopped) = channel::<()>();
-        let engine = engine.clone();
         let thread = std::thread::Builder::new()
             .name("gw-epoch".to_owned())
             .spawn(move || {
                 while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    engine.increment_epoch();
+                    engines.iter().for_each(Engine::increment_epoch);
                 }
             })
             .map_err(|error| HostError::Engine { reason: error.to_string() })?;

@@ -13,23 +13,20 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub(crate) use self::modules::START;
 use crate::compiled::{Code, Compiler};
-use crate::engine::Ticker;
+use crate::engine::{Engines, Ticker};
 use crate::imports::grants::Services;
 use crate::imports::nn::loaded::{LoadedModels, Loading};
 use crate::instance::State;
 use crate::plugin::hooks::HooksPre;
 use crate::plugin::limits;
 use crate::plugin::{Gate, Grants, Kind};
-use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, engine, imports};
-
-/// The unit in which memories are declared.
-const WASM_PAGE_BYTES: u64 = 1 << 16;
+use crate::{HostConfig, HostError, HostMetrics, Plugin, PluginSpec, imports};
 
 /// Loads plugins and owns what all instances share.
 pub struct Host {
     config: Arc<HostConfig>,
-    engine: Engine,
-    linker: Linker<State>,
+    /// Of each engine: that for small memories, then that for large ones.
+    linkers: [Linker<State>; 2],
     compiler: Compiler,
     gate: Arc<Gate>,
     loaded: Arc<LoadedModels>,
@@ -48,26 +45,20 @@ impl Host {
     /// directory or key cannot be used.
     pub fn new(config: HostConfig, registry: &mut Registry) -> Result<Arc<Self>, HostError> {
         let metrics = HostMetrics::register(registry);
-        let engine = engine::build(&config)?;
-        let ticker = Arc::new(Ticker::start(&engine)?);
-        let linker = imports::linker(&engine)
-            .map_err(|error| HostError::Engine { reason: format!("{error:#}") })?;
-        let compiler = Compiler::new(&engine, &config, metrics.clone())?;
+        let engines = Engines::new(&config)?;
+        let Engines { small, large } = &engines;
+        let ticker = Arc::new(Ticker::start([small.clone(), large.clone()])?);
+        let linker = |engine| {
+            imports::linker(engine)
+                .map_err(|error| HostError::Engine { reason: format!("{error:#}") })
+        };
+        let linkers = [linker(small)?, linker(large)?];
+        let compiler = Compiler::new(engines, &config, metrics.clone())?;
         let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
         let loaded = LoadedModels::new(&config);
         let services = Services::new(&config, metrics.clone());
         let config = Arc::new(config);
-        Ok(Arc::new(Self {
-            config,
-            engine,
-            linker,
-            compiler,
-            gate,
-            loaded,
-            services,
-            metrics,
-            ticker,
-        }))
+        Ok(Arc::new(Self { config, linkers, compiler, gate, loaded, services, metrics, ticker }))
     }
 
     /// Compiles a plugin, or takes its compiled code from the disk, and checks that it can run:
@@ -94,12 +85,12 @@ impl Host {
             Code::Component(component) => self.kind(&spec.name, component)?,
             Code::Module(module) => {
                 modules::check_grants(&spec.name, &spec.grants)?;
-                Kind::Command(modules::link(&spec.name, &self.engine, module, spec.wasi_nn)?)
+                Kind::Command(modules::link(&spec.name, module, spec.wasi_nn)?)
             }
         };
         // They are opened for each instance, so not for one that never looks.
         let assets = spec.assets.filter(|_| match &code {
-            Code::Component(component) => imports::asks_for_files(&self.engine, component),
+            Code::Component(component) => imports::asks_for_files(component),
             Code::Module(_) => true,
         });
         let load = spec.load.map(|grant| Loading { grant, loaded: Arc::clone(&self.loaded) });
@@ -119,8 +110,11 @@ impl Host {
     }
 
     fn link(&self, plugin: &str, component: &Component) -> Result<InstancePre<State>, HostError> {
-        self.linker.instantiate_pre(component).map_err(|error| {
-            let missing = imports::missing(&self.engine, component);
+        let [small, large] = &self.linkers;
+        let is_small = Engine::same(component.engine(), small.engine());
+        let linker = if is_small { small } else { large };
+        linker.instantiate_pre(component).map_err(|error| {
+            let missing = imports::missing(component);
             let plugin = plugin.to_owned();
             if missing.is_empty() {
                 HostError::Link { plugin, reason: format!("{error:#}") }
@@ -145,13 +139,7 @@ impl Host {
 }
 
 fn check_memory(plugin: &str, limit: u64, code: &Code) -> Result<(), HostError> {
-    let required = match code {
-        Code::Component(component) => component.resources_required(),
-        Code::Module(module) => Some(module.resources_required()),
-    };
-    let initial = required
-        .and_then(|required| required.max_initial_memory_size)
-        .map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
+    let initial = code.initial_memory();
     if initial > limit {
         let plugin = plugin.to_owned();
         return Err(HostError::InitialMemory { plugin, needed: initial, limit });

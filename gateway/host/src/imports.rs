@@ -58,9 +58,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 }
 
 /// The imports of a component that nobody fills.
-pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
+pub(crate) fn missing(component: &Component) -> Vec<String> {
     let ty = component.component_type();
-    ty.imports(engine)
+    ty.imports(component.engine())
         // A type is a name for what another import has: there is nothing to fill.
         .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
         .map(|(name, _)| name.to_owned())
@@ -69,9 +69,9 @@ pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
 }
 
 /// Whether a component asks for the directories that it is given.
-pub(crate) fn asks_for_files(engine: &Engine, component: &Component) -> bool {
+pub(crate) fn asks_for_files(component: &Component) -> bool {
     let ty = component.component_type();
-    ty.imports(engine).any(|(name, _)| name.starts_with("wasi:filesystem/preopens@"))
+    ty.imports(component.engine()).any(|(name, _)| name.starts_with("wasi:filesystem/preopens@"))
 }
 
 /// What may be imported, for people.

@@ -268,10 +268,10 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Notes how much of the device a run took.
-    pub(crate) fn ran(&self, key: &Key, rows: usize, took: Duration) {
+    /// Notes how much of the device a run took, and whether it had one slot of it.
+    pub(crate) fn ran(&self, key: &Key, rows: usize, took: Duration, is_narrow: bool) {
         let mut state = self.lock();
-        state.pace.ran(key, rows, took);
+        state.pace.ran(key, rows, took, is_narrow);
         state.busy_until = None;
     }
 

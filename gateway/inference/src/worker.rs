@@ -179,7 +179,7 @@ impl Worker {
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
         self.shared.metrics.ran(batch, taken.compute);
         let (key, size) = (&shares[0].job.key, if joined { batch + padding } else { 1 });
-        self.shared.queue.ran(key, size, taken.device);
+        self.shared.queue.ran(key, size, taken.device, held.is_narrow());
 
         let (names, outputs): (Vec<String>, Vec<Value>) = outputs.into_iter().unzip();
         let parts = match alone && shares[0].is_whole() {

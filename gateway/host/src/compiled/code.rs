@@ -41,7 +41,20 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The unit in which memories are declared.
+const WASM_PAGE_BYTES: u64 = 1 << 16;
+
 impl Code {
+    /// What its largest memory begins with, in bytes; 0 where that is not known.
+    pub(crate) fn initial_memory(&self) -> u64 {
+        let required = match self {
+            Self::Component(component) => component.resources_required(),
+            Self::Module(module) => Some(module.resources_required()),
+        };
+        let pages = required.and_then(|required| required.max_initial_memory_size);
+        pages.map_or(0, |pages| pages.saturating_mul(WASM_PAGE_BYTES))
+    }
+
     /// Makes the images that memories start from, which the first request would wait for.
     pub(super) fn make_images(&self) -> wasmtime::Result<()> {
         match self {

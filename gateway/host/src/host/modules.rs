@@ -13,7 +13,6 @@ pub(crate) const START: &str = "_start";
 /// Links a command: a core module with a `_start`.
 pub(super) fn link(
     plugin: &str,
-    engine: &Engine,
     module: &Module,
     dialect: NnDialect,
 ) -> Result<InstancePre<ModuleState>, HostError> {
@@ -23,7 +22,7 @@ pub(super) fn link(
                       handler is a component, built with cargo for --target wasm32-wasip2";
         return Err(HostError::NotACommand { plugin: plugin.to_owned(), reason: reason.into() });
     }
-    let linker = linker(engine, dialect)
+    let linker = linker(module.engine(), dialect)
         .map_err(|error| HostError::Engine { reason: format!("{error:#}") })?;
     linker.instantiate_pre(module).map_err(|error| {
         let plugin = plugin.to_owned();

@@ -134,7 +134,7 @@ impl Host {
         check_memory(&spec.name, spec.memory_bytes, &code)?;
         let starts = match &code {
             Code::Module(module) => {
-                Starts::Module(modules::link(&spec.name, &self.engine, module, spec.wasi_nn)?)
+                Starts::Module(modules::link(&spec.name, module, spec.wasi_nn)?)
             }
             Code::Component(component) => Starts::Component(self.command(&spec.name, component)?),
         };

@@ -1,6 +1,6 @@
 //! How long rows take, measured run by run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::batch::Key;
@@ -13,6 +13,9 @@ const SHAPES_MAX: usize = 256;
 pub(crate) struct Pace {
     /// By the shape of a row.
     by_shape: HashMap<Key, Known>,
+    /// What joining gains, by the power of two that a row's elements reach: rows of about one size
+    /// gain alike, and so each shape need not be tried by itself.
+    joining: BTreeMap<u32, Joining>,
     /// Seconds per element in the last run, whatever its shape: a guess for shapes that never ran.
     per_element: Option<f64>,
     /// Seconds of a whole request, over the last ones.
@@ -28,15 +31,28 @@ struct Known {
     /// Seconds per row.
     row: f64,
     runs: u64,
-    /// Seconds per row in runs of 1, 2 to 3, 4 to 7 … rows, where there was one.
+    /// A bit for each of [`size_class`] that has run.
+    sizes: u64,
+}
+
+/// How fast rows of about one size are in runs of different numbers of them.
+#[derive(Default)]
+struct Joining {
+    runs: u64,
+    /// Seconds per element, by [`size_class`], where there was a run.
     by_size: Vec<Option<f64>>,
+}
+
+/// Runs of 1, 2 to 3, 4 to 7 … rows.
+fn size_class(rows: usize) -> usize {
+    rows.ilog2() as usize
 }
 
 /// Each so many runs a larger one is tried, though it was slower before.
 const TRY_AGAIN: u64 = 64;
 
-/// By how much a row must be faster in a larger run: what is less is noise.
-const GAIN_MIN: f64 = 0.97;
+/// By how much a row must be faster in a larger run: each who joins waits for all of it.
+const GAIN_MIN: f64 = 0.9;
 
 /// Down at once and up slowly: the first run of a shape may plan and compile, and a busy machine
 /// slows single runs.
@@ -48,8 +64,9 @@ fn note(known: f64, seconds: f64) -> f64 {
 const FORECAST_MIN: Duration = Duration::from_millis(2);
 
 impl Pace {
-    /// Notes a run.
-    pub(crate) fn ran(&mut self, key: &Key, rows: usize, took: Duration) {
+    /// Notes a run. Only one that had one slot of its device says what joining gains: where more
+    /// waits each run has one, and one row on all of them makes less of each.
+    pub(crate) fn ran(&mut self, key: &Key, rows: usize, took: Duration, is_narrow: bool) {
         if rows == 0 {
             return;
         }
@@ -58,12 +75,9 @@ impl Pace {
             self.by_shape.clear();
         }
         let known = self.by_shape.entry(key.clone()).or_default();
-        let size = rows.ilog2() as usize;
-        if known.by_size.len() <= size {
-            known.by_size.resize(size + 1, None);
-        }
-        let is_new = known.by_size[size].is_none();
-        known.by_size[size] = Some(known.by_size[size].map_or(row, |before| note(before, row)));
+        let bit = 1 << size_class(rows);
+        let is_new = known.sizes & bit == 0;
+        known.sizes |= bit;
         known.runs += 1;
         // The first run of a size says little, but more than nothing.
         if known.runs == 1 {
@@ -72,25 +86,14 @@ impl Pace {
             known.row = note(known.row, row);
             self.per_element = Some(known.row / elements(key));
         }
+        if is_narrow {
+            self.joining.entry(row_class(key)).or_default().ran(rows, row / elements(key));
+        }
     }
 
-    /// How many rows of this shape are worth joining in a run: as long as a row gets faster by it.
-    /// What was not tried yet is tried.
+    /// How many rows of this shape are worth joining in a run.
     pub(crate) fn pays(&self, key: &Key) -> usize {
-        let Some(known) = self.by_shape.get(key) else { return 2 };
-        let cost = |size: u32| known.by_size.get(size as usize).copied().flatten();
-        let mut size = 0;
-        while let Some(now) = cost(size)
-            && size + 1 < usize::BITS
-        {
-            match cost(size + 1) {
-                Some(next) if next > now * GAIN_MIN => break,
-                _ => size += 1,
-            }
-        }
-        let tries = u32::from(known.runs.is_multiple_of(TRY_AGAIN));
-        // All sizes of a class are tried as one; the largest says most.
-        (2 << (size + tries).min(usize::BITS - 2)) - 1
+        self.joining.get(&row_class(key)).map_or(1, Joining::pays)
     }
 
     /// Notes how much of the device a whole request takes.
@@ -144,10 +147,47 @@ impl Pace {
     }
 }
 
-/// Elements of one row over all inputs, one at least.
+impl Joining {
+    fn ran(&mut self, rows: usize, element: f64) {
+        let size = size_class(rows);
+        if self.by_size.len() <= size {
+            self.by_size.resize(size + 1, None);
+        }
+        let known = &mut self.by_size[size];
+        *known = Some(known.map_or(element, |before| note(before, element)));
+        self.runs += 1;
+    }
+
+    /// So many as make a row faster. What was not tried yet is tried.
+    fn pays(&self) -> usize {
+        let cost = |size: u32| self.by_size.get(size as usize).copied().flatten();
+        let mut size = 0;
+        while let Some(now) = cost(size)
+            && size + 1 < usize::BITS
+        {
+            match cost(size + 1) {
+                Some(next) if next > now * GAIN_MIN => break,
+                _ => size += 1,
+            }
+        }
+        let tries = u32::from(self.runs.is_multiple_of(TRY_AGAIN));
+        // All sizes of a class are tried as one; the largest says most.
+        (2 << (size + tries).min(usize::BITS - 2)) - 1
+    }
+}
+
+/// The power of two that the elements of one row reach.
+fn row_class(key: &Key) -> u32 {
+    count(key).ilog2()
+}
+
 fn elements(key: &Key) -> f64 {
-    let elements: usize = key.iter().map(|dims| dims.iter().product::<usize>()).sum();
-    elements.max(1) as f64
+    count(key) as f64
+}
+
+/// Elements of one row over all inputs, one at least.
+fn count(key: &Key) -> usize {
+    key.iter().map(|dims| dims.iter().product::<usize>()).sum::<usize>().max(1)
 }
 
 #[cfg(test)]
@@ -163,7 +203,7 @@ mod tests {
     #[test]
     fn nothing_is_known_before_the_first_run() {
         let mut pace = Pace::default();
-        pace.ran(&key(4), 0, SECOND);
+        pace.ran(&key(4), 0, SECOND, true);
         assert_eq!(pace.rows_in(SECOND, &key(4)), None);
         assert_eq!(pace.time_of(&key(4), 1), None);
     }
@@ -171,10 +211,10 @@ mod tests {
     #[test]
     fn a_shape_that_never_ran_is_judged_by_its_elements() {
         let mut pace = Pace::default();
-        pace.ran(&key(4), 10, SECOND);
+        pace.ran(&key(4), 10, SECOND, true);
         assert_eq!(pace.rows_in(SECOND, &key(4)), Some(10));
         assert_eq!(pace.time_of(&key(4), 10), None, "it may have compiled");
-        pace.ran(&key(4), 10, SECOND);
+        pace.ran(&key(4), 10, SECOND, true);
         assert_eq!(pace.time_of(&key(4), 10), Some(SECOND));
         assert_eq!(pace.rows_in(SECOND, &key(8)), Some(5));
         assert_eq!(pace.rows_in(SECOND, &key(400)), Some(1), "one row at least");
@@ -185,12 +225,12 @@ mod tests {
     fn a_slow_run_counts_for_little_and_a_fast_one_at_once() {
         let mut pace = Pace::default();
         let row = |pace: &Pace| pace.time_of(&key(1), 1).unwrap();
-        pace.ran(&key(1), 1, 4 * SECOND);
-        pace.ran(&key(1), 1, SECOND);
+        pace.ran(&key(1), 1, 4 * SECOND, true);
+        pace.ran(&key(1), 1, SECOND, true);
         assert_eq!(row(&pace), SECOND);
-        pace.ran(&key(1), 1, 5 * SECOND);
+        pace.ran(&key(1), 1, 5 * SECOND, true);
         assert_eq!(row(&pace), 2 * SECOND);
-        pace.ran(&key(1), 2, 50 * SECOND);
+        pace.ran(&key(1), 2, 50 * SECOND, true);
         assert_eq!(row(&pace), 2 * SECOND, "the first run of two rows may have compiled");
     }
 
@@ -198,16 +238,19 @@ mod tests {
     fn rows_are_joined_as_long_as_that_makes_them_faster() {
         // Of so many rows in a run each takes so long.
         let run = |pace: &mut Pace, rows: usize, millis: u64| {
-            pace.ran(&key(1), rows, Duration::from_millis(millis * rows as u64));
+            pace.ran(&key(1), rows, Duration::from_millis(millis * rows as u64), true);
         };
         let mut pace = Pace::default();
         run(&mut pace, 1, 100);
         assert_eq!(pace.pays(&key(1)), 3, "what was not tried is tried");
+        assert_eq!(pace.pays(&key(2)), 1, "rows of another size");
+        pace.ran(&key(2), 2, Duration::from_millis(1), false);
+        assert_eq!(pace.pays(&key(2)), 1, "it had all of the device");
         run(&mut pace, 2, 60);
         run(&mut pace, 3, 60);
         assert_eq!(pace.pays(&key(1)), 7);
-        run(&mut pace, 5, 59);
-        assert_eq!(pace.pays(&key(1)), 3, "one in sixty is noise");
+        run(&mut pace, 5, 55);
+        assert_eq!(pace.pays(&key(1)), 3, "less than a tenth is not worth the wait");
         // Once in a while it is tried again, and may have become better.
         let tried = (0..TRY_AGAIN).filter(|_| {
             run(&mut pace, 2, 60);
@@ -234,7 +277,7 @@ mod tests {
     fn only_so_many_shapes_are_remembered() {
         let mut pace = Pace::default();
         for length in 0..3 * SHAPES_MAX {
-            pace.ran(&key(length), 1, SECOND);
+            pace.ran(&key(length), 1, SECOND, true);
             assert!(pace.by_shape.len() <= SHAPES_MAX);
         }
     }

@@ -31,7 +31,7 @@ impl Rig {
             .map(|(name, weight)| ((*name).to_owned(), NonZeroU32::new(*weight).unwrap()));
         let queue = Queue::new("m", limits, Arc::new(Shares::new(weights.collect())));
         for _ in 0..2 {
-            queue.ran(&vec![vec![1]], 1, SECOND);
+            queue.ran(&vec![vec![1]], 1, SECOND, true);
         }
         Self { queue, now: Instant::now(), answers: Vec::new() }
     }

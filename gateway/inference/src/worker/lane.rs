@@ -114,6 +114,11 @@ impl Held {
         self.slots == self.lane.slots
     }
 
+    /// Whether it is one slot.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.slots == 1
+    }
+
     /// Runs `work`, and says how much of the device it took: on half of the slots half of the time.
     pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> (T, Taken) {
         let started = Instant::now();
