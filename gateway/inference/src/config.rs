@@ -20,12 +20,15 @@ pub struct InferenceConfig {
     pub batch_max: usize,
     /// How long a run should take. A request with more rows than are done in this time, as
     /// measured, is computed in parts of one row or more, and whoever waits has a turn between
-    /// them. Default 100 ms: a neighbour hardly notices, and starting a run costs far less.
+    /// them. It is at most a quarter of `wait_max`: who joins a run waits for all of it. Default
+    /// 100 ms: a neighbour hardly notices, and starting a run costs far less.
     #[serde(with = "gw_artifact::duration")]
     pub run_time: Duration,
     /// How long a request may wait for a model: one that would wait longer, as measured, is refused
     /// at once, and so is one for a route whose models are all that busy. Default 10 s: callers who
-    /// take turns at a slow model are served; set it to a budget for latency to refuse earlier.
+    /// take turns at a slow model are served; set it to a budget for latency to refuse earlier. For a
+    /// tenant most of whose requests are refused it comes down to half, as a shorter line serves
+    /// as many, sooner.
     #[serde(with = "gw_artifact::duration")]
     pub wait_max: Duration,
     /// What a tenant's requests weigh beside those of others when devices are busy: one of weight 2

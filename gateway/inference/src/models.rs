@@ -328,7 +328,8 @@ impl Models {
 
     fn limits(&self, policy: &ModelPolicy) -> Limits {
         let config = &self.config;
-        let (max, run_time, wait_max) = (config.queue_max, config.run_time, config.wait_max);
+        let (max, wait_max) = (config.queue_max, config.wait_max);
+        let run_time = config.run_time.min(wait_max / 4);
         Limits {
             queue: QueueLimits { max, run_time, wait_max },
             batch_max: config.batch_max,

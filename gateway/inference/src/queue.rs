@@ -7,6 +7,7 @@ mod fill;
 mod job;
 mod line;
 mod pace;
+mod refusals;
 mod shares;
 mod spent;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::job::{Job, Share};
 use self::line::Line;
 use self::pace::Pace;
+use self::refusals::Refusals;
 pub(crate) use self::shares::{Present, Shares};
 pub(crate) use self::spent::Doing;
 pub use self::spent::Spent;
@@ -99,6 +101,7 @@ struct State {
     /// One per tenant that has jobs here.
     lines: Vec<Line>,
     pace: Pace,
+    refusals: Refusals,
     open: bool,
     /// When the runs under way should be over.
     busy_until: Option<Instant>,
@@ -107,8 +110,8 @@ struct State {
 impl Queue {
     /// The queue of a model on a device that the accounts in `shares` belong to.
     pub(crate) fn new(model: &str, limits: QueueLimits, shares: Arc<Shares>) -> Self {
-        let (lines, pace) = (Vec::new(), Pace::default());
-        let state = Mutex::new(State { lines, pace, open: true, busy_until: None });
+        let (lines, pace, refusals) = (Vec::new(), Pace::default(), Refusals::default());
+        let state = Mutex::new(State { lines, pace, refusals, open: true, busy_until: None });
         Self { model: model.to_owned(), state, changed: Condvar::new(), limits, shares }
     }
 
@@ -123,24 +126,57 @@ impl Queue {
         let tenant = Arc::clone(&job.caller.tenant);
         job.takes = state.time_of(&job);
         state.pace.comes(job.takes);
-        job.forecast = self.admit(&state, &tenant, job.takes, job.deadline, now)?;
-        if state.depth() >= self.limits.max {
-            state.bury(now);
+        match self.place(&mut state, &tenant, &job, now) {
+            Ok(forecast) => job.forecast = forecast,
+            Err(refused) => {
+                state.refusals.refused(&tenant);
+                return Err(refused);
+            }
         }
-        if state.depth() >= self.limits.max {
-            self.displace(&mut state, &tenant)?;
-        }
+        state.refusals.admitted(&tenant);
         state.line(&tenant).jobs.push_back(job);
         self.changed.notify_one();
         Ok(())
     }
 
+    /// Makes a place for a job, and says how long it will wait.
+    fn place(
+        &self,
+        state: &mut State,
+        tenant: &str,
+        job: &Job,
+        now: Instant,
+    ) -> Result<Duration, Refused> {
+        let forecast = self.admit(state, tenant, job.takes, job.deadline, now)?;
+        if state.depth() >= self.limits.max {
+            state.bury(now);
+        }
+        if state.depth() >= self.limits.max {
+            self.displace(state, tenant)?;
+        }
+        Ok(forecast)
+    }
+
     /// Why a job of this tenant would not be queued now, if so. What it would take is not known,
     /// so it is taken for a common one.
     pub(crate) fn refusal(&self, tenant: &str, deadline: Instant, now: Instant) -> Option<Refused> {
-        let state = self.lock();
+        let mut state = self.lock();
+        let refused = self.look(&state, tenant, deadline, now);
+        if refused.is_some() {
+            state.refusals.refused(tenant);
+        }
+        refused
+    }
+
+    fn look(
+        &self,
+        state: &State,
+        tenant: &str,
+        deadline: Instant,
+        now: Instant,
+    ) -> Option<Refused> {
         let takes = state.pace.usual();
-        if let Err(refused) = self.admit(&state, tenant, takes, deadline, now) {
+        if let Err(refused) = self.admit(state, tenant, takes, deadline, now) {
             return Some(refused);
         }
         let live = state.lines.iter().flat_map(|line| &line.jobs);
@@ -163,7 +199,8 @@ impl Queue {
             return Err(Refused::Closed);
         }
         let wait = self.wait_of(state, tenant, takes, now);
-        let patience = deadline.saturating_duration_since(now).min(self.limits.wait_max);
+        let wait_max = state.refusals.wait_max(tenant, self.limits.wait_max);
+        let patience = deadline.saturating_duration_since(now).min(wait_max);
         let expected = state.pace.corrected(wait);
         if expected > patience { Err(Refused::Late { wait: expected }) } else { Ok(wait) }
     }
