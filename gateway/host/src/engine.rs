@@ -45,6 +45,15 @@ impl Engines {
         });
         Ok(Self { small, large })
     }
+
+    /// Each of them once.
+    pub(crate) fn all(&self) -> Vec<Engine> {
+        let mut all = vec![self.small.clone(), self.large.clone()];
+        if Engine::same(&self.small, &self.large) {
+            all.truncate(1);
+        }
+        all
+    }
 }
 
 fn pooled(config: &HostConfig, kept: usize) -> wasmtime::Result<Engine> {
@@ -53,8 +62,8 @@ fn pooled(config: &HostConfig, kept: usize) -> wasmtime::Result<Engine> {
     Engine::new(&pooled)
 }
 
-/// An engine that only compiles. What a compiler needs it keeps as long as its engine lives, tens of
-/// MB for a large plugin: so each plugin has one of its own, and what it makes runs in the other.
+/// An engine that only compiles. What a compiler needs it keeps as long as its engine lives, tens
+/// of MB for a large plugin: so each plugin has one of its own, and what it makes runs in others.
 pub(crate) fn compiler() -> Result<Engine, HostError> {
     unpooled()
 }
@@ -104,7 +113,7 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    pub(crate) fn start<const N: usize>(engines: [Engine; N]) -> Result<Self, HostError> {
+    pub(crate) fn start(engines: Vec<Engine>) -> Result<Self, HostError> {
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("gw-epoch".to_owned())

@@ -46,13 +46,12 @@ impl Host {
     pub fn new(config: HostConfig, registry: &mut Registry) -> Result<Arc<Self>, HostError> {
         let metrics = HostMetrics::register(registry);
         let engines = Engines::new(&config)?;
-        let Engines { small, large } = &engines;
-        let ticker = Arc::new(Ticker::start([small.clone(), large.clone()])?);
+        let ticker = Arc::new(Ticker::start(engines.all())?);
         let linker = |engine| {
             imports::linker(engine)
                 .map_err(|error| HostError::Engine { reason: format!("{error:#}") })
         };
-        let linkers = [linker(small)?, linker(large)?];
+        let linkers = [linker(&engines.small)?, linker(&engines.large)?];
         let compiler = Compiler::new(engines, &config, metrics.clone())?;
         let gate = Arc::new(Gate::new(config.instances_max as usize, config.waiting_max));
         let loaded = LoadedModels::new(&config);

@@ -91,7 +91,7 @@ pub fn pre_initialise(wasm: &[u8], assets: &Path) -> Result<Vec<u8>, PreinitErro
 async fn initialise(wasm: &[u8], assets: &Path) -> Result<Vec<u8>, PreinitError> {
     let invalid = |error: wasmtime::Error| PreinitError::Invalid(format!("{error:#}"));
     let engine = engine().map_err(invalid)?;
-    let _ticker = Ticker::start([engine.clone()])
+    let _ticker = Ticker::start(vec![engine.clone()])
         .map_err(|error| PreinitError::Invalid(error.to_string()))?;
     let mut wizer = Wizer::new();
     // Without its `init` the rewritten component is invalid in this release.

@@ -26,9 +26,9 @@ pub struct InferenceConfig {
     pub run_time: Duration,
     /// How long a request may wait for a model: one that would wait longer, as measured, is refused
     /// at once, and so is one for a route whose models are all that busy. Default 10 s: callers who
-    /// take turns at a slow model are served; set it to a budget for latency to refuse earlier. For a
-    /// tenant most of whose requests are refused it comes down to half, as a shorter line serves
-    /// as many, sooner.
+    /// take turns at a slow model are served; set it to a budget for latency to refuse earlier.
+    /// For a tenant most of whose requests are refused it comes down to half, as a shorter line
+    /// serves as many, sooner.
     #[serde(with = "gw_artifact::duration")]
     pub wait_max: Duration,
     /// What a tenant's requests weigh beside those of others when devices are busy: one of weight 2

@@ -171,8 +171,8 @@ impl Joining {
             }
         }
         let tries = u32::from(self.runs.is_multiple_of(TRY_AGAIN));
-        // All sizes of a class are tried as one; the largest says most.
-        (2 << (size + tries).min(usize::BITS - 2)) - 1
+        // The least of its class: who joins waits for the others, and more would gain little.
+        1 << (size + tries).min(usize::BITS - 2)
     }
 }
 
@@ -242,23 +242,23 @@ mod tests {
         };
         let mut pace = Pace::default();
         run(&mut pace, 1, 100);
-        assert_eq!(pace.pays(&key(1)), 3, "what was not tried is tried");
+        assert_eq!(pace.pays(&key(1)), 2, "what was not tried is tried");
         assert_eq!(pace.pays(&key(2)), 1, "rows of another size");
         pace.ran(&key(2), 2, Duration::from_millis(1), false);
         assert_eq!(pace.pays(&key(2)), 1, "it had all of the device");
         run(&mut pace, 2, 60);
         run(&mut pace, 3, 60);
-        assert_eq!(pace.pays(&key(1)), 7);
+        assert_eq!(pace.pays(&key(1)), 4);
         run(&mut pace, 5, 55);
-        assert_eq!(pace.pays(&key(1)), 3, "less than a tenth is not worth the wait");
+        assert_eq!(pace.pays(&key(1)), 2, "less than a tenth is not worth the wait");
         // Once in a while it is tried again, and may have become better.
         let tried = (0..TRY_AGAIN).filter(|_| {
             run(&mut pace, 2, 60);
-            pace.pays(&key(1)) == 7
+            pace.pays(&key(1)) == 4
         });
         assert_eq!(tried.count(), 1);
         run(&mut pace, 4, 30);
-        assert_eq!(pace.pays(&key(1)), 15);
+        assert_eq!(pace.pays(&key(1)), 8);
     }
 
     #[test]

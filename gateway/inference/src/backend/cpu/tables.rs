@@ -130,7 +130,8 @@ fn element_size(kind: DataType) -> Option<usize> {
 }
 
 impl Table {
-    /// The rows of these numbers, under the shape that the numbers have. As in ONNX, -1 is the last.
+    /// The rows of these numbers, under the shape that the numbers have. As in ONNX, -1 is the
+    /// last row.
     ///
     /// # Errors
     /// For people: a number that no row has, or a file that cannot be read.
