@@ -225,5 +225,8 @@ fn what_is_redacted_is_seen_by_neither_side() {
     // Paths pass as they are, and `echo` tells them: so this was hidden on the way back.
     let path = gateway.post("/echo?reply=joe@example.com", "{}");
     assert_eq!(path.json()["path"], "/echo?reply=[email]");
-    assert_eq!(path.header("x-redacted"), "request=0, response=1");
+    // The headers that `echo` tells hold random numbers, which may look like somebody's too.
+    let redacted = path.header("x-redacted");
+    assert!(redacted.starts_with("request=0, response="), "{redacted}");
+    assert_ne!(redacted, "request=0, response=0");
 }
