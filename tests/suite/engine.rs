@@ -1,6 +1,6 @@
 //! The engine on what other people wrote: ONNX's node tests and real models.
 
-use gw_engine::{AdapterSelect, Device};
+use gw_engine::{AdapterSelect, Device, Model};
 use gw_tests::agreement::{Place, measure, models};
 use gw_tests::conformance::report::Report;
 use gw_tests::conformance::{Options, page, run};
@@ -71,6 +71,44 @@ fn real_models_agree_with_onnx_runtime_on_the_cpu() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Those that may run in batches, by the shapes of their inputs.
+const IN_BATCHES: [&str; 18] = [
+    "basic-pitch",
+    "esrgan-x2",
+    "esrgan-x3",
+    "esrgan-x4",
+    "esrgan-x8",
+    "gbdt",
+    "lite0",
+    "minilm-f32",
+    "minilm-int8",
+    "mlp",
+    "mtcnn-onet",
+    "mtcnn-pnet",
+    "mtcnn-rnet",
+    "ocr-cls",
+    "ocr-det",
+    "ocr-rec",
+    "open-nsfw",
+    "resemblyzer",
+];
+
+#[test]
+fn real_models_are_batched_where_their_rows_are_independent() {
+    let mut shown = Vec::new();
+    for case in models().unwrap() {
+        let Ok(model) = Model::open(&case.model()) else { continue };
+        let set = case.first().sets().unwrap().remove(0);
+        let names = model.signature().inputs.iter().map(|input| input.name.clone());
+        let shapes = names.zip(set.inputs.iter().map(|input| input.shape().clone())).collect();
+        if model.rows_are_independent(&shapes) {
+            shown.push(case.name);
+        }
+    }
+    shown.sort();
+    assert_eq!(shown, IN_BATCHES);
 }
 
 /// Every model, fused and plain, against ONNX Runtime: one set of inputs each.

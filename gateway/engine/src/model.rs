@@ -1,4 +1,8 @@
 //! A model: an imported graph, and plans made of it.
+//!
+//! - `rows`: whether the rows of a batch are independent.
+
+mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -15,7 +19,7 @@ use crate::graph::{Dim, Graph, ValueId};
 use crate::lower::{self, Constants};
 use crate::net::builder::{Builder, Built, Made, check_size};
 use crate::net::oracle::{Answer, Oracle, Question};
-use crate::net::{Net, Output};
+use crate::net::{Net, Operand, Output};
 use crate::onnx;
 use crate::ops;
 use crate::plan::Plan;
@@ -201,8 +205,7 @@ impl Model {
             Err(stopped) => (Vec::new(), Some(self.node_error(stopped))),
         };
         let (mut net, built) = (builder.net, builder.built);
-        let names = self.signature.outputs.iter().map(|port| port.name.clone());
-        net.outputs = names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect();
+        net.outputs = self.named(outputs);
         let (error, asked) = match (stopped, builder.oracle.question) {
             (None, _) => return self.lowered(net, &built, caps, options).map(Stage::Whole),
             (Some(error), None) => return Err(error),
@@ -212,6 +215,19 @@ impl Model {
         let operand = net.whole(asked);
         net.outputs = vec![Output { name: "asked".to_owned(), operand }];
         Ok(Stage::Value(self.lowered(net, &built, caps, options)?, error))
+    }
+
+    /// Bytes of host memory that it holds: the constants of its file, of which later plans are
+    /// made, and those in the form of devices, which its plans share.
+    pub fn host_bytes(&self) -> u64 {
+        let constants = self.graph.values.iter().filter_map(|value| value.constant.as_ref());
+        let read: usize = constants.map(|tensor| tensor.bytes().len()).sum();
+        read as u64 + self.constants.held()
+    }
+
+    fn named(&self, outputs: Vec<Operand>) -> Vec<Output> {
+        let names = self.signature.outputs.iter().map(|port| port.name.clone());
+        names.zip(outputs).map(|(name, operand)| Output { name, operand }).collect()
     }
 
     /// The weights that plans have made.

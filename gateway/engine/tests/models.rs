@@ -26,6 +26,8 @@ mod dynamic;
 mod folding;
 #[path = "models/fusions/rules.rs"]
 mod fusions;
+#[path = "models/independent.rs"]
+mod independent;
 #[path = "models/ops/index.rs"]
 mod index;
 #[path = "models/sessions/kept.rs"]

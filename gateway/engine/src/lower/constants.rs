@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(crate) struct Constants {
     made: Mutex<HashMap<String, Bytes>>,
     folded: Mutex<HashMap<String, Tensor>>,
     digests: Mutex<HashMap<String, Digest>>,
+    /// Bytes of all that was made and folded.
+    held: AtomicU64,
 }
 
 impl Constants {
@@ -35,9 +38,28 @@ impl Constants {
         if let Some(bytes) = made {
             return Ok(bytes);
         }
-        let bytes = make()?;
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(made.entry(key.to_owned()).or_insert(bytes).clone())
+        Ok(self.insert(&self.made, key, make()?, Bytes::len))
+    }
+
+    /// What is under `key` now: this, or what came before.
+    fn insert<T: Clone>(
+        &self,
+        map: &Mutex<HashMap<String, T>>,
+        key: &str,
+        value: T,
+        len: impl Fn(&T) -> usize,
+    ) -> T {
+        let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = map.entry(key.to_owned()).or_insert_with(|| {
+            self.held.fetch_add(len(&value) as u64, Ordering::Relaxed);
+            value
+        });
+        place.clone()
+    }
+
+    /// Bytes of host memory that it holds.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// The bytes under `key`, where some plan has them already.
@@ -47,8 +69,7 @@ impl Constants {
 
     /// Takes bytes that an earlier process made.
     pub(crate) fn keep(&self, key: &str, bytes: Bytes) {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.entry(key.to_owned()).or_insert(bytes);
+        self.insert(&self.made, key, bytes, Bytes::len);
     }
 
     /// The digest of the bytes under `key`, computed once.
@@ -72,9 +93,7 @@ impl Constants {
         if known.is_some() {
             return known;
         }
-        let tensor = make()?;
-        let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(folded.entry(key.to_owned()).or_insert(tensor).clone())
+        Some(self.insert(&self.folded, key, make()?, |tensor| tensor.bytes().len()))
     }
 }
 

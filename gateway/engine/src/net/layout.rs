@@ -1,7 +1,9 @@
 //! Where the elements of an operand lie in its tensor, so that views cost nothing.
 //!
 //! - [`runs`]: repeats that are left out, and neighbours that are joined.
+//! - [`rows`]: where a view goes through the rows of a batch.
 
+pub(crate) mod rows;
 mod runs;
 
 use std::fmt;

@@ -75,6 +75,11 @@ impl Interpreter {
         }
     }
 
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
     /// What a run takes and gives.
     pub fn signature(&self) -> &Signature {
         self.model.signature()
