@@ -6,6 +6,7 @@ mod gpu;
 mod guard;
 mod import;
 mod nominal;
+mod rows;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -131,9 +132,11 @@ pub trait LoadedModel: Send + Sync {
         let _ = outputs;
     }
 
-    /// Whether a row's result depends on that row alone. It does not where a node takes the range
-    /// of a whole tensor, as dynamic quantisation does: such a model is never batched.
-    fn rows_are_independent(&self) -> bool;
+    /// Whether a row's result is shown to depend on that row alone; `None` before a run has told.
+    /// It is not where a node takes the range of a whole tensor, as dynamic quantisation does, or
+    /// walks along the rows, as a recurrence does whose leading axis is time: such a model is
+    /// neither batched nor cut.
+    fn rows_are_independent(&self) -> Option<bool>;
 
     /// The size to run where `size` rows wait, or so long a row. A device that plans for each shape
     /// wants few of them, and gets them by repeating a row, or by filling one. At least `size`.
@@ -218,12 +221,15 @@ pub struct Footprint {
     pub staging_bytes: u64,
     /// Outputs that stay on the device for as long as somebody holds them. Zero on the CPU.
     pub kept_bytes: u64,
+    /// Host memory beside the device: constants of its file, of which later plans are made, and
+    /// weights that plans share. No part of the device's budget, nor of the total. Zero on the CPU.
+    pub host_bytes: u64,
     /// The most that was held at once on the device; zero on the CPU.
     pub peak_bytes: u64,
 }
 
 impl Footprint {
-    /// All that it holds.
+    /// All that it holds on its device.
     pub fn total(&self) -> u64 {
         self.weight_bytes + self.arena_bytes + self.staging_bytes + self.kept_bytes
     }

@@ -31,16 +31,10 @@ pub(crate) enum Joining {
 }
 
 impl Joining {
-    /// Rows may be joined where every input and output has a free leading dimension, all with the
-    /// same symbol or all without one, and where that symbol names no other dimension: a joined
-    /// run would change that one too.
-    pub(crate) fn of(signature: &Signature, rows_are_independent: bool) -> Self {
-        let specs = || signature.inputs.iter().chain(&signature.outputs);
-        let Some(batch) = signature.inputs.first().and_then(leading) else { return Self::Alone };
-        let one_batch = specs().all(|spec| leading(spec) == Some(batch));
-        let reused = matches!(batch, Dim::Symbol(_))
-            && specs().any(|spec| spec.dims.iter().flatten().skip(1).any(|dim| dim == batch));
-        if rows_are_independent && one_batch && !reused { Self::Rows } else { Self::Alone }
+    /// Where it is not known yet whether rows are independent, it is looked at before each run.
+    pub(crate) fn of(signature: &Signature, rows_are_independent: Option<bool>) -> Self {
+        let may_join = has_batch(signature) && rows_are_independent != Some(false);
+        if may_join { Self::Rows } else { Self::Alone }
     }
 
     /// Where a checked request belongs. What lies on a device is not joined, and lengths that may
@@ -61,6 +55,17 @@ impl Joining {
             }
         }
     }
+}
+
+/// Whether every input and output has a free leading dimension, all with the same symbol or all
+/// without one, and that symbol names no other dimension: a joined run would change that one too.
+pub(crate) fn has_batch(signature: &Signature) -> bool {
+    let specs = || signature.inputs.iter().chain(&signature.outputs);
+    let Some(batch) = signature.inputs.first().and_then(leading) else { return false };
+    let one_batch = specs().all(|spec| leading(spec) == Some(batch));
+    let reused = matches!(batch, Dim::Symbol(_))
+        && specs().any(|spec| spec.dims.iter().flatten().skip(1).any(|dim| dim == batch));
+    one_batch && !reused
 }
 
 fn leading(spec: &TensorSpec) -> Option<&Dim> {
@@ -182,7 +187,7 @@ mod tests {
 
     fn joining(inputs: &[&str], outputs: &[&str]) -> Joining {
         let specs = |dims: &[&str]| dims.iter().map(|dims| spec(dims)).collect();
-        Joining::of(&Signature { inputs: specs(inputs), outputs: specs(outputs) }, true)
+        Joining::of(&Signature { inputs: specs(inputs), outputs: specs(outputs) }, Some(true))
     }
 
     #[test]
@@ -209,7 +214,7 @@ mod tests {
     fn models_that_mix_their_rows_are_not_batched() {
         let specs = || vec![spec("batch 3")];
         let signature = Signature { inputs: specs(), outputs: specs() };
-        assert_eq!(Joining::of(&signature, false), Joining::Alone);
+        assert_eq!(Joining::of(&signature, Some(false)), Joining::Alone);
     }
 
     #[test]

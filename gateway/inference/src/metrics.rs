@@ -18,8 +18,8 @@
 //!
 //! What callers used, in `usage`, with the labels `tenant`, `route`, `model`, `device`:
 //! `gw_usage_device_seconds_total`, `gw_usage_wasted_seconds_total`,
-//! `gw_usage_queue_seconds_total`, `gw_usage_requests_total`, `gw_usage_items_total`, and
-//! `gw_usage_bytes_total` by `direction`.
+//! `gw_usage_queue_seconds_total`, `gw_usage_requests_total`, `gw_usage_items_total`, the
+//! histogram `gw_usage_batch_rows`, and `gw_usage_bytes_total` by `direction`.
 //!
 //! Labels come from manifests, adapters and enums, never from requests.
 
@@ -140,6 +140,7 @@ impl InferenceMetrics {
             arena_bytes: bytes(BytesKind::Arena),
             staging_bytes: bytes(BytesKind::Staging),
             kept_bytes: bytes(BytesKind::Kept),
+            host_bytes: bytes(BytesKind::Host),
             usage: self.usage.of(device),
             nans: self.failures.nans(&labels),
         }
@@ -302,6 +303,7 @@ pub(crate) struct ModelMetrics {
     arena_bytes: Gauge,
     staging_bytes: Gauge,
     kept_bytes: Gauge,
+    host_bytes: Gauge,
     pub(crate) usage: DeviceUsage,
     nans: Counter,
 }
@@ -334,6 +336,7 @@ impl ModelMetrics {
         move_gauge(&self.arena_bytes, before.arena_bytes, now.arena_bytes);
         move_gauge(&self.staging_bytes, before.staging_bytes, now.staging_bytes);
         move_gauge(&self.kept_bytes, before.kept_bytes, now.kept_bytes);
+        move_gauge(&self.host_bytes, before.host_bytes, now.host_bytes);
     }
 }
 
@@ -385,6 +388,7 @@ mod tests {
         gw_infer_requests_total{model="m",device="cpu",outcome="queue_full"}
         gw_infer_requests_total{model="m",device="cpu",outcome="unloading"}
         gw_model_bytes{model="m",device="cpu",kind="arena"}
+        gw_model_bytes{model="m",device="cpu",kind="host"}
         gw_model_bytes{model="m",device="cpu",kind="kept"}
         gw_model_bytes{model="m",device="cpu",kind="staging"}
         gw_model_bytes{model="m",device="cpu",kind="weights"}

@@ -18,10 +18,10 @@ pub(crate) use self::spare::LoadSpare;
 use self::spare::Spare;
 use crate::backend::read_back;
 use crate::batch::Place;
+use crate::metrics::usage::DeviceUsage;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
 use crate::models::Slot;
 use crate::queue::{Doing, Job, Refused, Spent};
-use crate::worker::Core;
 use crate::{Caller, Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
 /// A model under one name. Models loaded from the same file on the same device share its weights,
@@ -83,7 +83,7 @@ impl Model {
 
     /// Where it is now.
     pub(crate) fn slot(&self) -> &Arc<Slot> {
-        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        let moved = self.spare.as_ref().and_then(Spare::took_over);
         moved.map_or(&self.slot, |(slot, _)| slot)
     }
 
@@ -103,7 +103,7 @@ impl Model {
     }
 
     /// The device that it runs on. Where the model may be on any, and its GPU was lost and does not
-    /// open, the CPU takes over, until the model is loaded anew.
+    /// open, the CPU takes over until the GPU is back.
     pub fn device(&self) -> &str {
         &self.slot().known().device
     }
@@ -116,6 +116,12 @@ impl Model {
     /// The memory that it holds, shared with its namesakes; zero while it is not loaded.
     pub fn footprint(&self) -> Footprint {
         self.slot().holding().footprint
+    }
+
+    /// As if its GPU, which is gone, had been left alone for long enough.
+    #[cfg(test)]
+    pub(crate) fn look_again_now(&self) {
+        self.spare.iter().for_each(Spare::look_again_now);
     }
 
     /// Why a new request of this caller would be refused now, if so: what waits already takes
@@ -200,7 +206,7 @@ impl Model {
     }
 
     pub(crate) fn requests(&self) -> &RequestMetrics {
-        let moved = self.spare.as_ref().and_then(Spare::loaded);
+        let moved = self.spare.as_ref().and_then(Spare::took_over);
         moved.map_or(&self.requests, |(_, requests)| requests)
     }
 
@@ -211,12 +217,20 @@ impl Model {
         terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
-        let Some(spare) = self.spare.as_ref().filter(|spare| spare.loaded().is_none()) else {
-            return self.ask(self.slot(), inputs, terms, keeps).await;
+        let Some(spare) = &self.spare else {
+            return self.ask(&self.slot, inputs, terms, keeps).await;
         };
+        if let Some(slot) = spare.takes(Instant::now()) {
+            return self.ask(slot, inputs, terms, keeps).await;
+        }
         let gone = match self.ask(&self.slot, inputs.clone(), terms.clone(), keeps).await {
             Err(gone @ InferenceError::DeviceGone { .. }) => gone,
-            answer => return answer,
+            answer => {
+                if answer.is_ok() {
+                    spare.back(&self.name);
+                }
+                return answer;
+            }
         };
         let loaded = tokio::time::timeout_at(terms.deadline.into(), spare.slot(&self.name, &gone));
         let Ok(slot) = loaded.await else { return Err(gone) };
@@ -246,6 +260,8 @@ impl Model {
             return Err(late(&spent));
         }
         spent.turn(Doing::Waits, now);
+        let _asked =
+            Asked { usage: &known.usage, caller: &caller, model: &self.name, spent: &spent };
         // It stays in memory until it has answered.
         let core = match slot.ready(deadline).await {
             Err(InferenceError::DeadlinePassed { .. }) => return Err(late(&spent)),
@@ -253,7 +269,6 @@ impl Model {
         };
         // That it was loaded for this request says nothing about its queue.
         let came = Instant::now();
-        let _asked = Asked { core: &core, caller: &caller, model: &self.name, spent: &spent };
         let (reply, answer) = oneshot::channel();
         let Place { rows, joins, key } = known.joining.place(&inputs, known.padding.as_ref());
         let job = Job {
@@ -273,6 +288,7 @@ impl Model {
             reply,
             done: 0,
             parts: Vec::new(),
+            used: Duration::ZERO,
         };
         core.submit(job, came).map_err(|refused| self.refused(refused, deadline))?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
@@ -288,7 +304,7 @@ impl Model {
 
 /// Notes a request when it is over, whether it was answered or given up.
 struct Asked<'a> {
-    core: &'a Core,
+    usage: &'a DeviceUsage,
     caller: &'a Caller,
     model: &'a str,
     spent: &'a Spent,
@@ -296,6 +312,6 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.core.usage().asked(self.caller, self.model, self.spent.queue());
+        self.usage.asked(self.caller, self.model, self.spent.queue());
     }
 }

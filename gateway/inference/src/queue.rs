@@ -10,17 +10,17 @@ mod pace;
 mod refusals;
 mod shares;
 mod spent;
+mod state;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::job::{Job, Share};
 use self::line::Line;
-use self::pace::Pace;
-use self::refusals::Refusals;
 pub(crate) use self::shares::{Present, Shares};
 pub(crate) use self::spent::Doing;
 pub use self::spent::Spent;
+use self::state::State;
 use crate::InferenceError;
 use crate::batch::Key;
 
@@ -97,21 +97,10 @@ pub(crate) struct Queue {
     shares: Arc<Shares>,
 }
 
-struct State {
-    /// One per tenant that has jobs here.
-    lines: Vec<Line>,
-    pace: Pace,
-    refusals: Refusals,
-    open: bool,
-    /// When the runs under way should be over.
-    busy_until: Option<Instant>,
-}
-
 impl Queue {
     /// The queue of a model on a device that the accounts in `shares` belong to.
     pub(crate) fn new(model: &str, limits: QueueLimits, shares: Arc<Shares>) -> Self {
-        let (lines, pace, refusals) = (Vec::new(), Pace::default(), Refusals::default());
-        let state = Mutex::new(State { lines, pace, refusals, open: true, busy_until: None });
+        let state = Mutex::new(State { open: true, ..State::default() });
         Self { model: model.to_owned(), state, changed: Condvar::new(), limits, shares }
     }
 
@@ -224,11 +213,12 @@ impl Queue {
         others.fold(running.saturating_add(own), Duration::saturating_add)
     }
 
-    /// Refuses the last job of the longest line to make room for one of `tenant`.
+    /// Refuses the last job of the longest line that has not begun, to make room for one of
+    /// `tenant`.
     fn displace(&self, state: &mut State, tenant: &str) -> Result<(), Refused> {
         let queue_max = self.limits.max;
         let longest = state.longest().filter(|&line| *state.lines[line].tenant != *tenant);
-        let displaced = longest.and_then(|line| state.lines[line].jobs.pop_back());
+        let displaced = longest.and_then(|line| state.lines[line].pop_unbegun());
         let job = displaced.ok_or(Refused::Full { queue_max })?;
         job.reply(Err(InferenceError::QueueFull { model: self.model.clone(), queue_max }));
         Ok(())
@@ -264,10 +254,17 @@ impl Queue {
     /// stream of another shape, because its oldest always goes first, and a part is one turn: see
     /// [`Self::put_back`].
     ///
-    /// `room` says how many rows run, given the first job and what is known of its rows.
-    pub(crate) fn take(&self, now: Instant, room: impl FnOnce(&Job, Known) -> Room) -> Vec<Share> {
+    /// `room` says how many rows run, given the first job and what is known of its rows. Jobs that
+    /// ran in part and whose callers have left by now go to `in_vain`.
+    pub(crate) fn take(
+        &self,
+        now: Instant,
+        room: impl FnOnce(&Job, Known) -> Room,
+        in_vain: &mut Vec<Job>,
+    ) -> Vec<Share> {
         let mut state = self.lock();
         state.bury(now);
+        in_vain.append(&mut state.in_vain);
         let Some((line, _)) = state.first_line(&self.shares) else { return Vec::new() };
         let Some(first) = state.lines[line].jobs.pop_front() else { return Vec::new() };
         self.shares.begin(&first.caller.tenant);
@@ -335,60 +332,5 @@ impl Queue {
     }
 }
 
-impl State {
-    fn depth(&self) -> usize {
-        self.lines.iter().map(|line| line.jobs.len()).sum()
-    }
-
-    fn rows(&self) -> usize {
-        let rows = self.lines.iter().flat_map(|line| &line.jobs).map(Job::left);
-        rows.fold(0, usize::saturating_add)
-    }
-
-    fn first_came(&self) -> Option<Instant> {
-        self.lines.iter().flat_map(|line| &line.jobs).map(|job| job.since).min()
-    }
-
-    /// How long the first may wait for others: half of the time that anybody has.
-    fn spare_time(&self) -> Duration {
-        let jobs = self.lines.iter().flat_map(|line| &line.jobs);
-        let time = jobs.map(|job| job.deadline.saturating_duration_since(job.since));
-        time.min().unwrap_or_default() / 2
-    }
-
-    fn bury(&mut self, now: Instant) {
-        self.lines.retain_mut(|line| {
-            line.bury(now);
-            !line.jobs.is_empty()
-        });
-    }
-
-    fn line(&mut self, tenant: &Arc<str>) -> &mut Line {
-        let at = self.lines.iter().position(|line| line.tenant == *tenant);
-        let at = at.unwrap_or_else(|| {
-            self.lines.push(Line::new(tenant));
-            self.lines.len() - 1
-        });
-        &mut self.lines[at]
-    }
-
-    fn longest(&self) -> Option<usize> {
-        (0..self.lines.len()).max_by_key(|&line| self.lines[line].jobs.len())
-    }
-
-    /// The line whose tenant has used the device least, and how much that is; of equals the one
-    /// whose first job is older.
-    fn first_line(&self, shares: &Shares) -> Option<(usize, f64)> {
-        let lines = self.lines.iter().enumerate();
-        let used = lines.map(|(n, line)| (n, shares.used(&line.tenant)));
-        let since = |n: usize| self.lines[n].jobs.front().map(|job| job.since);
-        used.min_by(|a, b| a.1.total_cmp(&b.1).then_with(|| since(a.0).cmp(&since(b.0))))
-    }
-
-    /// What is left of a job; nothing where it is not known.
-    fn time_of(&self, job: &Job) -> Duration {
-        self.pace.time_of(&job.key, job.left()).unwrap_or_default()
-    }
-}
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ pub(crate) use self::core::{Core, Home, IDLE_MIN, Limits, Start};
 use self::core::{Ending, Shared};
 use self::lane::{Held, Lane, Taken};
 use crate::batch;
-use crate::metrics::usage::Part;
+use crate::metrics::usage::Given;
 use crate::queue::{Doing, Job, Known, Patience, Room, Share, Woken};
 use crate::{Inference, InferenceError, LoadedModel};
 
@@ -71,7 +71,11 @@ impl Worker {
             // Take only once the device is free: until then more requests may join.
             let mut held = self.lane.acquire(&self.shared.queue);
             let room = |job: &Job, known| self.room(job, known);
-            let shares = self.shared.queue.take(Instant::now(), room);
+            let mut in_vain = Vec::new();
+            let shares = self.shared.queue.take(Instant::now(), room, &mut in_vain);
+            for job in in_vain {
+                self.shared.metrics.usage.wasted(&job.caller, &job.model, job.used);
+            }
             self.shared.count_waiting();
             if shares.is_empty() {
                 continue;
@@ -88,6 +92,7 @@ impl Worker {
 
     fn is_joinable(&self) -> bool {
         self.shared.joinable.load(Ordering::Relaxed)
+            && self.model.rows_are_independent() == Some(true)
     }
 
     /// How many rows run at once, by what is known of rows as this job has.
@@ -111,7 +116,15 @@ impl Worker {
         if !self.is_joinable() {
             shares.iter_mut().for_each(Share::restart);
         }
-        match self.run(&shares, held) {
+        let mut ran = self.run(&mut shares, held, |length| self.model.padded(length));
+        // A length that the device would rather run may be one that the model does not take.
+        if let (Err(Failure::Model(error)), [share]) = (&ran, &*shares)
+            && matches!(**error, InferenceError::Run { .. })
+            && self.is_grown(share)
+        {
+            ran = self.run(&mut shares, held, |length| length);
+        }
+        match ran {
             Ok(ran) => self.answer(shares, ran, held),
             Err(Failure::Model(error)) if self.shortens(&error, &mut shares) => {
                 self.serve(shares, held);
@@ -145,7 +158,13 @@ impl Worker {
         );
     }
 
-    fn run(&self, shares: &[Share], held: &Held) -> Result<Ran, Failure> {
+    /// Where lengths may grow, they grow to what `grown` makes of the longest.
+    fn run(
+        &self,
+        shares: &mut [Share],
+        held: &Held,
+        grown: impl Fn(usize) -> usize,
+    ) -> Result<Ran, Failure> {
         let mut rows: Vec<usize> = shares.iter().map(|share| share.rows).collect();
         let batch = rows.iter().sum();
         let joined = self.is_joinable() && shares[0].job.joins;
@@ -153,7 +172,7 @@ impl Worker {
             true => self.model.padded(batch) - batch,
             false => 0,
         };
-        let lengths = joined.then(|| self.lengths(shares)).flatten();
+        let lengths = joined.then(|| self.lengths(shares, grown)).flatten();
         let alone = shares.len() == 1 && padding == 0;
         let mut requests = self.requests(shares, lengths.as_ref());
         let inputs = match alone {
@@ -168,14 +187,14 @@ impl Worker {
         let keep = self.keep(shares, batch + padding).filter(|_| lengths.is_none());
 
         let started = Instant::now();
-        for share in shares {
+        for share in &*shares {
             share.job.spent.turn(Doing::Runs, started);
         }
         let (outputs, taken) = held.run(|| match held.is_whole() {
             true => self.model.run_values(&inputs, keep),
             false => self.model.run_beside(&inputs),
         });
-        self.note(shares, batch, taken);
+        self.note(shares, batch, taken, outputs.is_ok());
         let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
         self.shared.metrics.ran(batch, taken.compute);
         let (key, size) = (&shares[0].job.key, if joined { batch + padding } else { 1 });
@@ -193,12 +212,21 @@ impl Worker {
     }
 
     /// The lengths of each share, and those that the run has, where they may grow.
-    fn lengths(&self, shares: &[Share]) -> Option<Lengths> {
+    fn lengths(&self, shares: &[Share], grown: impl Fn(usize) -> usize) -> Option<Lengths> {
         let padding = self.shared.padding.as_ref()?;
         let own: Vec<_> = shares.iter().map(|share| padding.lengths(&share.job.inputs)).collect();
         let longest = |n: usize| own.iter().map(|lengths| lengths[n]).max().unwrap_or(0);
-        let all = (0..own.first()?.len()).map(|n| self.model.padded(longest(n))).collect();
+        let all = (0..own.first()?.len()).map(|n| grown(longest(n))).collect();
         Some(Lengths { own, all })
+    }
+
+    /// Whether a request that runs alone does not run at its own lengths.
+    fn is_grown(&self, share: &Share) -> bool {
+        let Some(padding) = self.shared.padding.as_ref().filter(|_| share.job.joins) else {
+            return false;
+        };
+        let lengths = padding.lengths(&share.job.inputs);
+        lengths.iter().any(|&length| self.model.padded(length) != length)
     }
 
     /// The inputs of each share, all of the same lengths.
@@ -223,24 +251,27 @@ impl Worker {
         }
     }
 
-    /// Notes on whose account a run goes: rows share it evenly, and fill is nobody's.
-    fn note(&self, shares: &[Share], batch: usize, taken: Taken) {
+    /// Notes on whose account a run goes: rows share it evenly, and fill is nobody's. One that
+    /// failed, and is perhaps repeated, takes time and gives nothing.
+    fn note(&self, shares: &mut [Share], batch: usize, taken: Taken, is_done: bool) {
+        let count = shares.len();
         for share in shares {
-            let job = &share.job;
+            let job = &mut share.job;
             job.spent.turn(Doing::Waits, taken.ended);
-            let part = if batch == 0 {
-                1.0 / shares.len() as f64
-            } else {
-                share.rows as f64 / batch as f64
-            };
+            let part =
+                if batch == 0 { 1.0 / count as f64 } else { share.rows as f64 / batch as f64 };
             let took = taken.device.mul_f64(part);
             self.shared.queue.shares().charge(&job.caller.tenant, took);
             let whole = batch::bytes(&job.inputs) as f64;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part")]
             let bytes_in = (whole * share.rows as f64 / job.rows.max(1) as f64) as u64;
-            let (rows, wasted) = (share.rows, job.is_dead(taken.ended));
-            let part = Part { took, rows, bytes_in, wasted };
-            self.shared.metrics.usage.part(&job.caller, &job.model, part);
+            let given = is_done.then_some(Given { rows: share.rows, batch, bytes_in });
+            self.shared.metrics.usage.part(&job.caller, &job.model, took, given);
+            job.used += took;
+            if job.is_dead(taken.ended) {
+                let used = std::mem::take(&mut job.used);
+                self.shared.metrics.usage.wasted(&job.caller, &job.model, used);
+            }
         }
     }
 
@@ -248,7 +279,8 @@ impl Worker {
     /// they come to the host, because somebody wants them there or has only a part of an answer.
     /// They stay where the rows of each are worth it.
     fn keep(&self, shares: &[Share], rows: usize) -> Option<u64> {
-        if !shares.iter().all(|share| share.job.keeps && share.is_whole()) {
+        // What is on a device is not looked at.
+        if self.refuse_nan || !shares.iter().all(|share| share.job.keeps && share.is_whole()) {
             return None;
         }
         let fewest = shares.iter().map(|share| share.rows).min().filter(|&rows| rows > 0)?;

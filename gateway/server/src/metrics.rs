@@ -10,6 +10,7 @@
 //! | `gw_cache_lookups_total` | counter | `result` |
 //! | `gw_cache_bytes` | gauge | |
 //! | `gw_fallbacks` | gauge | |
+//! | `gw_tasks` | gauge | |
 //!
 //! A route is the pattern of a manifest, or `none`; a method is one of the known ones, or `other`.
 //! So the number of series does not depend on what clients send.
@@ -35,6 +36,7 @@ pub(crate) struct HttpMetrics {
     lookups: Family<LookupLabels, Counter>,
     pub(crate) cache_bytes: Gauge,
     pub(crate) fallbacks: Gauge,
+    pub(crate) tasks: Gauge,
 }
 
 /// The route label of requests that no route answers.
@@ -91,6 +93,7 @@ impl Default for HttpMetrics {
             lookups: Family::default(),
             cache_bytes: Gauge::default(),
             fallbacks: Gauge::default(),
+            tasks: Gauge::default(),
         }
     }
 }
@@ -112,6 +115,7 @@ impl HttpMetrics {
             "Apps that another revision answers than the one that is wanted",
             m.fallbacks,
         );
+        registry.register("gw_tasks", "Tasks of the asynchronous runtime that live", m.tasks);
         metrics
     }
 

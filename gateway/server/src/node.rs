@@ -66,6 +66,10 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
     node.http.cache_bytes.set(bytes);
     let fallbacks = node.deployments.status().iter().filter(|app| app.fallback.is_some()).count();
     node.http.fallbacks.set(i64::try_from(fallbacks).unwrap_or(i64::MAX));
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    node.http.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    // Models tell their gauges when they are looked at.
+    node.deployments.models().budgets();
     let mut text = String::new();
     let encoded = encode(&mut text, &node.registry);
     let status = encoded.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::OK);

@@ -65,7 +65,7 @@ impl One {
 /// The digits of a digest that tell the files of a node apart.
 const DIGITS: usize = 12;
 
-const HEADINGS: [&str; 12] = [
+const HEADINGS: [&str; 13] = [
     "NAME",
     "DIGEST",
     "DEVICE",
@@ -75,6 +75,7 @@ const HEADINGS: [&str; 12] = [
     "STAGING",
     "KEPT",
     "TOTAL",
+    "ON HOST",
     "IDLE",
     "PINNED",
     "KEEP ALIVE",
@@ -111,6 +112,7 @@ fn row(model: &Value) -> [String; HEADINGS.len()] {
         size(&model["staging_bytes"]),
         size(&model["kept_bytes"]),
         size(&model["total_bytes"]),
+        size(&model["host_bytes"]),
         time(&model["idle_seconds"]),
         if model["pinned"] == true { "yes" } else { "no" }.to_owned(),
         time(&model["keep_alive_seconds"]),
@@ -160,13 +162,14 @@ mod tests {
                     "name": "minilm", "digest": "sha256:0123456789abcdef", "device": "cpu",
                     "state": "loaded", "weight_bytes": mib(22), "arena_bytes": 0,
                     "staging_bytes": mib(1), "kept_bytes": 0, "total_bytes": mib(23),
-                    "idle_seconds": 2.0, "pinned": true, "keep_alive_seconds": null,
+                    "host_bytes": 0, "idle_seconds": 2.0, "pinned": true,
+                    "keep_alive_seconds": null,
                 },
                 {
                     "name": "other", "digest": "sha256:fedcba9876543210", "device": "L4",
                     "state": "unloaded", "weight_bytes": 0, "arena_bytes": 0, "staging_bytes": 0,
-                    "kept_bytes": 0, "total_bytes": 0, "idle_seconds": 120.0, "pinned": false,
-                    "keep_alive_seconds": 60.0,
+                    "kept_bytes": 0, "total_bytes": 0, "host_bytes": 0, "idle_seconds": 120.0,
+                    "pinned": false, "keep_alive_seconds": 60.0,
                 },
             ],
             "devices": [
@@ -186,9 +189,9 @@ mod tests {
             cells.collect::<Vec<_>>(),
             [
                 HEADINGS.join("|").as_str(),
-                "minilm|0123456789ab|cpu|loaded|22.00 MiB|0 B|1.00 MiB|0 B|23.00 MiB|2 seconds\
+                "minilm|0123456789ab|cpu|loaded|22.00 MiB|0 B|1.00 MiB|0 B|23.00 MiB|0 B|2 seconds\
                  |yes|-",
-                "other|fedcba987654|L4|unloaded|0 B|0 B|0 B|0 B|0 B|2 minutes|no|60 seconds",
+                "other|fedcba987654|L4|unloaded|0 B|0 B|0 B|0 B|0 B|0 B|2 minutes|no|60 seconds",
             ]
         );
         let begins = |line: &str, cell: &str| line.find(cell).unwrap();

@@ -18,10 +18,11 @@ use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
 use super::import::{
-    chain, draws_numbers, find_op, import_error, is_too_large, read, read_graph,
-    rows_are_independent, run_error, signature,
+    chain, draws_numbers, find_op, import_error, is_too_large, read, read_graph, run_error,
+    signature,
 };
 use super::nominal::nominal_inputs;
+use super::rows::Rows;
 use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_all};
 use crate::{InferenceError, Signature};
 use rten::Rten;
@@ -105,7 +106,7 @@ struct Candidates(Box<Rten>, Interpreter);
 struct CpuModel {
     name: String,
     signature: Signature,
-    rows_are_independent: bool,
+    rows: Rows,
     /// Whether two runs on the same inputs may differ.
     draws: bool,
     /// Empty until the candidates have run once.
@@ -131,7 +132,9 @@ impl CpuModel {
             }
         };
         let signature = signature(graph);
-        let (rows_are_independent, draws) = (rows_are_independent(graph), draws_numbers(graph));
+        // What the engine cannot read, it cannot judge.
+        let rows = engine.as_ref().map_or_else(|_| Rows::meet(), |own| Rows::of(own, &signature));
+        let draws = draws_numbers(graph);
         let mistaken = find_op(graph, &|op| MISTAKEN.contains(&op)).map(str::to_owned);
         let interpreter =
             engine.map(|model| Interpreter::new(Arc::new(model), PlanOptions::default()));
@@ -160,7 +163,7 @@ impl CpuModel {
         let loaded = Self {
             name: name.to_owned(),
             signature,
-            rows_are_independent,
+            rows,
             draws,
             runner: runner.map_or_else(OnceLock::new, OnceLock::from),
             candidates: Mutex::new(candidates),
@@ -272,6 +275,10 @@ impl CpuModel {
             Some(threads) => threads.run(run),
             None => run(),
         };
+        if result.is_ok() {
+            let shapes = inputs.iter().map(|(_, x)| x.shape());
+            self.rows.judge(interpreter.model(), &self.signature, shapes);
+        }
         result.map_err(|error| run_error(&self.name, DEVICE, &error))
     }
 }
@@ -324,8 +331,8 @@ impl LoadedModel for CpuModel {
         Ok(outputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect())
     }
 
-    fn rows_are_independent(&self) -> bool {
-        self.rows_are_independent
+    fn rows_are_independent(&self) -> Option<bool> {
+        self.rows.known()
     }
 
     /// Short rows share the weights that a run reads: `MiniLM` on two threads does half as many

@@ -16,8 +16,9 @@ use gw_tensor::{Shape, Tensor};
 
 use self::place::{Open, Place};
 use super::guard::guard;
-use super::import::{chain, import_error, read, rows_are_independent, run_error, signature};
+use super::import::{chain, import_error, read, run_error, signature};
 use super::nominal::nominal_shapes;
+use super::rows::Rows;
 use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
 use crate::batch::bucket;
 use crate::{InferenceConfig, InferenceError, InferenceMetrics, InputProblem, Signature};
@@ -90,7 +91,7 @@ impl Gpu {
     ) -> Result<Box<dyn LoadedModel>, InferenceError> {
         guard(name, &self.name, || {
             let signature = signature(model.graph());
-            let rows_are_independent = rows_are_independent(model.graph());
+            let rows = Rows::of(&model, &signature);
             let (place, options) = (Arc::clone(&self.place), self.options.clone());
             let device = place.device().map_err(|gone| gone.of(name, &self.name))?;
             let model = Arc::new(model);
@@ -106,7 +107,7 @@ impl Gpu {
                 session,
                 keeps: BTreeSet::new(),
                 signature,
-                rows_are_independent,
+                rows,
             }) as _)
         })
     }
@@ -123,7 +124,7 @@ struct GpuModel {
     /// Outputs that stay on the device however small they are.
     keeps: BTreeSet<String>,
     signature: Signature,
-    rows_are_independent: bool,
+    rows: Rows,
 }
 
 impl GpuModel {
@@ -236,6 +237,8 @@ impl LoadedModel for GpuModel {
                 Ok(())
             }
             Ok(()) => {
+                let shapes = self.signature.inputs.iter().map(|spec| &shapes[&spec.name]);
+                self.rows.judge(&self.model, &self.signature, shapes);
                 let SessionStats { planned, loaded, .. } = self.seen().stats();
                 tracing::debug!(model = %self.name, planned, loaded, "warmed up");
                 Ok(())
@@ -245,7 +248,9 @@ impl LoadedModel for GpuModel {
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let inputs = self.checked(inputs)?;
-        self.with_session(|session| session.run(&inputs))
+        let outputs = self.with_session(|session| session.run(&inputs))?;
+        self.rows.judge(&self.model, &self.signature, inputs.iter().map(|(_, x)| x.shape()));
+        Ok(outputs)
     }
 
     fn run_values(
@@ -262,7 +267,9 @@ impl LoadedModel for GpuModel {
         };
         let inputs = inputs.iter().map(looked_at).collect::<Result<Vec<_>, InferenceError>>()?;
         let inputs = self.named(self.signature.check_values(inputs))?;
-        self.with_session(|session| session.run_values(&inputs, keep_bytes_min))
+        let outputs = self.with_session(|session| session.run_values(&inputs, keep_bytes_min))?;
+        self.rows.judge(&self.model, &self.signature, inputs.iter().map(|(_, x)| x.shape()));
+        Ok(outputs)
     }
 
     fn keep_always(&mut self, outputs: BTreeSet<String>) {
@@ -271,8 +278,8 @@ impl LoadedModel for GpuModel {
         self.session = Mutex::new(Arc::new(self.session_on(device)));
     }
 
-    fn rows_are_independent(&self) -> bool {
-        self.rows_are_independent
+    fn rows_are_independent(&self) -> Option<bool> {
+        self.rows.known()
     }
 
     fn padded(&self, size: usize) -> usize {
@@ -290,6 +297,7 @@ impl LoadedModel for GpuModel {
             arena_bytes: stats.arena_bytes,
             staging_bytes: stats.staging_bytes,
             kept_bytes: stats.kept_bytes,
+            host_bytes: self.model.host_bytes(),
             peak_bytes: stats.peak_bytes,
         }
     }
@@ -371,9 +379,17 @@ mod tests {
         onnx("Add", &["x", "x"], [FLOAT; 2], &[2], &[])
     }
 
+    /// An adapter, which `GW_REQUIRE_GPU=1` says there is.
+    fn opened() -> Option<Arc<Device>> {
+        let opened = Device::open_unmapped(&AdapterSelect::Any);
+        let required = std::env::var("GW_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        assert!(opened.is_ok() || !required, "GW_REQUIRE_GPU is 1: {:?}", opened.err());
+        opened.ok()
+    }
+
     /// A GPU that keeps what is kept in memory of its own, as hardware does.
     fn gpu() -> Option<Arc<Gpu>> {
-        let device = Device::open_unmapped(&AdapterSelect::Any).ok()?;
+        let device = opened()?;
         let config = InferenceConfig { gpu_tune: Duration::ZERO, ..InferenceConfig::default() };
         let open = Box::new(|| Device::open_unmapped(&AdapterSelect::Any));
         Some(Arc::new(Gpu::opened(device, open, &config)))
@@ -439,6 +455,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_nobody_keeps_any_more_is_not_counted_any_more() {
+        let Some(gpu) = gpu() else { return };
+        let model = served(&gpu, &double());
+        let x = || Tensor::from_slice([2, 2], &[1f32; 4]).unwrap();
+        answered(ask(&model, x()).await);
+        let y = answered(ask(&model, x()).await);
+        assert!(matches!(&y, Value::Device(_)), "{y:?}");
+        // The worker tells what the model holds after it has answered.
+        while model.footprint().kept_bytes == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(y);
+        assert_eq!(model.footprint().kept_bytes, 0);
+    }
+
+    #[tokio::test]
     async fn a_state_begins_with_zeros_and_stays_on_the_gpu_however_small() {
         let Some(gpu) = gpu() else { return };
         // `y = h + x`, and each `y` is the next `h`.
@@ -477,6 +509,7 @@ mod tests {
         let table = [&[0x08, 3, 0x10, FLOAT], &*field(0x42, b"t"), &*field(0x4a, &[0; 12])];
         let table = field(0x2a, &table.concat());
         let lookup = served(&gpu, &onnx("Gather", &["t", "x"], [INT64, FLOAT], &[], &table));
+        assert!(lookup.footprint().host_bytes >= 12, "the table of its file");
         for (last, fits) in [(1, true), (2, false)] {
             let x = Tensor::from_slice([4], &[0i64, 1, 1, last]).unwrap();
             let given = answered(ask(&ids, x).await);

@@ -96,31 +96,6 @@ fn constant_dims(graph: &Graph, id: ValueId) -> Option<Vec<usize>> {
     if same_shape { constant_dims(graph, node.inputs.first().copied().flatten()?) } else { None }
 }
 
-/// Operators whose result may depend on more than one row, or on what nobody gave: choices and
-/// counts are made for a whole tensor, random numbers are drawn for its places.
-const ACROSS_ROWS: [&str; 13] = [
-    "Bernoulli",
-    "Compress",
-    "If",
-    "Loop",
-    "Multinomial",
-    "NonMaxSuppression",
-    "NonZero",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Scan",
-    "Unique",
-];
-
-/// Whether no node takes its scale, or a decision, from a whole activation; see
-/// [`crate::LoadedModel::rows_are_independent`].
-pub(super) fn rows_are_independent(graph: &Graph) -> bool {
-    let is_across = |op: &str| op.starts_with("DynamicQuantize") || ACROSS_ROWS.contains(&op);
-    find_op(graph, &is_across).is_none()
-}
-
 /// Operators that draw random numbers.
 const RANDOM: [&str; 6] = [
     "Bernoulli",

@@ -74,6 +74,7 @@ pub(super) enum BytesKind {
     Arena,
     Staging,
     Kept,
+    Host,
 }
 
 impl EncodeLabelValue for BytesKind {
@@ -86,6 +87,7 @@ impl EncodeLabelValue for BytesKind {
             Self::Arena => "arena",
             Self::Staging => "staging",
             Self::Kept => "kept",
+            Self::Host => "host",
         }
         .encode(encoder)
     }

@@ -6,20 +6,23 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::batch_rows;
 use crate::Caller;
 
 pub(crate) type Seconds = Counter<f64, AtomicU64>;
 
 /// The accounts of all callers on all models; a clone shares them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Usage {
     device: Family<UsageLabels, Seconds>,
     wasted: Family<UsageLabels, Seconds>,
     queue: Family<UsageLabels, Seconds>,
     requests: Family<UsageLabels, Counter>,
     items: Family<UsageLabels, Counter>,
+    batch: Family<UsageLabels, Histogram, fn() -> Histogram>,
     bytes: Family<MovedLabels, Counter>,
 }
 
@@ -61,17 +64,26 @@ impl EncodeLabelValue for Direction {
 
 impl Usage {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let usage = Self::default();
+        let usage = Self {
+            device: Family::default(),
+            wasted: Family::default(),
+            queue: Family::default(),
+            requests: Family::default(),
+            items: Family::default(),
+            batch: Family::new_with_constructor(batch_rows),
+            bytes: Family::default(),
+        };
         let u = usage.clone();
         registry.register("gw_usage_device_seconds", "Device time of callers", u.device);
         registry.register(
             "gw_usage_wasted_seconds",
-            "Device time for callers who had left by its end",
+            "Device time for callers who left before they had their answer",
             u.wasted,
         );
         registry.register("gw_usage_queue_seconds", "Wait of callers for devices", u.queue);
         registry.register("gw_usage_requests", "Requests of callers, answered or not", u.requests);
         registry.register("gw_usage_items", "Rows of callers that were run", u.items);
+        registry.register("gw_usage_batch_rows", "Rows of the runs that callers share", u.batch);
         registry.register("gw_usage_bytes", "Bytes of tensors to and from models", u.bytes);
         usage
     }
@@ -89,27 +101,30 @@ pub(crate) struct DeviceUsage {
     device: String,
 }
 
-/// The part of one request in one run.
+/// What one request gave to a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
-    /// Its share of the device's time.
-    pub(crate) took: Duration,
+pub(crate) struct Given {
     pub(crate) rows: usize,
+    /// Rows of the run, those of others included.
+    pub(crate) batch: usize,
     pub(crate) bytes_in: u64,
-    /// Whether its caller had left by the end.
-    pub(crate) wasted: bool,
 }
 
 impl DeviceUsage {
-    pub(crate) fn part(&self, caller: &Caller, model: &str, part: Part) {
+    /// The share that a request has in a run's time, and what it gave where the run succeeded.
+    pub(crate) fn part(&self, caller: &Caller, model: &str, took: Duration, given: Option<Given>) {
         let labels = self.labels(caller, model);
-        let Part { took, rows, bytes_in, wasted } = part;
         self.usage.device.get_or_create(&labels).inc_by(took.as_secs_f64());
-        if wasted {
-            self.usage.wasted.get_or_create(&labels).inc_by(took.as_secs_f64());
-        }
+        let Some(Given { rows, batch, bytes_in }) = given else { return };
         self.usage.items.get_or_create(&labels).inc_by(rows as u64);
+        self.usage.batch.get_or_create(&labels).observe(batch as f64);
         self.moved(labels, Direction::In, bytes_in);
+    }
+
+    /// Device time for a caller who has left.
+    pub(crate) fn wasted(&self, caller: &Caller, model: &str, used: Duration) {
+        let labels = self.labels(caller, model);
+        self.usage.wasted.get_or_create(&labels).inc_by(used.as_secs_f64());
     }
 
     /// A request that is over, answered or not.

@@ -124,14 +124,16 @@ impl Residency {
         }
     }
 
-    /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it, and in
-    /// the end it leaves itself, with all that its runs took.
+    /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it, else it
+    /// leaves itself, with all that its runs took. One that was just loaded, and is more than was
+    /// known, stays for those who wait for it, and a busy one leaves.
     pub(super) fn relieve(&self, grown: &Arc<Slot>) {
         let Some(max) = self.bytes_max else { return };
         let mut door = self.lock();
         while Self::used_bytes(&mut door).staying > max {
             let leaves = Self::leaving(&mut door, Some(grown), false)
-                .or_else(|| Self::leaving(&mut door, None, false));
+                .or_else(|| Self::leaving(&mut door, None, false))
+                .or_else(|| Self::leaving(&mut door, Some(grown), true));
             if leaves.is_none() {
                 return;
             }

@@ -18,6 +18,7 @@ use super::residency::Residency;
 use super::source::{Source, Sources};
 use crate::batch::{Joining, Padding};
 use crate::metrics::InferenceMetrics;
+use crate::metrics::usage::DeviceUsage;
 #[cfg(test)]
 use crate::worker::lane::Lane;
 use crate::worker::{Core, Limits};
@@ -67,6 +68,8 @@ pub(crate) struct Known {
     pub(crate) signature: Signature,
     pub(crate) joining: Joining,
     pub(crate) padding: Option<Padding>,
+    /// Where is noted what callers use.
+    pub(crate) usage: DeviceUsage,
 }
 
 pub(crate) struct Slot {

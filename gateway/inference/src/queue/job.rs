@@ -39,6 +39,8 @@ pub(crate) struct Job {
     /// How many of its rows are answered, and the outputs of each part so far.
     pub(crate) done: usize,
     pub(crate) parts: Vec<Vec<Value>>,
+    /// Device time of its runs that nobody knows to be in vain yet.
+    pub(crate) used: Duration,
 }
 
 impl Job {

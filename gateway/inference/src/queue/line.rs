@@ -16,12 +16,22 @@ impl Line {
         Self { tenant: Arc::clone(tenant), jobs: VecDeque::new() }
     }
 
-    /// Removes the jobs that nobody waits for, and says how many. Their callers know: either they
-    /// left, or their own timer fired.
-    pub(super) fn bury(&mut self, now: Instant) -> usize {
-        let before = self.jobs.len();
-        self.jobs.retain(|job| !job.is_dead(now));
-        before - self.jobs.len()
+    /// Removes the jobs that nobody waits for; those that have run in part go to `begun`. Their
+    /// callers know: either they left, or their own timer fired.
+    pub(super) fn bury(&mut self, now: Instant, begun: &mut Vec<Job>) {
+        if self.jobs.iter().any(|job| job.is_dead(now)) {
+            let jobs = std::mem::take(&mut self.jobs).into_iter();
+            let (dead, live): (VecDeque<Job>, VecDeque<Job>) =
+                jobs.partition(|job| job.is_dead(now));
+            self.jobs = live;
+            begun.extend(dead.into_iter().filter(|job| job.done > 0));
+        }
+    }
+
+    /// Takes away the last job that has not begun: what has begun is served to its end.
+    pub(super) fn pop_unbegun(&mut self) -> Option<Job> {
+        let last = self.jobs.iter().rposition(|job| job.done == 0)?;
+        self.jobs.remove(last)
     }
 
     /// How long its jobs take, as far as that is known, where each that is not done within `turn`

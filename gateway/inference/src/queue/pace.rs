@@ -48,8 +48,9 @@ fn size_class(rows: usize) -> usize {
     rows.ilog2() as usize
 }
 
-/// Each so many runs a larger one is tried, though it was slower before.
-const TRY_AGAIN: u64 = 64;
+/// Each so many runs a larger one is tried, though it was slower before. Who takes part in it waits
+/// for twice as long as others, so it must be far fewer than one in a hundred.
+const TRY_AGAIN: u64 = 1024;
 
 /// By how much a row must be faster in a larger run: each who joins waits for all of it.
 const GAIN_MIN: f64 = 0.9;

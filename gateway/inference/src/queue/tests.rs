@@ -56,6 +56,7 @@ impl Rig {
             reply,
             done: 0,
             parts: Vec::new(),
+            used: Duration::ZERO,
         };
         self.answers.push((tenant, answer));
         self.queue.push(job, self.now)
@@ -64,7 +65,7 @@ impl Rig {
     /// Who takes part in the next run of at most `joined` rows, which takes a second per row.
     fn run(&self, joined: usize) -> Vec<String> {
         let room = |_: &Job, _| Room { whole: usize::MAX, part: usize::MAX, joined };
-        let taken = self.queue.take(self.now, room);
+        let taken = self.queue.take(self.now, room, &mut Vec::new());
         for share in &taken {
             let took = SECOND * u32::try_from(share.rows).unwrap();
             self.queue.shares().charge(&share.job.caller.tenant, took);
@@ -166,6 +167,26 @@ fn a_full_queue_refuses_whoever_has_the_longest_line() {
         assert_eq!(rig.push("modest", 1, 3600), Ok(()));
         assert_eq!((rig.queue.depth(), rig.refused("greedy")), (4, 1));
     }
+}
+
+#[test]
+fn what_has_begun_is_neither_displaced_nor_lost_without_a_word() {
+    let mut rig = Rig::new(|limits| limits.max = 2);
+    for _ in 0..2 {
+        assert_eq!(rig.push("greedy", 2, 3600), Ok(()));
+    }
+    let one = |_: &Job, _| Room { whole: 1, part: 1, joined: 0 };
+    let mut part = rig.queue.take(rig.now, one, &mut Vec::new()).remove(0).job;
+    (part.done, part.used) = (1, SECOND);
+    rig.queue.put_back(part);
+    // The second has not begun and goes, though it came before what was put back.
+    assert_eq!(rig.push("modest", 1, 3600), Ok(()));
+    assert!(rig.answers[1].1.try_recv().unwrap().is_err());
+    assert!(rig.answers[0].1.try_recv().is_err(), "it goes on");
+    rig.answers.remove(0);
+    let mut in_vain = Vec::new();
+    rig.queue.take(rig.now, one, &mut in_vain);
+    assert_eq!(in_vain.iter().map(|job| job.used).collect::<Vec<_>>(), [SECOND]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the callers of a model and its workers share, and how it begins and ends.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) joining: Joining,
     pub(crate) padding: Option<Padding>,
     shared: Arc<Shared>,
+    /// Its workers hold it.
+    model: Weak<dyn LoadedModel>,
     finished: watch::Receiver<()>,
 }
 
@@ -46,6 +48,8 @@ pub(super) struct Shared {
 struct Published {
     waiting: usize,
     footprint: Footprint,
+    /// Its workers are gone.
+    ended: bool,
 }
 
 /// Whoever holds a model, and wants to know how it fares.
@@ -94,7 +98,9 @@ impl Core {
         let padding = Padding::of(&signature, &policy.pad)
             .map_err(|reason| failed(format!("its inputs cannot be padded: {reason}")))?;
         if padding.is_some() && joining == Joining::Alone {
-            return Err(failed("its inputs cannot be padded: it is never batched".to_owned()));
+            return Err(failed(
+                "its inputs cannot be padded: its rows may meet, so it is never batched".to_owned(),
+            ));
         }
         let batch_max = limits.batch_max.min(policy.batch_max.unwrap_or(usize::MAX));
         let shared = Arc::new(Shared {
@@ -139,7 +145,8 @@ impl Core {
                     failed(format!("its worker thread does not start: {error}"))
                 })?;
         }
-        Ok(Self { digest, device, signature, joining, padding, shared, finished })
+        let model = Arc::downgrade(&model);
+        Ok(Self { digest, device, signature, joining, padding, shared, model, finished })
     }
 
     pub(crate) fn submit(&self, job: Job, now: Instant) -> Result<(), Refused> {
@@ -162,8 +169,17 @@ impl Core {
         &self.shared.metrics.usage
     }
 
+    /// The memory that it holds, which is told to the gauges too.
     pub(crate) fn footprint(&self) -> Footprint {
-        self.shared.published().footprint
+        let known = self.shared.published().footprint;
+        // What is kept on a device goes when its holder goes, without a word.
+        if known.kept_bytes > 0
+            && let Some(model) = self.model.upgrade()
+        {
+            self.shared.publish(model.footprint());
+            return self.shared.published().footprint;
+        }
+        known
     }
 
     /// Refuses new requests; those that wait are answered, then the memory is freed.
@@ -194,6 +210,7 @@ impl Shared {
 
     pub(super) fn publish(&self, footprint: Footprint) {
         let mut published = self.published();
+        let footprint = if published.ended { Footprint::default() } else { footprint };
         self.metrics.resident(published.footprint, footprint);
         published.footprint = footprint;
     }
@@ -226,6 +243,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.shared.queue.abandon();
         self.shared.count_waiting();
+        self.shared.published().ended = true;
         self.shared.publish(Footprint::default());
         self.shared.home.gone();
     }

@@ -86,8 +86,8 @@ impl LoadedModel for Doubler {
         Ok(vec![("y".to_owned(), y)])
     }
 
-    fn rows_are_independent(&self) -> bool {
-        true
+    fn rows_are_independent(&self) -> Option<bool> {
+        Some(true)
     }
 
     fn padded(&self, size: usize) -> usize {
@@ -114,6 +114,7 @@ struct Rig {
     started: Receiver<usize>,
     keeps: Receiver<Option<u64>>,
     permit: Sender<()>,
+    registry: Registry,
 }
 
 #[derive(Clone)]
@@ -176,7 +177,8 @@ impl Rig {
             pads: setup.pads,
             joining_is_measured: setup.joining_is_measured,
         };
-        let metrics = InferenceMetrics::register(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = InferenceMetrics::register(&mut registry);
         let core = Core::start(Start {
             name: "doubler",
             digest: Digest::of(b"doubler"),
@@ -193,7 +195,7 @@ impl Rig {
         let tenure = Tenure::of("doubler", &Bytes::new(), setup.limits, &metrics, cpu);
         let slot = Slot::of(tenure, Arc::clone(&core));
         let model = Arc::new(Model::new("doubler", slot, None, &metrics));
-        Self { model, core, started, keeps, permit }
+        Self { model, core, started, keeps, permit, registry }
     }
 
     /// Queues a request of `[rows, width]`, every element `value`.
@@ -230,6 +232,14 @@ impl Rig {
 
     fn let_it_run(&self) {
         self.permit.send(()).unwrap();
+    }
+
+    /// The sum of a metric over all labels.
+    fn metric(&self, name: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let series = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 }
 
@@ -505,6 +515,25 @@ async fn a_long_request_that_nobody_waits_for_ends_after_its_part() {
     rig.core.close();
     rig.core.finished().await;
     assert!(rig.started.try_recv().is_err(), "not one more row ran");
+}
+
+#[tokio::test]
+async fn the_parts_of_a_request_whose_client_leaves_between_them_were_in_vain() {
+    let rig = Rig::new(Setup::slow());
+    let long = rig.ask(60, 2, 1.0).await;
+    assert_eq!(rig.run_starts(), UNMEASURED_ROWS);
+    let next = rig.ask(1, 1, 3.0).await;
+    rig.let_it_run();
+    assert_eq!(rig.run_starts(), 1, "of the other, between the parts");
+    assert_eq!(rig.metric("gw_usage_wasted_seconds_total"), 0.0);
+    drop(long);
+    rig.let_it_run();
+    next.await.unwrap();
+    rig.core.close();
+    rig.core.finished().await;
+    let (wasted, all) =
+        (rig.metric("gw_usage_wasted_seconds_total"), rig.metric("gw_usage_device_seconds_total"));
+    assert!(0.0 < wasted && wasted < all, "{wasted} of {all}");
 }
 
 #[tokio::test]

@@ -119,6 +119,35 @@ async fn a_model_with_dynamic_quantisation_answers_each_request_as_if_alone() {
     }
 }
 
+/// Its leading axis is time: what comes before decides each step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_whose_rows_depend_on_each_other_is_neither_joined_nor_cut() {
+    let onnx = Onnx::new()
+        .input("x", Type::F32, "time 2")
+        .output("y", Type::F32, "time 2")
+        .constant("axis", Type::I64, &[1], &0i64.to_le_bytes())
+        .node("y = CumSum(x, axis)");
+    let file = ModelFile::new(onnx.bytes());
+    for device in devices() {
+        let config = InferenceConfig { run_time: Duration::ZERO, ..InferenceConfig::default() };
+        let models = Models::new(config, &mut Registry::default());
+        let model = models.load(&file.spec("model", &device)).unwrap();
+        let mut callers = JoinSet::new();
+        for steps in [1usize, 100, 2, 50, 1, 1, 3, 100] {
+            let model = Arc::clone(&model);
+            callers.spawn(async move {
+                let x = input("x", tensor(&[steps, 2], &vec![1f32; 2 * steps]));
+                (steps, model.infer(vec![x], far_future()).await.unwrap())
+            });
+        }
+        while let Some(answered) = callers.join_next().await {
+            let (steps, answer) = answered.unwrap();
+            let due: Vec<f32> = (1..=steps).flat_map(|step| [step as f32; 2]).collect();
+            assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), due);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_parts_of_a_long_request_give_what_one_run_gives() {
     let file = ModelFile::new(linear().bytes());

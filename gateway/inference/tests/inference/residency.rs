@@ -201,7 +201,7 @@ async fn the_ledger_is_where_it_began_after_many_loads_and_unloads() {
                 assert!(node.models.resident().is_empty());
             }
         }
-        for kind in ["weights", "arena", "staging", "kept"] {
+        for kind in ["weights", "arena", "staging", "kept", "host"] {
             for name in ["table", "linear"] {
                 let label = format!("model=\"{name}\",device=\"{}\"", device_name(&node));
                 let line = format!("{label},kind=\"{kind}\"");
@@ -259,6 +259,37 @@ async fn requests_of_different_lengths_share_a_run_and_get_what_they_would_get_a
             assert_eq!(y.to_vec::<f32>().unwrap(), ids);
             assert_eq!(sum.to_vec::<f32>().unwrap(), [ids.iter().sum::<f32>()]);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_the_model_takes_is_run_though_its_bucket_is_longer() {
+    const LENGTH: usize = 40;
+    let places: Vec<u8> = (0..LENGTH).flat_map(|at| (at as f32).to_le_bytes()).collect();
+    let onnx = Onnx::new()
+        .input("ids", Type::F32, "batch length")
+        .output("y", Type::F32, "batch length")
+        .constant("places", Type::F32, &[1, LENGTH], &places)
+        .constant("zero", Type::I64, &[1], &0i64.to_le_bytes())
+        .constant("one", Type::I64, &[1], &1i64.to_le_bytes())
+        .node("shape = Shape(ids)")
+        .node("length = Gather(shape, one)")
+        .node("part = Slice(places, zero, length, one)")
+        .node("y = Add(ids, part)");
+    let file = ModelFile::new(onnx.bytes());
+    for device in devices() {
+        let node = Node::of(InferenceConfig::default());
+        let policy = ModelPolicy { pad: [("ids".to_owned(), 0)].into(), ..ModelPolicy::default() };
+        let spec = ModelSpec { policy, ..file.spec("places", &device) };
+        let model = node.models.load(&spec).unwrap();
+        for length in [LENGTH - 1, LENGTH] {
+            let ids = tensor(&[1, length], &vec![1f32; length]);
+            let answer = model.infer(vec![input("ids", ids)], far_future()).await.unwrap();
+            let due: Vec<f32> = (0..length).map(|at| at as f32 + 1.0).collect();
+            assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), due);
+        }
+        let ids = tensor(&[1, LENGTH + 1], &[1f32; LENGTH + 1]);
+        model.infer(vec![input("ids", ids)], far_future()).await.unwrap_err();
     }
 }
 

@@ -58,7 +58,7 @@ fn unknown(name: &str) -> HandleError {
 }
 
 fn entry(model: &ModelStatus) -> Value {
-    let Footprint { weight_bytes, arena_bytes, staging_bytes, kept_bytes, peak_bytes } =
+    let Footprint { weight_bytes, arena_bytes, staging_bytes, kept_bytes, host_bytes, peak_bytes } =
         model.footprint;
     json!({
         "name": model.name,
@@ -70,6 +70,7 @@ fn entry(model: &ModelStatus) -> Value {
         "staging_bytes": staging_bytes,
         "kept_bytes": kept_bytes,
         "total_bytes": model.footprint.total(),
+        "host_bytes": host_bytes,
         "peak_bytes": peak_bytes,
         "idle_seconds": model.idle.as_secs_f64(),
         "pinned": model.pinned,

@@ -124,6 +124,7 @@ impl Slot {
             signature: core.signature.clone(),
             joining: core.joining,
             padding: core.padding.clone(),
+            usage: core.usage().clone(),
         });
     }
 }

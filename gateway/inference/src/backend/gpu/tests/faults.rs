@@ -31,7 +31,7 @@ impl Node {
     /// `None` where there is no adapter.
     fn new() -> Option<Self> {
         let open = || Device::open_unmapped(&AdapterSelect::Any);
-        let device = Arc::new(Mutex::new(open().ok()?));
+        let device = Arc::new(Mutex::new(opened()?));
         let (refusals, doomed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let current = Arc::clone(&device);
         let (refused, dooms) = (Arc::clone(&refusals), Arc::clone(&doomed));
@@ -198,6 +198,35 @@ async fn the_cpu_takes_over_what_did_not_insist_on_the_device() {
     let square = node.load_on("square", &square(), &DeviceChoice::Auto);
     assert_eq!(asked(&square, &[3.0, 2.0]).await.unwrap(), [9.0, 4.0]);
     assert_eq!(square.device(), "cpu");
+    // The GPU comes back, and is left alone until somebody looks.
+    node.refusals.store(0, Ordering::SeqCst);
+    assert_eq!(asked(&double, &[4.0, 2.0]).await.unwrap(), [8.0, 4.0]);
+    assert_eq!(double.device(), "cpu");
+    // The device itself is tried every three seconds at most.
+    for x in 0..20 {
+        double.look_again_now();
+        let x = x as f32;
+        assert_eq!(asked(&double, &[x; 2]).await.unwrap(), [x + x; 2], "nobody notices");
+        if *double.device() == gpu {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(*double.device(), gpu);
+    asked(&insists, &[1.0; 2]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_must_hold_numbers_is_looked_at_and_so_not_kept() {
+    let Some(gpu) = gpu() else { return };
+    let policy = ModelPolicy { refuse_nan: true, ..ModelPolicy::default() };
+    let model = served_as(&gpu, &log(), policy);
+    let x = |last: f32| Tensor::from_slice([2, 2], &[1.0, 1.0, 1.0, last]).unwrap();
+    for last in [1.0, 1.0] {
+        assert!(answered(ask(&model, x(last)).await).host().is_some());
+    }
+    let error = ask(&model, x(-1.0)).await.unwrap_err();
+    assert!(matches!(error, InferenceError::NotANumber { .. }), "{error}");
 }
 
 #[tokio::test]
