@@ -22,9 +22,14 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A node's models with its default limits.
 pub(super) fn node() -> Models {
+    node_told(&mut Registry::default())
+}
+
+/// As [`node`], whose metrics go here.
+pub(super) fn node_told(registry: &mut Registry) -> Models {
     // Callers of an unbatched model on a software adapter wait for each other.
     let config = InferenceConfig { wait_max: PATIENCE, ..InferenceConfig::default() };
-    Models::new(config, &mut Registry::default())
+    Models::new(config, registry)
 }
 
 /// One of the real models, as it is loaded on `device`.

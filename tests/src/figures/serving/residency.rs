@@ -5,9 +5,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use gw_inference::{ModelPolicy, ModelSpec, Models};
 use gw_tensor::{DType, Tensor};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use super::models::{PATIENCE, block_on, node, spec};
+use super::models::{PATIENCE, block_on, node_told, spec};
 use crate::figures::dispatches::model;
 use crate::figures::process::resident_kib;
 use crate::figures::{Row, median, say};
@@ -59,11 +61,12 @@ pub(in super::super) fn load_cycles() -> Result<Row> {
     for device in ["cpu", "llvmpipe"] {
         let policy = ModelPolicy::default;
         let specs = [spec("minilm-f32", device, policy())?, spec("lite0", device, policy())?];
-        let models = node();
+        let mut registry = Registry::default();
+        let models = node_told(&mut registry);
         let begun = Instant::now();
-        block_on(cycles(&models, &specs, WARM_CYCLES))?;
+        block_on(cycles(&models, &registry, &specs, WARM_CYCLES))?;
         let before = resident_kib("self")? as f64 / 1024.0;
-        block_on(cycles(&models, &specs, CYCLES - WARM_CYCLES))?;
+        block_on(cycles(&models, &registry, &specs, CYCLES - WARM_CYCLES))?;
         let after = resident_kib("self")? as f64 / 1024.0;
         let took = begun.elapsed();
         say(&format!(
@@ -87,7 +90,12 @@ pub(in super::super) fn load_cycles() -> Result<Row> {
 }
 
 /// Loads, asks and unloads both, so often.
-async fn cycles(models: &Models, specs: &[ModelSpec; 2], count: usize) -> Result<()> {
+async fn cycles(
+    models: &Models,
+    registry: &Registry,
+    specs: &[ModelSpec; 2],
+    count: usize,
+) -> Result<()> {
     for cycle in 0..count {
         let loaded = [models.load(&specs[0])?, models.load(&specs[1])?];
         ensure!(models.resident().len() == 2, "two models are resident");
@@ -103,11 +111,24 @@ async fn cycles(models: &Models, specs: &[ModelSpec; 2], count: usize) -> Result
             let inputs = inputs.collect::<Result<Vec<_>>>()?;
             model.infer(inputs, Instant::now() + PATIENCE).await?;
         }
-        for model in loaded {
+        ensure!(ledger(models, registry)? != [0; 2], "two models hold nothing");
+        for model in &loaded {
             models.unload(&model.digest()).await;
         }
-        let left = models.resident();
-        ensure!(left.is_empty(), "cycle {cycle}: the ledger still has {left:?}");
+        // Their places are still there, as `loaded` has them.
+        let left = ledger(models, registry)?;
+        ensure!(left == [0; 2], "cycle {cycle}: devices and gauges still have {left:?} bytes");
     }
     Ok(())
+}
+
+/// Bytes that models hold by the budgets of devices, and by `/metrics`.
+fn ledger(models: &Models, registry: &Registry) -> Result<[u64; 2]> {
+    let held = models.budgets().iter().map(|budget| budget.used_bytes).sum();
+    let mut text = String::new();
+    encode(&mut text, registry)?;
+    let gauges = text.lines().filter(|line| line.starts_with("gw_model_bytes{"));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok());
+    let told = gauges.map(|line| value(line).with_context(|| line.to_owned()));
+    Ok([held, told.sum::<Result<u64>>()?])
 }

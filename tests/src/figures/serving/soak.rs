@@ -2,18 +2,19 @@
 //! known.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use gw_artifact::Digest;
 use tokio::time::timeout;
 
 use super::load::{Connection, post};
 use super::site::pause;
 use crate::figures::{Row, dispatches, process, say};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, gw};
 use crate::guests;
 use crate::random::Random;
 
@@ -41,6 +42,15 @@ pub struct Rest {
     pub handles: u64,
     /// Threads.
     pub threads: u64,
+    /// Tasks of the asynchronous runtime.
+    pub tasks: f64,
+}
+
+impl Rest {
+    /// Whether there is more of anything but memory than there was.
+    fn exceeds(&self, before: &Self) -> bool {
+        self.handles > before.handles || self.threads > before.threads || self.tasks > before.tasks
+    }
 }
 
 /// How a soak went.
@@ -79,6 +89,8 @@ impl Soak {
             soak.rests.push(rest);
         }
         soak.loads = gateway.metric("gw_model_loads_total", &["outcome=\"ok\""]);
+        let failed = gateway.metric("gw_model_loads_total", &["outcome=\"failed\""]);
+        ensure!(failed > 0.0, "a damaged file was loaded again");
         Ok(soak)
     }
 
@@ -92,13 +104,11 @@ impl Soak {
                 resident_kib: process::resident_kib(&process)?,
                 handles: process::handles(&process)?,
                 threads: process::threads(&process)?,
+                tasks: gateway.metric("gw_tasks", &[]),
             };
             let bytes = gateway.metric("gw_model_bytes", &[]);
             let waiting = gateway.metric("gw_queue_depth", &[]);
-            let more = self
-                .rests
-                .first()
-                .is_some_and(|first| rest.handles > first.handles || rest.threads > first.threads);
+            let more = self.rests.first().is_some_and(|first| rest.exceeds(first));
             if bytes == 0.0 && waiting == 0.0 && !more {
                 return Ok(rest);
             }
@@ -130,10 +140,10 @@ impl Soak {
         (begin + 2.0 * slope * middle) / begin
     }
 
-    /// Whether no handle and no thread is there that was not there behind the warm-up.
+    /// Whether no handle, thread or task is there that was not there behind the warm-up.
     pub fn is_steady(&self) -> bool {
         let [first, last] = self.ends();
-        last.handles <= first.handles && last.threads <= first.threads
+        !last.exceeds(&first)
     }
 
     fn ends(&self) -> [Rest; 2] {
@@ -180,6 +190,10 @@ fn start(folder: &Path) -> Result<Gateway> {
     let picky = dispatches::model("ocr-det")?;
     write!(app, "[[model]]\nname = \"picky\"\nsource = \"{picky}\"\n").expect("memory takes it");
     names.push("\"picky\"".to_owned());
+    let damaged = [file.clone(), note("damaged")].concat();
+    std::fs::write(folder.join("damaged"), &damaged)?;
+    app.push_str("[[model]]\nname = \"damaged\"\nsource = \"damaged\"\n");
+    names.push("\"damaged\"".to_owned());
     for (name, guest, models) in
         [("script", "nn-script", names.join(", ")), ("moody", "moody", String::new())]
     {
@@ -204,7 +218,29 @@ fn start(folder: &Path) -> Result<Gateway> {
         ),
     )?;
     let config = config.to_str().context("a temporary path is text")?;
-    Ok(Gateway::dev(folder, &["--no-watch", "--device", "cpu", "--config", config]))
+    let app = folder.to_str().context("a temporary path is text")?;
+    let own = folder.join("own");
+    std::fs::create_dir(&own)?;
+    let mut command = gw(&["dev", app, "--listen", "127.0.0.1:0", "--no-watch", "--device", "cpu"]);
+    command.args(["--config", config]).env("TMPDIR", &own);
+    let gateway = Gateway::start(command);
+    // It was sound when it was deployed, and cannot be loaded again.
+    let name = format!("{}.onnx", Digest::of(&damaged).hex());
+    let copy = find(&own, &name)?.context("the node keeps the models of an app")?;
+    std::fs::write(copy, "damaged")?;
+    Ok(gateway)
+}
+
+/// The file of this name in a folder or in those inside it.
+fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = if path.is_dir() { find(&path, name)? } else { Some(path) };
+        if let Some(path) = found.filter(|path| path.ends_with(name)) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// An entry of a model's metadata, as it may follow a file: other bytes, and the same model.
@@ -252,13 +288,14 @@ async fn client(
     let begun = Instant::now();
     let mut connection = Connection::default();
     while begun.elapsed() < length {
-        let what = random.below(10);
+        let what = random.below(11);
         // The detector adds what it has halved and doubled again: other sizes than multiples of
         // 32 do not fit.
         let model = format!("lite0-{}", random.below(MODELS));
         let (path, body, due) = match what {
             0 => ("/moody", "panic".to_owned(), "plugin_trapped"),
             1 => ("/script", ask("picky", "x", 40), "RuntimeError"),
+            10 => ("/script", ask("damaged", "image", 224), "RuntimeError"),
             2 => ("/script", ask("picky", "x", 64), "sigmoid_0.tmp_0=1"),
             _ => ("/script", ask(&model, "image", 224), "probs=1\tfeat=2"),
         };
@@ -275,8 +312,14 @@ async fn client(
         };
         let answer = answer.with_context(|| format!("asking {path}"))?;
         let text = String::from_utf8_lossy(connection.bytes());
-        ensure!(text.contains(due), "{path} was to answer {due:?}, and answered {text}");
-        let count = if what < 2 { &told.failed } else { &told.answered };
+        // The damaged one answers until it leaves memory for the first time.
+        let is_whole = what == 10 && text.contains("feat=2");
+        ensure!(
+            is_whole || text.contains(due),
+            "{path} was to answer {due:?}, and answered {text}"
+        );
+        let fails = matches!(what, 0 | 1 | 10) && !is_whole;
+        let count = if fails { &told.failed } else { &told.answered };
         count.fetch_add(1, Ordering::Relaxed);
         if answer.closes {
             connection = Connection::default();
@@ -299,7 +342,7 @@ mod tests {
     use super::*;
 
     fn soak(kib: &[u64]) -> Soak {
-        let rest = |&resident_kib: &u64| Rest { resident_kib, handles: 9, threads: 5 };
+        let rest = |&resident_kib: &u64| Rest { resident_kib, handles: 9, threads: 5, tasks: 7.0 };
         let rests = kib.iter().map(rest).collect();
         Soak { rests, answered: 0, failed: 0, left: 0, loads: 0.0 }
     }
@@ -312,10 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn one_handle_more_is_not_steady() {
-        let mut soak = soak(&[100, 100]);
-        assert!(soak.is_steady());
-        soak.rests[1].handles += 1;
-        assert!(!soak.is_steady());
+    fn one_of_anything_more_is_not_steady() {
+        let more: [fn(&mut Rest); 3] =
+            [|rest| rest.handles += 1, |rest| rest.threads += 1, |rest| rest.tasks += 1.0];
+        for more in more {
+            let mut soak = soak(&[100, 100]);
+            assert!(soak.is_steady());
+            more(&mut soak.rests[1]);
+            assert!(!soak.is_steady());
+        }
     }
 }
