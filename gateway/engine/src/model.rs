@@ -220,9 +220,7 @@ impl Model {
     /// Bytes of host memory that it holds: the constants of its file, of which later plans are
     /// made, and those in the form of devices, which its plans share.
     pub fn host_bytes(&self) -> u64 {
-        let constants = self.graph.values.iter().filter_map(|value| value.constant.as_ref());
-        let read: usize = constants.map(|tensor| tensor.bytes().len()).sum();
-        read as u64 + self.constants.held()
+        self.constants.held(&self.graph)
     }
 
     fn named(&self, outputs: Vec<Operand>) -> Vec<Output> {

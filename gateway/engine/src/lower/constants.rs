@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use gw_tensor::{DType, Tensor};
 
 use super::Lowering;
 use crate::error::OpError;
-use crate::graph::Digest;
+use crate::graph::{Digest, Graph};
 use crate::net::{Operand, fold};
 use crate::plan::{BufferId, BufferKind};
 
@@ -23,8 +23,8 @@ pub(crate) struct Constants {
     made: Mutex<HashMap<String, Bytes>>,
     folded: Mutex<HashMap<String, Tensor>>,
     digests: Mutex<HashMap<String, Digest>>,
-    /// Bytes of all that was made and folded.
-    held: AtomicU64,
+    /// How many there were when their bytes were counted, and those.
+    counted: Mutex<Option<(usize, u64)>>,
 }
 
 impl Constants {
@@ -38,28 +38,9 @@ impl Constants {
         if let Some(bytes) = made {
             return Ok(bytes);
         }
-        Ok(self.insert(&self.made, key, make()?, Bytes::len))
-    }
-
-    /// What is under `key` now: this, or what came before.
-    fn insert<T: Clone>(
-        &self,
-        map: &Mutex<HashMap<String, T>>,
-        key: &str,
-        value: T,
-        len: impl Fn(&T) -> usize,
-    ) -> T {
-        let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = map.entry(key.to_owned()).or_insert_with(|| {
-            self.held.fetch_add(len(&value) as u64, Ordering::Relaxed);
-            value
-        });
-        place.clone()
-    }
-
-    /// Bytes of host memory that it holds.
-    pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        let bytes = make()?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(made.entry(key.to_owned()).or_insert(bytes).clone())
     }
 
     /// The bytes under `key`, where some plan has them already.
@@ -69,7 +50,8 @@ impl Constants {
 
     /// Takes bytes that an earlier process made.
     pub(crate) fn keep(&self, key: &str, bytes: Bytes) {
-        self.insert(&self.made, key, bytes, Bytes::len);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(key.to_owned()).or_insert(bytes);
     }
 
     /// The digest of the bytes under `key`, computed once.
@@ -93,7 +75,37 @@ impl Constants {
         if known.is_some() {
             return known;
         }
-        Some(self.insert(&self.folded, key, make()?, |tensor| tensor.bytes().len()))
+        let tensor = make()?;
+        let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(folded.entry(key.to_owned()).or_insert(tensor).clone())
+    }
+}
+
+impl Constants {
+    /// Bytes of host memory that these and the constants of `graph` hold. What is the same in the
+    /// file and on the device, or a part of it, is there once.
+    pub(crate) fn held(&self, graph: &Graph) -> u64 {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = made.len() + folded.len();
+        if let Some((_, bytes)) = counted.filter(|(known, _)| *known == count) {
+            return bytes;
+        }
+        let read = graph.values.iter().filter_map(|value| value.constant.as_ref());
+        let tensors = read.chain(folded.values()).map(Tensor::bytes);
+        let mut places: Vec<Range<usize>> = (tensors.chain(made.values()))
+            .map(|bytes| bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len())
+            .collect();
+        places.sort_unstable_by_key(|place| place.start);
+        let mut end = 0;
+        let mut held = 0;
+        for place in places {
+            held += place.end.saturating_sub(place.start.max(end)) as u64;
+            end = end.max(place.end);
+        }
+        *counted = Some((count, held));
+        held
     }
 }
 

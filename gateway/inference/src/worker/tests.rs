@@ -537,6 +537,22 @@ async fn the_parts_of_a_request_whose_client_leaves_between_them_were_in_vain() 
 }
 
 #[tokio::test]
+async fn rows_of_a_run_that_failed_and_was_repeated_count_once() {
+    let rig = Rig::new(Setup::default());
+    let first = rig.ask(1, 1, 1.0).await;
+    assert_eq!(rig.run_starts(), 1);
+    let (good, bad) = (rig.ask(1, 1, 2.0).await, rig.ask(1, 1, POISON).await);
+    for rows in [2, 1, 1] {
+        rig.let_it_run();
+        assert_eq!(rig.run_starts(), rows);
+    }
+    rig.let_it_run();
+    assert!(first.await.is_ok() && good.await.is_ok() && bad.await.is_err());
+    assert_eq!(rig.metric("gw_usage_items_total"), 2.0);
+    assert_eq!(rig.metric("gw_usage_batch_rows_count"), 2.0);
+}
+
+#[tokio::test]
 async fn small_requests_share_a_run_with_a_part_of_a_long_one() {
     let lane = Arc::new(Lane::of(1));
     let rig = Rig::new(Setup { lane: Arc::clone(&lane), ..Setup::default() });
