@@ -213,8 +213,8 @@ impl Rows {
 fn operand(composer: &mut Composer, name: &str, rows: &Rows, dim: u32) {
     let body = if rows.is_wide(dim) {
         rows.words(composer, name, 4);
-        composer.read(name, "vec4<f32>");
-        format!("{name}[row + d]")
+        composer.read_fours(name, Scalar::F32);
+        format!("{name}_four(row + d)")
     } else {
         rows.words(composer, name, 1);
         composer.read(name, "f32");

@@ -19,7 +19,7 @@ pub(crate) fn adapters() -> Vec<Caps> {
         ..hardware
     };
     vec![
-        Caps { f16: true, ..of(Some(8), true) },
+        Caps { f16: true, int64: true, ..of(Some(8), true) },
         of(Some(4), true),
         of(None, true),
         of(Some(16), false),
@@ -51,6 +51,7 @@ pub(crate) fn valid(dispatch: &Dispatch) {
     let mut capabilities =
         Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SHADER_FLOAT16, dispatch.kernel.needs.f16);
+    capabilities.set(Capabilities::SHADER_INT64, dispatch.kernel.needs.int64);
     Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

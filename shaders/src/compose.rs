@@ -4,14 +4,20 @@
 //! function and what it names, directly or not; names that the file leaves open (constants,
 //! `params`, buffers, hooks) are given here. A loop marked `// unroll` is written out, because
 //! drivers keep an array in registers only where every index is a constant.
+//!
+//! - `element`: what buffers are arrays of.
+
+mod element;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::expr::Expr;
 use crate::kernel::{
-    Access, Caps, Dispatch, Kernel, LOOP_TURNS_MAX, Needs, PARAM_WORDS_MAX, Unsupported,
+    Access, Caps, Dispatch, Kernel, LOOP_TURNS_MAX, Needs, PARAM_WORDS_MAX, Scalar, Unsupported,
 };
+
+use element::Element;
 
 /// A shader in the making.
 pub(crate) struct Composer {
@@ -20,7 +26,7 @@ pub(crate) struct Composer {
     sources: Vec<&'static str>,
     constants: Vec<(&'static str, u32)>,
     params: Vec<(String, &'static str, u32)>,
-    bindings: Vec<(String, Access, String)>,
+    bindings: Vec<(String, Access, Element)>,
     hooks: Vec<(&'static str, &'static str)>,
     text: String,
     turns: u64,
@@ -80,13 +86,21 @@ impl Composer {
 
     /// Adds a buffer that is read.
     pub(crate) fn read(&mut self, name: impl Into<String>, element: &str) -> &mut Self {
-        self.bindings.push((name.into(), Access::Read, element.to_owned()));
+        self.bindings.push((name.into(), Access::Read, Element::Of(element.to_owned())));
+        self
+    }
+
+    /// Adds a buffer of `vec4<scalar>` that is read by the function `{name}_four(at)`.
+    ///
+    /// A software adapter loads one lane after the other, and takes as long for 32 bits as for 64.
+    pub(crate) fn read_fours(&mut self, name: impl Into<String>, scalar: Scalar) -> &mut Self {
+        self.bindings.push((name.into(), Access::Read, Element::Four(scalar)));
         self
     }
 
     /// Adds a buffer that is written.
     pub(crate) fn write(&mut self, name: impl Into<String>, element: &str) -> &mut Self {
-        self.bindings.push((name.into(), Access::ReadWrite, element.to_owned()));
+        self.bindings.push((name.into(), Access::ReadWrite, Element::Of(element.to_owned())));
         self
     }
 
@@ -141,6 +155,8 @@ impl Composer {
         let unsupported = |reason: String| Err(Unsupported::new(name, reason));
         needs.workgroup_invocations = size;
         needs.f16 |= self.f16;
+        let has_fours = self.bindings.iter().any(|(.., element)| element.is_four());
+        needs.int64 = has_fours && caps.software && caps.int64;
         let workgroups = grid(name, groups, caps)?;
         self.u32("groups", u32::try_from(groups).expect("a grid of u32 workgroups fits"));
         if self.params.len() > PARAM_WORDS_MAX {
@@ -159,14 +175,14 @@ impl Composer {
         if !caps.satisfy(&needs) {
             return unsupported(format!("the adapter lacks what it needs: {needs:?}"));
         }
-        let source = self.compose(entry, size, needs.subgroup);
+        let source = self.compose(entry, size, &needs);
         let params = self.params.iter().map(|&(_, _, word)| word).collect();
         let bindings = self.bindings.iter().map(|&(_, access, _)| access).collect();
         let kernel = Kernel { name, variant: self.variant, source, bindings, needs };
         Ok(Dispatch { kernel, params, workgroups })
     }
 
-    fn compose(&self, entry: &str, size: u32, subgroup: Option<(u32, u32)>) -> String {
+    fn compose(&self, entry: &str, size: u32, needs: &Needs) -> String {
         let mut out = format!("// {} {}\n", self.name, self.variant);
         if self.f16 {
             out.push_str("enable f16;\n");
@@ -179,21 +195,23 @@ impl Composer {
             line(&mut out, format_args!("    {name}: {kind},"));
         }
         out.push_str("}\nvar<immediate> params: Params;\n");
+        let mut needed = self.text.clone();
         for (index, (name, access, element)) in self.bindings.iter().enumerate() {
             let access = match access {
                 Access::Read => "read",
                 Access::ReadWrite => "read_write",
             };
+            needed.push_str(&element.reader(name, needs.int64));
+            let element = element.declared(needs.int64);
             line(
                 &mut out,
                 format_args!(
-                    "@group(0) @binding({index}) var<storage, {access}> {name}: array<{element}>;"
+                    "@group(0) @binding({index}) var<storage, {access}> {name}: {element}"
                 ),
             );
         }
-        let mut needed = self.text.clone();
         let entry = self.hooked(entry);
-        let (inputs, before) = match subgroup {
+        let (inputs, before) = match needs.subgroup {
             None => ("@builtin(local_invocation_index) lane: u32", ""),
             Some((least, most)) if least == most => {
                 ("@builtin(subgroup_invocation_id) lane: u32", "")
@@ -400,6 +418,26 @@ mod tests {
         assert!(source.contains("sum += one(0u) + v.i;"), "{source}");
         assert!(source.contains("sum += one(1u) + v.i;"), "{source}");
         assert!(!source.contains("for ("), "{source}");
+    }
+
+    #[test]
+    fn fours_are_read_in_halves_where_a_software_adapter_can() {
+        let caps = |software, int64| Caps { int64, software, ..Caps::minimal() };
+        for (caps, due) in [
+            (caps(true, true), "array<vec2<u64>>; // vec4<f32>"),
+            (caps(true, false), "array<vec4<f32>>;"),
+            (caps(false, true), "array<vec4<f32>>;"),
+        ] {
+            let mut composer = Composer::new("test", "");
+            composer.read_fours("x", Scalar::F32).write("y", "vec4<f32>");
+            composer.text("fn copy(group: u32, lane: u32) {\n    y[lane] = x_four(lane);\n}\n");
+            let dispatch = composer.finish("copy", 64, 1, Needs::default(), &caps).unwrap();
+            let kernel = &dispatch.kernel;
+            assert!(kernel.source.contains(due), "{}", kernel.source);
+            assert_eq!(kernel.needs.int64, due.contains("u64"));
+            assert_eq!(kernel.scalars(), [Scalar::F32; 2]);
+            crate::check::valid(&dispatch);
+        }
     }
 
     #[test]

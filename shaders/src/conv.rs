@@ -15,7 +15,7 @@ use std::borrow::Borrow;
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::gemm::{self, Epilogue, Weights};
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported, check_turns};
 use crate::layout::Matrix;
 
 pub use windows::Windows;
@@ -173,7 +173,7 @@ fn window_operands(composer: &mut Composer, spec: &Spec, shape: gemm::Shape) {
 fn filter_operand(composer: &mut Composer, shape: gemm::Shape) {
     composer.hook("a_at", "a_at_filter");
     if shape.k.is_multiple_of(4) {
-        composer.constant("A_UNIT", 4).read("a", "vec4<f32>").hook("load_a", "load_a_wide");
+        composer.constant("A_UNIT", 4).read_fours("a", Scalar::F32).hook("load_a", "load_a_wide");
     } else {
         composer.constant("A_UNIT", 1).u32("a_k", 1);
         composer.read("a", "f32").hook("load_a", "load_a_scattered");
@@ -216,7 +216,6 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::expr::{Binary, Expr};
-    use crate::kernel::Scalar;
 
     fn spec(groups: u32, channels: [u32; 2], input: [u32; 2], kernel: [u32; 2]) -> Spec {
         Spec {

@@ -165,7 +165,7 @@ pub(crate) fn variants_with(
     caps: &Caps,
     operands: &dyn Fn(&mut Composer) -> Result<(), Unsupported>,
 ) -> Result<Vec<Dispatch>, Unsupported> {
-    let mut ways = ways::open(shape.m, gathers, caps);
+    let mut ways = ways::open(shape, gathers, caps);
     ways.retain(|way| !caps.software || way.turns(shape.k) <= LOOP_TURNS_MAX);
     if ways.is_empty() {
         let (k, most) = (shape.k, k_at_once(caps));

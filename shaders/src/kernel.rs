@@ -39,6 +39,8 @@ pub struct Needs {
     pub subgroup: Option<(u32, u32)>,
     /// `enable f16`.
     pub f16: bool,
+    /// `u64`.
+    pub int64: bool,
     /// Invocations in one workgroup.
     pub workgroup_invocations: u32,
     /// Bytes of workgroup memory.
@@ -52,6 +54,8 @@ pub struct Caps {
     pub subgroup: Option<(u32, u32)>,
     /// 16-bit floats in shaders and storage.
     pub f16: bool,
+    /// 64-bit integers in shaders and storage.
+    pub int64: bool,
     /// Invocations in one workgroup, at most.
     pub workgroup_invocations: u32,
     /// Bytes of workgroup memory, at most.
@@ -72,6 +76,7 @@ impl Caps {
         Self {
             subgroup: None,
             f16: false,
+            int64: false,
             workgroup_invocations: 256,
             workgroup_bytes: 16 << 10,
             workgroups_per_dimension: 65_535,
@@ -88,6 +93,7 @@ impl Caps {
         };
         needs.subgroup.is_none_or(within)
             && (!needs.f16 || self.f16)
+            && (!needs.int64 || self.int64)
             && needs.workgroup_invocations <= self.workgroup_invocations
             && needs.workgroup_bytes <= self.workgroup_bytes
     }

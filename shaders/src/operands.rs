@@ -17,7 +17,7 @@ use crate::layout::Matrix;
 /// Declares `a` and how it is read.
 pub(crate) fn a(composer: &mut Composer, spec: &Spec) {
     if rows(composer, &spec.a, spec.k) {
-        composer.read("a", "vec4<f32>").hook("load_a", "load_a_wide");
+        composer.read_fours("a", Scalar::F32).hook("load_a", "load_a_wide");
     } else {
         composer.read("a", "f32").hook("load_a", "load_a_scattered");
     }
@@ -44,7 +44,7 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
     match spec.b {
         Weights::PackedF32 => {
             tiled(composer, &Matrix::default(), 16, 16 * spec.k, spec.n.div_ceil(64) * 16);
-            composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
+            composer.read_fours("b", Scalar::F32).hook("load_b", "load_b_wide");
         }
         Weights::PackedI8 | Weights::PackedU8 | Weights::PackedF16 | Weights::PackedBf16 => {
             packed::b(composer, spec.b);
@@ -60,12 +60,12 @@ pub(crate) fn b(composer: &mut Composer, spec: &Spec) {
         }
         Weights::Strided(matrix) if matrix.is_wide() && spec.n.is_multiple_of(4) => {
             tiled(composer, &matrix, (matrix.row / 4).cast_unsigned(), 16, spec.n / 4);
-            composer.read("b", "vec4<f32>").hook("load_b", "load_b_wide");
+            composer.read_fours("b", Scalar::F32).hook("load_b", "load_b_wide");
         }
         Weights::Strided(matrix) if matrix.transposed().is_wide() && spec.k.is_multiple_of(4) => {
             strided(composer, &matrix, 4);
             composer.u32("b_n", (matrix.col / 4).cast_unsigned());
-            composer.read("b", "vec4<f32>").hook("load_b", "load_b_columns");
+            composer.read_fours("b", Scalar::F32).hook("load_b", "load_b_columns");
         }
         Weights::Strided(matrix) => {
             strided(composer, &matrix, 1);
@@ -229,9 +229,9 @@ fn input(composer: &mut Composer, name: &str, scalar: Scalar, matrix: &Matrix, n
         return format!("{four}({name}[{at}0u])");
     }
     if matrix.is_wide() && n.is_multiple_of(4) {
-        composer.read(name, &four);
+        composer.read_fours(name, scalar);
         let at = index(composer, name, matrix, 4);
-        return format!("{name}[{at}quad]");
+        return format!("{name}_four({at}quad)");
     }
     composer.read(name, one);
     let at = index(composer, name, matrix, 1);

@@ -11,7 +11,7 @@ fn a_at_strided(z: vec2<u32>, row: u32) -> u32 {
 }
 
 fn load_a_wide(base: u32, k: u32) -> vec4<f32> {
-    let value = a[base + min(k, params.k - 1u) / 4u];
+    let value = a_four(base + min(k, params.k - 1u) / 4u);
     return select(vec4(0.0), value, k < params.k);
 }
 
@@ -35,10 +35,10 @@ fn b_at_tiled(z: vec2<u32>, quad: u32) -> u32 {
 fn load_b_wide(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     let last = params.k - 1u;
     return mat4x4<f32>(
-        b[base + min(k, last) * params.b_k],
-        b[base + min(k + 1u, last) * params.b_k],
-        b[base + min(k + 2u, last) * params.b_k],
-        b[base + min(k + 3u, last) * params.b_k],
+        b_four(base + min(k, last) * params.b_k),
+        b_four(base + min(k + 1u, last) * params.b_k),
+        b_four(base + min(k + 2u, last) * params.b_k),
+        b_four(base + min(k + 3u, last) * params.b_k),
     );
 }
 
@@ -51,10 +51,10 @@ fn load_b_columns(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     let last = params.n - 1u;
     let along = base + min(k, params.k - 1u) / 4u;
     return transpose(mat4x4<f32>(
-        b[along + min(quad * 4u, last) * params.b_n],
-        b[along + min(quad * 4u + 1u, last) * params.b_n],
-        b[along + min(quad * 4u + 2u, last) * params.b_n],
-        b[along + min(quad * 4u + 3u, last) * params.b_n],
+        b_four(along + min(quad * 4u, last) * params.b_n),
+        b_four(along + min(quad * 4u + 1u, last) * params.b_n),
+        b_four(along + min(quad * 4u + 2u, last) * params.b_n),
+        b_four(along + min(quad * 4u + 3u, last) * params.b_n),
     ));
 }
 

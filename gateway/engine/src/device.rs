@@ -235,6 +235,7 @@ fn caps(info: &AdapterInfo, limits: &wgpu::Limits) -> Caps {
     Caps {
         subgroup: has("SUBGROUP").then_some((info.limits.subgroup_min, info.limits.subgroup_max)),
         f16: has("SHADER_F16"),
+        int64: has("SHADER_INT64"),
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,

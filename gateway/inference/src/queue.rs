@@ -79,6 +79,18 @@ pub(crate) struct Patience {
     pub(crate) idle: Option<Duration>,
 }
 
+impl Patience {
+    /// That behind a run. Those who shared it are answered at one time, and many of them ask again:
+    /// for a hundredth of what it took, the first waits until as many rows are there.
+    pub(crate) fn after(self, requests: usize, rows: usize, took: Duration) -> Self {
+        let again = took / 100;
+        if requests < 2 || again <= self.delay {
+            return self;
+        }
+        Self { delay: again, enough: rows.min(self.enough), ..self }
+    }
+}
+
 /// Why a worker was woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {

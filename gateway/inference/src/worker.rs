@@ -59,11 +59,13 @@ enum Failure {
 
 impl Worker {
     fn work(mut self) {
+        let mut patience = self.patience;
         loop {
-            match self.shared.queue.wait(&self.patience) {
+            match self.shared.queue.wait(&patience) {
                 Woken::Work => self.patience.idle = self.keeps,
                 Woken::Idle => {
                     self.patience.idle = self.shared.home.idle().or(self.keeps);
+                    patience = self.patience;
                     continue;
                 }
                 Woken::Closed => return,
@@ -83,7 +85,10 @@ impl Worker {
             if self.shared.queue.depth() == 0 {
                 held.widen();
             }
+            let (begun, requests) = (Instant::now(), shares.len());
+            let rows = shares.iter().map(|share| share.rows).sum();
             self.serve(shares, &held);
+            patience = self.patience.after(requests, rows, begun.elapsed());
             drop(held);
             self.shared.publish(self.model.footprint());
             self.shared.home.ran();

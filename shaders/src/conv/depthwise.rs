@@ -5,7 +5,7 @@ use super::NAME;
 use super::last::{Spec, window};
 use crate::compose::Composer;
 use crate::gemm::Shape;
-use crate::kernel::{Caps, Dispatch, Needs, Unsupported, check_turns};
+use crate::kernel::{Caps, Dispatch, Needs, Scalar, Unsupported, check_turns};
 
 /// Pixels of one invocation in a row.
 const PIXELS: u32 = 4;
@@ -115,7 +115,7 @@ fn compose(
     let largest = total.max(pixels.saturating_mul(2)) + u64::from(lanes);
     let largest = u32::try_from(largest).unwrap_or(u32::MAX);
     window(&mut composer, spec, largest);
-    composer.read("b", "vec4<f32>");
+    composer.read_fours("b", Scalar::F32);
     crate::operands::epilogue(&mut composer, shape.n, &spec.result, &spec.epilogue, false)?;
     composer.finish(entry, lanes, total.div_ceil(u64::from(lanes)), Needs::default(), caps)
 }

@@ -51,7 +51,7 @@ fn depthwise_in_registers(group: u32, lane: u32) {
     var sums: array<vec4<f32>, ROWS * PIXELS>;
     for (var i = 0u; i < LINES; i++) { // unroll
         for (var j = 0u; j < COLUMNS; j++) { // unroll
-            let weights = b[(i * COLUMNS + j) * quads + spot.quad];
+            let weights = b_four((i * COLUMNS + j) * quads + spot.quad);
             for (var r = 0u; r < ROWS; r++) { // unroll
                 for (var p = 0u; p < PIXELS; p++) { // unroll
                     sums[r * PIXELS + p] +=
@@ -77,7 +77,7 @@ fn depthwise_by_taps(group: u32, lane: u32) {
     for (var i = 0u; i < params.kernel_h; i++) {
         let y = spot.corner.y + i32(i * params.dilation_h);
         for (var j = 0u; j < params.kernel_w; j++) {
-            let weights = b[tap];
+            let weights = b_four(tap);
             tap += quads;
             let left = spot.corner.x + i32(j * params.dilation_w);
             for (var p = 0u; p < PIXELS; p++) { // unroll

@@ -9,7 +9,7 @@ use std::borrow::Borrow;
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::gemm::{self, Epilogue, Weights};
-use crate::kernel::{Caps, Dispatch, Unsupported};
+use crate::kernel::{Caps, Dispatch, Scalar, Unsupported};
 use crate::layout::{Matrix, View};
 use crate::operands;
 
@@ -86,7 +86,7 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     gemm::variants_with(NAME, shape, false, caps, &|composer| {
         window(composer, spec, rows.max(shape.k));
         if !operands::packed::b(composer, spec.filters) {
-            composer.read("b", "vec4<f32>");
+            composer.read_fours("b", Scalar::F32);
             composer.hook("b_at", "b_at_packed").hook("load_b", "load_b_packed");
         }
         let scaled = gemm::is_scaled(spec.filters);
@@ -115,7 +115,7 @@ pub(super) fn window(composer: &mut Composer, spec: &Spec, largest: u32) {
         composer.u32(format!("x_{axis}"), (stride / unit).cast_unsigned());
     }
     if wide {
-        composer.read("a", "vec4<f32>").hook("load_a", "load_a_tap");
+        composer.read_fours("a", Scalar::F32).hook("load_a", "load_a_tap");
         composer.hook("four_channels", "four_channels_wide");
     } else {
         composer.u32("x_c", spec.x.strides[3].cast_unsigned());
@@ -196,7 +196,6 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::expr::{Binary, Expr};
-    use crate::kernel::Scalar;
 
     fn spec(depthwise: bool, channels: [u32; 2], input: [u32; 2], kernel: [u32; 2]) -> Spec {
         let output = [input[0] - kernel[0] + 1, input[1] - kernel[1] + 1];

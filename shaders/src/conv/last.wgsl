@@ -37,7 +37,7 @@ fn place_of(base: u32, y: i32, x: i32) -> u32 {
 fn four_channels_wide(corner: Corner, y: i32, x: i32, channel: u32, wanted: bool) -> vec4<f32> {
     let inside = wanted && is_in_x(y, x);
     let at = select(0u, place_of(corner.base, y, x) + channel / 4u, inside);
-    return select(vec4(0.0), a[at], inside);
+    return select(vec4(0.0), a_four(at), inside);
 }
 
 fn four_channels_apart(corner: Corner, y: i32, x: i32, channel: u32, wanted: bool) -> vec4<f32> {
@@ -96,9 +96,9 @@ fn b_at_packed(z: vec2<u32>, quad: u32) -> u32 {
 fn load_b_packed(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     let last = params.k - 1u;
     return mat4x4<f32>(
-        b[base + min(k, last) * 16u],
-        b[base + min(k + 1u, last) * 16u],
-        b[base + min(k + 2u, last) * 16u],
-        b[base + min(k + 3u, last) * 16u],
+        b_four(base + min(k, last) * 16u),
+        b_four(base + min(k + 1u, last) * 16u),
+        b_four(base + min(k + 2u, last) * 16u),
+        b_four(base + min(k + 3u, last) * 16u),
     );
 }

@@ -11,7 +11,7 @@ use super::{Epilogue, Shape, Way, ways};
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::expr::Value;
-use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Unsupported};
+use crate::kernel::{Caps, Dispatch, LOOP_TURNS_MAX, Scalar, Unsupported};
 use crate::layout::Matrix;
 use crate::operands;
 
@@ -79,7 +79,7 @@ pub const fn pays(caps: &Caps) -> bool {
 /// immediates hold.
 pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> {
     let shape = Shape { batch: [1, 1], m: spec.m, n: spec.n, k: spec.k };
-    let mut ways = ways::open(spec.m, false, caps);
+    let mut ways = ways::open(shape, false, caps);
     ways.retain(|way| {
         let fits = !caps.software || way.turns(spec.k) <= LOOP_TURNS_MAX;
         fits && is_written(*way)
@@ -116,7 +116,7 @@ fn compose(way: Way, spec: &Spec, shape: Shape, caps: &Caps) -> Result<Dispatch,
     composer.u32("m", spec.m).u32("n", spec.n).u32("k", spec.k).u32("inner_batch", 1);
     composer.constant("A_SHIFT", if spec.signed { 0 } else { 128 });
     if operands::rows(&mut composer, &spec.a, spec.k) {
-        composer.read("a", "vec4<i32>").hook("load_word", "word_wide");
+        composer.read_fours("a", Scalar::I32).hook("load_word", "word_wide");
     } else {
         composer.read("a", "i32").hook("load_word", "word_scattered");
     }
@@ -155,7 +155,6 @@ mod tests {
     use super::*;
     use crate::check;
     use crate::expr::{Binary, Expr, Instr};
-    use crate::kernel::Scalar;
 
     fn plain(m: u32, n: u32, k: u32) -> Spec {
         Spec {

@@ -8,7 +8,7 @@ fn hear_self(value: u32, lane: u32) -> u32 {
 
 // Behind the last k, b has zeros in its last word; whole words of a are zero there.
 fn word_wide(base: u32, k: u32) -> u32 {
-    let four = a[base + min(k, params.k - 1u) / 4u];
+    let four = a_four(base + min(k, params.k - 1u) / 4u);
     return select(0u, pack4xI8(four - vec4(i32(A_SHIFT))), k < params.k);
 }
 
@@ -49,7 +49,7 @@ fn dots_in_registers(group: u32, lane: u32) {
         for (var step = 0u; step < STEPS; step++) { // unroll
             var b_words: array<vec4<u32>, QUADS>;
             for (var j = 0u; j < QUADS; j++) { // unroll
-                b_words[j] = b[four_of_k(b_from[j], k + step * 4u)];
+                b_words[j] = b_four(four_of_k(b_from[j], k + step * 4u));
             }
             for (var r = 0u; r < ROWS; r++) { // unroll
                 let word = hear(a_mine[(step * ROWS + r) / SHARE], (step * ROWS + r) % SHARE);
@@ -88,7 +88,7 @@ fn dots_of_shared_tile(group: u32, lane: u32) {
                 rows[r] = load_word(a_at(tile.z, tile.row + load_quad * 4u + r), k + step * 4u);
             }
             words_a[step * 16u + load_quad] = rows;
-            words_b[step * 16u + load_quad] = b[four_of_k(b_from, k + step * 4u)];
+            words_b[step * 16u + load_quad] = b_four(four_of_k(b_from, k + step * 4u));
         }
         workgroupBarrier();
         for (var i = 0u; i < 16u; i++) {

@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 
-use super::{NAME, Way, check};
+use super::{NAME, Shape, Way, check, ways};
 use crate::compose::Composer;
 use crate::data::{Data, borrowed};
 use crate::kernel::{Caps, Dispatch, Unsupported};
@@ -38,7 +38,14 @@ pub fn variants(spec: &Spec, caps: &Caps) -> Result<Vec<Dispatch>, Unsupported> 
     if !product.n.is_multiple_of(4) {
         return Err(Unsupported::new(NAME, "normalised rows that are not of whole vec4"));
     }
-    Ok(vec![compose(spec, caps)?])
+    let gemm::Spec { batch, m, n, k, .. } = *product;
+    let Some((ways, lanes)) = open(Shape { batch, m, n, k }, caps) else {
+        return Err(Unsupported::new(
+            NAME,
+            "normalised rows on an adapter without what shares them",
+        ));
+    };
+    ways.into_iter().map(|way| compose(spec, way, lanes, caps)).collect()
 }
 
 /// The default variant.
@@ -70,28 +77,25 @@ fn is_dense(product: &gemm::Spec) -> bool {
     output.offset == 0 && axes.iter().all(|&(size, stride, due)| size <= 1 || stride == due)
 }
 
-/// How a workgroup goes about its rows. On software adapters only subgroups do: barriers cost more
-/// than a dispatch, and `SwiftShader`, whose subgroups are of 4, compiles a loop around a tile for
-/// minutes.
-fn way(m: u32, caps: &Caps) -> Option<(Way, Lanes)> {
+/// How a workgroup may go about its rows, and who shares one. On software adapters only subgroups
+/// do: barriers cost more than a dispatch, and `SwiftShader`, whose subgroups are of 4, compiles a
+/// loop around a tile for minutes.
+fn open(shape: Shape, caps: &Caps) -> Option<(Vec<Way>, Lanes)> {
+    let m = shape.m;
     if caps.software {
         let lanes = Lanes::subgroup(caps)?;
+        let tile = |rows| Way::Subgroup { lanes: lanes.count(), rows, quads: 2 };
         let rows = if m <= 8 { 8 } else { 16 };
-        return Some((Way::Subgroup { lanes: lanes.count(), rows, quads: 2 }, lanes));
+        let tallest = ways::repays_compiling(shape, caps).then_some(ways::TALLEST);
+        return Some((tallest.into_iter().chain([rows]).map(tile).collect(), lanes));
     }
     // Few rows each, so that there are many workgroups.
     let rows = if m <= 256 { 4 } else { 8 };
-    Some((Way::Plain { lanes: SHARING, rows, quads: 1 }, Lanes::Together(SHARING)))
+    Some((vec![Way::Plain { lanes: SHARING, rows, quads: 1 }], Lanes::Together(SHARING)))
 }
 
-fn compose(spec: &Spec, caps: &Caps) -> Result<Dispatch, Unsupported> {
+fn compose(spec: &Spec, way: Way, lanes: Lanes, caps: &Caps) -> Result<Dispatch, Unsupported> {
     let Spec { product, norm } = spec;
-    let Some((way, lanes)) = way(product.m, caps) else {
-        return Err(Unsupported::new(
-            NAME,
-            "normalised rows on an adapter without what shares them",
-        ));
-    };
     let mut composer = Composer::new(NAME, format!("{}, rows normalised", way.name()));
     composer.source(include_str!("../gemm.wgsl")).source(include_str!("normed.wgsl"));
     composer.u32("m", product.m).u32("n", product.n).u32("k", product.k);
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_variant_is_valid() {
-        for (m, n, k) in [(1, 4, 1), (7, 12, 12), (17, 64, 5), (64, 384, 384)] {
+        for (m, n, k) in [(1, 4, 1), (7, 12, 12), (17, 64, 5), (64, 384, 384), (512, 64, 4096)] {
             for b in [Weights::PackedF32, Weights::PackedI8, Weights::Blocks { bits: 4, block: 32 }]
             {
                 let mut spec = spec([1, 2], m, n, k);

@@ -75,7 +75,8 @@ const STAGED_ROWS_MAX: u32 = 4;
 
 /// The ways open on an adapter, best first; `gathers` where each value of b costs a load of its
 /// own.
-pub(super) fn open(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
+pub(super) fn open(shape: Shape, gathers: bool, caps: &Caps) -> Vec<Way> {
+    let m = shape.m;
     let seed = SEEDS
         .iter()
         .find(|seed| seed.software == caps.software && (seed.rows.0..=seed.rows.1).contains(&m));
@@ -85,7 +86,7 @@ pub(super) fn open(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
         order.sort_by_key(|kind| *kind == Kind::Staged);
     }
     let mut ways: Vec<Vec<Way>> =
-        order.into_iter().map(|kind| tiles(kind, m, gathers, caps)).collect();
+        order.into_iter().map(|kind| tiles(kind, shape, gathers, caps)).collect();
     // All of the best kind, the best of every other, then the rest.
     let rest: Vec<Way> =
         ways.iter_mut().skip(1).flat_map(|tiles| tiles.drain(tiles.len().min(1)..)).collect();
@@ -98,7 +99,8 @@ pub(super) fn open(m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
 }
 
 /// The tiles of one kind, best first.
-fn tiles(kind: Kind, m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
+fn tiles(kind: Kind, shape: Shape, gathers: bool, caps: &Caps) -> Vec<Way> {
+    let m = shape.m;
     // Few rows leave most of a tall tile's work unused; a tall one amortises costly columns.
     let rows = match m {
         0..=1 => 1,
@@ -122,8 +124,10 @@ fn tiles(kind: Kind, m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
             let widths = if wide { &[2, 1][..] } else { &[1] };
             // Twice as tall wins at some sizes, and takes its compiler twice as long.
             let taller = (m >= 32 && rows == 16 && wide).then_some(32);
+            let tallest = (wide && repays_compiling(shape, caps)).then_some(TALLEST);
             let tile = |rows, quads| Way::Subgroup { lanes, rows, quads };
-            let mut found: Vec<Way> = widths.iter().map(|&quads| tile(rows, quads)).collect();
+            let mut found: Vec<Way> = tallest.map(|rows| tile(rows, 2)).into_iter().collect();
+            found.extend(widths.iter().map(|&quads| tile(rows, quads)));
             found.extend(lower.map(|rows| tile(rows, 1)));
             found.extend(taller.map(|rows| tile(rows, 2)));
             found
@@ -151,6 +155,19 @@ fn tiles(kind: Kind, m: u32, gathers: bool, caps: &Caps) -> Vec<Way> {
         Kind::Staged if m <= STAGED_ROWS_MAX => vec![Way::Staged { rows }],
         Kind::Staged => Vec::new(),
     }
+}
+
+/// Rows of a tile for what [`repays_compiling`]: one of 64 is no faster, and compiled for half as
+/// long again.
+pub(super) const TALLEST: u32 = 48;
+
+/// Whether a product is so large that a software adapter saves within some two hundred runs what
+/// its compiler takes for the tallest tile: 0.27 GFLOP take 16 ms by that, 27 by one of 16 rows.
+pub(super) fn repays_compiling(shape: Shape, caps: &Caps) -> bool {
+    let lanes = caps.subgroup.map_or(0, |(smallest, _)| smallest);
+    let sizes = [shape.batch[0], shape.batch[1], shape.m, shape.n, shape.k].map(u64::from);
+    let sums = sizes.into_iter().fold(1, u64::saturating_mul);
+    caps.software && lanes >= 8 && shape.m >= 512 && sums >= 1 << 27
 }
 
 impl Way {
@@ -252,8 +269,12 @@ mod tests {
 
     const HARDWARE: Caps = Caps { workgroup_bytes: 32 << 10, ..Caps::minimal() };
 
+    fn rows(m: u32) -> Shape {
+        Shape { batch: [1, 1], m, n: 384, k: 384 }
+    }
+
     fn first(m: u32, caps: Caps) -> String {
-        open(m, false, &caps)[0].name()
+        open(rows(m), false, &caps)[0].name()
     }
 
     #[test]
@@ -261,6 +282,7 @@ mod tests {
         let software = Caps { software: true, subgroup: Some((8, 8)), ..HARDWARE };
         assert_eq!(first(1, software), "plain8 1x1");
         assert_eq!(first(128, software), "subgroup8 16x2");
+        assert_eq!(first(1024, software), "subgroup8 48x2");
         let discrete = Caps { subgroup: Some((32, 32)), ..HARDWARE };
         assert_eq!(first(1, discrete), "staged 1");
         assert_eq!(first(128, discrete), "shared 64x64");
@@ -272,12 +294,12 @@ mod tests {
     fn every_size_of_subgroups_has_a_way() {
         for size in SUBGROUPS {
             let caps = Caps { subgroup: Some((size, size)), ..HARDWARE };
-            let ways = open(128, false, &caps);
+            let ways = open(rows(128), false, &caps);
             assert!(
                 ways.iter().any(|way| matches!(way, Way::Subgroup { lanes, .. } if *lanes == size))
             );
         }
-        let ways = open(128, false, &Caps { subgroup: Some((8, 32)), ..HARDWARE });
+        let ways = open(rows(128), false, &Caps { subgroup: Some((8, 32)), ..HARDWARE });
         assert!(ways.iter().any(|way| matches!(way, Way::Cluster { .. })));
         assert!(!ways.iter().any(|way| matches!(way, Way::Subgroup { .. })));
     }

@@ -2,6 +2,7 @@
 
 use crate::compose::Composer;
 use crate::gemm::Weights;
+use crate::kernel::Scalar;
 
 /// Declares `b` and how it is read; `false`, and nothing done, where its elements are `f32`.
 pub(crate) fn b(composer: &mut Composer, weights: Weights) -> bool {
@@ -12,14 +13,14 @@ pub(crate) fn b(composer: &mut Composer, weights: Weights) -> bool {
         Weights::PackedBf16 => (32, "load_b_halves", "four_brains"),
         Weights::Strided(_) | Weights::PackedF32 | Weights::Blocks { .. } => return false,
     };
-    composer.read("b", "vec4<u32>").hook("load_b", load).hook("four_of", four);
+    composer.read_fours("b", Scalar::U32).hook("load_b", load).hook("four_of", four);
     places(composer, step);
     true
 }
 
 /// Declares `b` as words of four bytes along k, of which a vec4 holds those of four columns.
 pub(crate) fn words(composer: &mut Composer) {
-    composer.read("b", "vec4<u32>");
+    composer.read_fours("b", Scalar::U32);
     places(composer, 16);
 }
 

@@ -12,7 +12,7 @@ fn four_of_k(base: u32, k: u32) -> u32 {
 
 // One word holds four columns of one k, one load four of those.
 fn load_b_bytes(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
-    let words = b[four_of_k(base, k)];
+    let words = b_four(four_of_k(base, k));
     return mat4x4<f32>(
         four_of(words.x),
         four_of(words.y),
@@ -32,8 +32,8 @@ fn four_unsigned(word: u32) -> vec4<f32> {
 // Two words hold four columns of one k, one load two of those.
 fn load_b_halves(z: vec2<u32>, base: u32, quad: u32, k: u32) -> mat4x4<f32> {
     let at = four_of_k(base, k);
-    let first = b[at];
-    let second = b[at + 16u];
+    let first = b_four(at);
+    let second = b_four(at + 16u);
     return mat4x4<f32>(
         four_of(first.xy),
         four_of(first.zw),

@@ -120,6 +120,13 @@ fn row_major_weights_agree_at_edges_of_tiles() {
 }
 
 #[test]
+fn the_tallest_tiles_of_large_products_agree() {
+    let large = plain([1, 1], 515, 1028, 256);
+    check(&large, 1);
+    check(&Spec { b: Weights::PackedF32, epilogue: fused([1, 1], 515, 1028), ..large }, 2);
+}
+
+#[test]
 fn empty_products_are_zero_or_nothing() {
     for (m, n, k) in [(0, 4, 4), (4, 0, 4), (4, 4, 0), (3, 5, 0)] {
         check(&plain([1, 1], m, n, k), 1);
@@ -203,9 +210,10 @@ fn normalised_rows_agree() {
     if !normalises() {
         return;
     }
-    // Sums of up to 200 products over a deviation of about one or more.
+    // Sums of products over a deviation of about one or more. The last is large enough for the
+    // tallest tile.
     let tolerance = Tolerance::of(1e-4, 1e-4);
-    let sizes = [(1, 4, 3), (9, 64, 16), (33, 132, 8), (65, 384, 200)];
+    let sizes = [(1, 4, 3), (9, 64, 16), (33, 132, 8), (65, 384, 200), (517, 68, 3820)];
     for (seed, (m, n, k)) in (0..).zip(sizes) {
         for b in [Weights::Strided(Matrix::dense([1, 1], k, n)), Weights::PackedI8] {
             for kind in [norm::Kind::Layer, norm::Kind::Rms] {

@@ -15,7 +15,8 @@ pub struct ModelPolicy {
     /// Rows that one run may join, at most the node's
     /// [`batch_max`](crate::InferenceConfig::batch_max); 1 joins nothing. `None` is that limit.
     pub batch_max: Option<usize>,
-    /// How long a request waits for others to join its run. Default: not at all.
+    /// How long a request waits for others to join its run. Default: not at all, but behind a run
+    /// that several shared, where the first waits for the others for a hundredth of it.
     pub max_delay: Duration,
     /// Inputs that may be made longer in their open dimensions, and the value to fill them with:
     /// so requests of different lengths share a run. Empty: only equal lengths do.

@@ -80,6 +80,18 @@ impl Rig {
 }
 
 #[test]
+fn those_who_shared_a_run_may_share_the_next() {
+    let millis = Duration::from_millis;
+    let usual = Patience { delay: Duration::ZERO, enough: 32, idle: Some(SECOND) };
+    let of = |patience: Patience| (patience.delay, patience.enough, patience.idle);
+    assert_eq!(of(usual.after(3, 9, SECOND)), (millis(10), 9, Some(SECOND)));
+    assert_eq!(of(usual.after(3, 90, SECOND)), (millis(10), 32, Some(SECOND)));
+    assert_eq!(of(usual.after(1, 32, SECOND)), of(usual), "nobody shared it");
+    let longer = Patience { delay: millis(20), ..usual };
+    assert_eq!(of(longer.after(3, 9, SECOND)), of(longer), "as the manifest says");
+}
+
+#[test]
 fn a_request_is_refused_when_what_waits_takes_longer_than_it_has() {
     let mut rig = Rig::new(|_| {});
     for _ in 0..3 {

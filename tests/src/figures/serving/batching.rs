@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use gw_inference::ModelPolicy;
+use gw_inference::{InferenceConfig, ModelPolicy, Models};
+use prometheus_client::registry::Registry;
 
-use super::models::{block_on, node, rate, spec};
+use super::models::{PATIENCE, block_on, rate, spec};
 use crate::figures::{Row, median, say};
 
 /// All three are measured in turn, this often.
@@ -58,7 +59,10 @@ pub(in super::super) fn gain() -> Result<Row> {
 }
 
 async fn measure(device: &str) -> Result<Rates> {
-    let models = node();
+    // A run takes 100 ms at most by default: two texts on llvmpipe.
+    let config =
+        InferenceConfig { wait_max: PATIENCE, run_time: PATIENCE, ..InferenceConfig::default() };
+    let models = Models::new(config, &mut Registry::default());
     let joins = models.load(&spec("minilm-f32", device, ModelPolicy::default())?)?;
     let policy = ModelPolicy { batch_max: Some(1), ..ModelPolicy::default() };
     let joins_nothing = models.load(&spec("minilm-f32", device, policy)?)?;

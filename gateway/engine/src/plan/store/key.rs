@@ -89,6 +89,7 @@ impl Fields {
         let Caps {
             subgroup,
             f16,
+            int64,
             workgroup_invocations,
             workgroup_bytes,
             workgroups_per_dimension,
@@ -102,6 +103,7 @@ impl Fields {
             least,
             most,
             f16.into(),
+            int64.into(),
             workgroup_invocations,
             workgroup_bytes,
             workgroups_per_dimension,

@@ -103,6 +103,7 @@ struct KernelRecord<'a> {
     bindings: Vec<bool>,
     subgroup: Option<(u32, u32)>,
     f16: bool,
+    int64: bool,
     workgroup_invocations: u32,
     workgroup_bytes: u32,
 }
@@ -275,7 +276,7 @@ fn plan_record<'a>(
 
 fn kernel_record(kernel: &Kernel) -> KernelRecord<'_> {
     let Kernel { name, variant, source, bindings, needs } = kernel;
-    let Needs { subgroup, f16, workgroup_invocations, workgroup_bytes } = *needs;
+    let Needs { subgroup, f16, int64, workgroup_invocations, workgroup_bytes } = *needs;
     let bindings = bindings.iter().map(|access| *access == Access::ReadWrite).collect();
     KernelRecord {
         family: name,
@@ -284,6 +285,7 @@ fn kernel_record(kernel: &Kernel) -> KernelRecord<'_> {
         bindings,
         subgroup,
         f16,
+        int64,
         workgroup_invocations,
         workgroup_bytes,
     }

@@ -205,6 +205,7 @@ fn everything_that_decides_a_plan_is_in_its_key() {
         Caps { subgroup: Some((32, 32)), ..caps },
         Caps { subgroup: Some((32, 64)), ..caps },
         Caps { f16: true, ..caps },
+        Caps { int64: true, ..caps },
         Caps { workgroup_invocations: 1024, ..caps },
         Caps { workgroup_bytes: 32 << 10, ..caps },
         Caps { workgroups_per_dimension: 1 << 20, ..caps },

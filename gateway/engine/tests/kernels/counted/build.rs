@@ -46,7 +46,8 @@ fn counted(kernel: &Kernel) -> Kernel {
         source.push_str(&if item.contains("fn ") { rewritten(item, &seen) } else { item.into() });
     }
     for (index, Buffer { name, element }) in buffers.iter().enumerate() {
-        let words = if element.starts_with("vec4") { 4 } else { 1 };
+        let is_four = element.starts_with("vec4") || element == "vec2<u64>";
+        let words = if is_four { 4 } else { 1 };
         let (read, written) = (2 * index, 2 * index + 1);
         source.push_str(&format!(
             "fn read_counted_{name}(at: u32) -> {element} {{\n    \
@@ -72,7 +73,8 @@ fn counted(kernel: &Kernel) -> Kernel {
 fn buffer(line: &str) -> Option<Buffer> {
     let (_, rest) = line.strip_prefix("@group(0) @binding(")?.split_once("> ")?;
     let (name, element) = rest.split_once(": array<")?;
-    let element = element.strip_suffix(">;")?;
+    // What is read in halves says in a comment what it holds.
+    let element = element.split(';').next()?.strip_suffix('>')?;
     assert!(!element.starts_with("atomic"), "atomics cannot be counted");
     Some(Buffer { name: name.to_owned(), element: element.to_owned() })
 }

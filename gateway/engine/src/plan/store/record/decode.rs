@@ -88,14 +88,14 @@ fn plan(
 
 fn kernel(record: KernelRecord<'_>) -> Option<Kernel> {
     let KernelRecord { family, variant, source, bindings, .. } = record;
-    let KernelRecord { subgroup, f16, workgroup_invocations, workgroup_bytes, .. } = record;
+    let KernelRecord { subgroup, f16, int64, workgroup_invocations, workgroup_bytes, .. } = record;
     let access = |written| if written { Access::ReadWrite } else { Access::Read };
     Some(Kernel {
         name: FAMILIES.into_iter().find(|name| *name == family)?,
         variant: variant.to_owned(),
         source: source.to_owned(),
         bindings: bindings.into_iter().map(access).collect(),
-        needs: Needs { subgroup, f16, workgroup_invocations, workgroup_bytes },
+        needs: Needs { subgroup, f16, int64, workgroup_invocations, workgroup_bytes },
     })
 }
 
