@@ -467,7 +467,12 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop(y);
-        assert_eq!(model.footprint().kept_bytes, 0);
+        // The worker may hold it a little longer than whom it answered.
+        let patience = Instant::now() + Duration::from_secs(10);
+        while model.footprint().kept_bytes > 0 && Instant::now() < patience {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(model.footprint().kept_bytes, 0, "and without another run");
     }
 
     #[tokio::test]
