@@ -77,17 +77,23 @@ pub(crate) struct Patience {
     pub(crate) enough: usize,
     /// How long the queue may be empty before the worker is told.
     pub(crate) idle: Option<Duration>,
+    /// Until then the first job waits for so many rows: see [`Self::after`].
+    pub(crate) again: Option<(Instant, usize)>,
 }
 
 impl Patience {
-    /// That behind a run. Those who shared it are answered at one time, and many of them ask again:
-    /// for a hundredth of what it took, the first waits until as many rows are there.
-    pub(crate) fn after(self, requests: usize, rows: usize, took: Duration) -> Self {
-        let again = took / 100;
-        if requests < 2 || again <= self.delay {
-            return self;
-        }
-        Self { delay: again, enough: rows.min(self.enough), ..self }
+    /// That behind a run which ended now. Those who shared it are answered at one time, and many of
+    /// them ask again: for a hundredth of what it took, the first waits until as many rows are there.
+    pub(crate) fn after(self, now: Instant, requests: usize, rows: usize, took: Duration) -> Self {
+        let again = (requests > 1).then(|| (now + took / 100, rows));
+        Self { again, ..self }
+    }
+
+    /// How long a job waits that came then, where so many rows wait.
+    fn wait_of(&self, came: Instant, rows: usize) -> Duration {
+        let again = self.again.filter(|&(_, enough)| rows < enough);
+        let again = again.map(|(until, _)| until.saturating_duration_since(came));
+        self.delay.max(again.unwrap_or_default())
     }
 }
 
@@ -246,7 +252,10 @@ impl Queue {
                 None if !state.open => return Woken::Closed,
                 None => patience.idle.map(|idle| empty_since + idle),
                 Some(_) if !state.open || state.rows() >= patience.enough => return Woken::Work,
-                Some(came) => came.checked_add(patience.delay.min(state.spare_time())),
+                Some(came) => {
+                    let wait = patience.wait_of(came, state.rows());
+                    came.checked_add(wait.min(state.spare_time()))
+                }
             };
             let Some(until) = until else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

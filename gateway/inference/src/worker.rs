@@ -59,13 +59,11 @@ enum Failure {
 
 impl Worker {
     fn work(mut self) {
-        let mut patience = self.patience;
         loop {
-            match self.shared.queue.wait(&patience) {
+            match self.shared.queue.wait(&self.patience) {
                 Woken::Work => self.patience.idle = self.keeps,
                 Woken::Idle => {
                     self.patience.idle = self.shared.home.idle().or(self.keeps);
-                    patience = self.patience;
                     continue;
                 }
                 Woken::Closed => return,
@@ -88,7 +86,7 @@ impl Worker {
             let (begun, requests) = (Instant::now(), shares.len());
             let rows = shares.iter().map(|share| share.rows).sum();
             self.serve(shares, &held);
-            patience = self.patience.after(requests, rows, begun.elapsed());
+            self.patience = self.patience.after(Instant::now(), requests, rows, begun.elapsed());
             drop(held);
             self.shared.publish(self.model.footprint());
             self.shared.home.ran();

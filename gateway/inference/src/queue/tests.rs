@@ -82,13 +82,17 @@ impl Rig {
 #[test]
 fn those_who_shared_a_run_may_share_the_next() {
     let millis = Duration::from_millis;
-    let usual = Patience { delay: Duration::ZERO, enough: 32, idle: Some(SECOND) };
-    let of = |patience: Patience| (patience.delay, patience.enough, patience.idle);
-    assert_eq!(of(usual.after(3, 9, SECOND)), (millis(10), 9, Some(SECOND)));
-    assert_eq!(of(usual.after(3, 90, SECOND)), (millis(10), 32, Some(SECOND)));
-    assert_eq!(of(usual.after(1, 32, SECOND)), of(usual), "nobody shared it");
-    let longer = Patience { delay: millis(20), ..usual };
-    assert_eq!(of(longer.after(3, 9, SECOND)), of(longer), "as the manifest says");
+    let now = Instant::now();
+    let usual = Patience { enough: 32, ..Patience::default() };
+    let shared = usual.after(now, 3, 9, SECOND);
+    assert_eq!(shared.wait_of(now, 1), millis(10));
+    assert_eq!(shared.wait_of(now + millis(4), 8), millis(6), "no longer than the others do");
+    assert_eq!(shared.wait_of(now, 9), Duration::ZERO, "all are there");
+    assert_eq!(shared.wait_of(now + SECOND, 1), Duration::ZERO, "it came alone");
+    assert_eq!(usual.after(now, 1, 32, SECOND).wait_of(now, 1), Duration::ZERO);
+    assert_eq!(shared.after(now, 1, 1, SECOND).wait_of(now, 1), Duration::ZERO);
+    let longer = Patience { delay: millis(20), ..shared };
+    assert_eq!(longer.wait_of(now, 1), millis(20), "as the manifest says");
 }
 
 #[test]
@@ -205,7 +209,7 @@ fn what_has_begun_is_neither_displaced_nor_lost_without_a_word() {
 fn the_first_waits_for_others_only_as_long_as_it_is_told_to() {
     let mut rig = Rig::new(|_| {});
     let hour = Duration::from_hours(1);
-    let patience = Patience { delay: hour, enough: 3, idle: Some(Duration::ZERO) };
+    let patience = Patience { delay: hour, enough: 3, idle: Some(Duration::ZERO), again: None };
     assert_eq!(rig.queue.wait(&patience), Woken::Idle);
     for _ in 0..2 {
         rig.push("a", 1, 7200).unwrap();

@@ -119,7 +119,7 @@ impl Core {
         let idle = limits.keep_alive.map(|keep| keep.max(IDLE_MIN));
         // Nobody joins a model that is never batched.
         let delay = if joining == Joining::Rows { policy.max_delay } else { Duration::ZERO };
-        let patience = Patience { delay, enough: batch_max, idle };
+        let patience = Patience { delay, enough: batch_max, idle, again: None };
         let nice = limits.nice;
         for _ in 0..workers.max(1) {
             let worker = Worker {
