@@ -83,7 +83,8 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// That behind a run which ended now. Those who shared it are answered at one time, and many of
-    /// them ask again: for a hundredth of what it took, the first waits until as many rows are there.
+    /// them ask again: for a hundredth of what it took, the first waits until as many rows are
+    /// there.
     pub(crate) fn after(self, now: Instant, requests: usize, rows: usize, took: Duration) -> Self {
         let again = (requests > 1).then(|| (now + took / 100, rows));
         Self { again, ..self }
