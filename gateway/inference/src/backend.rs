@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gw_engine::{AdapterSelect, Device, Profile, Tuned, Value};
+use gw_engine::{AdapterSelect, Device, PlanCache, Profile, Tuned, Value};
 use gw_tensor::{Shape, Tensor};
 
 use crate::device::{Candidate, Selected, select};
@@ -263,13 +263,13 @@ fn open_chosen(
             if *choice == DeviceChoice::Auto {
                 tracing::info!("there is no hardware adapter; the cpu serves");
             }
-            Ok(Arc::new(cpu::Cpu::new(config.cpu_threads)))
+            Ok(Arc::new(cpu::Cpu::new(config)))
         }
         Selected::Adapter(adapter) => match Device::open(&adapter) {
             Ok(device) => Ok(Arc::new(gpu::Gpu::new(device, config))),
             Err(error) if *choice == DeviceChoice::Auto => {
                 tracing::warn!(%error, "the hardware adapter does not open; using the cpu");
-                Ok(Arc::new(cpu::Cpu::new(config.cpu_threads)))
+                Ok(Arc::new(cpu::Cpu::new(config)))
             }
             Err(error) => Err(InferenceError::NoDevice {
                 choice: choice.to_string(),
@@ -285,6 +285,13 @@ fn named(choice: &DeviceChoice, config: &InferenceConfig) -> Option<gpu::Gpu> {
     let DeviceChoice::Named(name) = choice else { return None };
     let device = Device::open(&AdapterSelect::Named(name.clone())).ok()?;
     Some(gpu::Gpu::new(device, config))
+}
+
+/// Where what a start finds out is kept for the next.
+fn plan_cache(config: &InferenceConfig) -> Option<Arc<PlanCache>> {
+    let bytes_max = config.plan_cache_bytes_max;
+    let dir = config.plan_cache_dir.as_ref().filter(|_| bytes_max > 0)?;
+    Some(Arc::new(PlanCache::new(dir, bytes_max)))
 }
 
 /// A device that takes every command and computes nothing, to time what a run costs the CPU.

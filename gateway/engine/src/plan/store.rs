@@ -2,8 +2,9 @@
 //!
 //! A folder holds one file per plan, named by everything that decides the plan, and one per
 //! large weight, named by its bytes, so that plans and models share them; beside them what was
-//! measured of kernels, one file per adapter. Several processes may
-//! use one folder: files appear whole or not at all, and whatever is damaged or gone is a miss.
+//! measured of kernels, one file per adapter, and what trials of models on the CPU have found.
+//! Several processes may use one folder: files appear whole or not at all, and whatever is damaged
+//! or gone is a miss.
 //! The folder is the node's own, as its other caches are: what is damaged by accident is found
 //! by its digest, but who may write there decides what models answer.
 //!
@@ -38,8 +39,8 @@ const MAGIC: &[u8; 12] = b"gw plan\n\x01\0\0\0";
 /// No plan comes near: 47 steps of a text model take 130 KB, most of it the text of kernels.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 
-/// No adapter comes near: a class of dispatches takes some 200 bytes.
-const TUNING_BYTES_MAX: u64 = 4 << 20;
+/// No adapter's measurements come near: a class of dispatches takes some 200 bytes.
+const NOTE_BYTES_MAX: u64 = 4 << 20;
 
 /// A folder of plans.
 #[derive(Debug)]
@@ -154,10 +155,7 @@ impl PlanCache {
 
     /// The file of this name about the variants of kernels.
     pub(crate) fn tuning(&self, name: &str) -> Option<Bytes> {
-        let name = format!("{name}.tuning");
-        let file = self.folder.read(&name, TUNING_BYTES_MAX)?;
-        self.folder.touch(&name);
-        Some(file)
+        self.note(&format!("{name}.tuning"))
     }
 
     /// Keeps a file about the variants of kernels, unless it is too large.
@@ -165,12 +163,39 @@ impl PlanCache {
     /// # Errors
     /// Where the folder cannot be written.
     pub(crate) fn keep_tuning(&self, name: &str, data: &[u8]) -> io::Result<()> {
+        self.keep_note(&format!("{name}.tuning"), data)
+    }
+
+    /// What was kept of a trial of the model with this digest; `how` says what else it depends on
+    /// than this engine.
+    pub fn trial(&self, model: &Digest, how: &str) -> Option<Vec<u8>> {
+        let key = Key::of_trial(model, how);
+        let file = self.note(&trial_name(&key))?;
+        opened(&file, &key).map(<[u8]>::to_vec)
+    }
+
+    /// Keeps what a trial has found.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn keep_trial(&self, model: &Digest, how: &str, data: &[u8]) -> io::Result<()> {
+        let key = Key::of_trial(model, how);
+        self.keep_note(&trial_name(&key), &closed(data, &key))
+    }
+
+    fn note(&self, name: &str) -> Option<Bytes> {
+        let file = self.folder.read(name, NOTE_BYTES_MAX)?;
+        self.folder.touch(name);
+        Some(file)
+    }
+
+    fn keep_note(&self, name: &str, data: &[u8]) -> io::Result<()> {
         let bytes = data.len() as u64;
-        if bytes > TUNING_BYTES_MAX || bytes > self.folder.bytes_max() {
+        if bytes > NOTE_BYTES_MAX || bytes > self.folder.bytes_max() {
             return Ok(());
         }
         self.folder.make_room(bytes)?;
-        self.folder.write(&format!("{name}.tuning"), data)
+        self.folder.write(name, data)
     }
 
     /// The bytes of files of weights; `None` where one is damaged or gone. They lie together, and
@@ -220,7 +245,11 @@ impl PlanCache {
     }
 }
 
-/// The whole file: what it is, for which key, the plan, and a digest over all of that.
+fn trial_name(key: &Key) -> String {
+    format!("{}.trial", key.0)
+}
+
+/// The whole file: what it is, for which key, the plan or what else it holds, and a digest over all of that.
 fn closed(body: &[u8], key: &Key) -> Vec<u8> {
     let mut file = [MAGIC.as_slice(), &key.0.0, body].concat();
     let digest = Digest::of(&file);

@@ -3,35 +3,36 @@
 //! rten is the faster of the two and lacks operators and types that the engine has; and a library
 //! that is fast may still be wrong about a model. So a model that both run is run by both once, on
 //! the same inputs, and rten serves it only where they agree.
+//!
+//! - `rten`: a model there; `mapped`, `tables`: of which less is in memory than rten would keep.
+//! - `trial`: who runs a model; `compare`: how far one answer is from another; `findings`: what
+//!   earlier trials have found.
 
 mod compare;
+mod findings;
 mod mapped;
 mod rten;
 mod tables;
+mod trial;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::rten::ThreadPool;
-use gw_engine::{Interpreter, PlanOptions, Value};
+use gw_engine::{Interpreter, Model, PlanOptions, RunError, Value};
 use gw_tensor::{Shape, Tensor};
 
 use super::guard::guard;
-use super::import::{
-    chain, draws_numbers, find_op, import_error, is_too_large, read, read_graph, run_error,
-    signature,
-};
+use super::import::{draws_numbers, import_error, read, read_graph, run_error, signature};
 use super::nominal::nominal_inputs;
 use super::rows::Rows;
-use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_all};
-use crate::{InferenceError, Signature};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, plan_cache, read_all};
+use crate::{InferenceConfig, InferenceError, Signature};
+use findings::{Finding, Findings};
 use rten::Rten;
+use trial::{Candidates, Runner, Verdict, mistaken};
 
 const DEVICE: &str = "cpu";
-
-/// How far rten may be from the interpreter, over the range of an output: both round, and a
-/// quantised model rounds to one step of 255.
-const ERROR_MAX: f64 = 1e-2;
 
 /// The CPU with one pool of threads for all models.
 pub(super) struct Cpu {
@@ -40,6 +41,7 @@ pub(super) struct Cpu {
     /// One thread each, for runs beside others.
     singles: Arc<Singles>,
     count: usize,
+    findings: Findings,
 }
 
 /// Pools of one thread: as many as runs may be under way side by side.
@@ -62,11 +64,13 @@ impl Singles {
 }
 
 impl Cpu {
-    pub(super) fn new(threads: Option<NonZeroUsize>) -> Self {
+    pub(super) fn new(config: &InferenceConfig) -> Self {
         let pool = |count: NonZeroUsize| Arc::new(ThreadPool::with_num_threads(count.get()));
+        let threads = config.cpu_threads;
         let count = threads.or_else(|| std::thread::available_parallelism().ok());
         let count = count.map_or(1, NonZeroUsize::get);
-        Self { threads: threads.map(pool), singles: Singles::new(count), count }
+        let findings = Findings::new(plan_cache(config));
+        Self { threads: threads.map(pool), singles: Singles::new(count), count, findings }
     }
 }
 
@@ -94,15 +98,6 @@ impl Backend for Cpu {
     }
 }
 
-/// What runs a model.
-enum Runner {
-    Rten(Box<Rten>),
-    Interpreter(Interpreter),
-}
-
-/// The two that can run a model, of which the first run chooses one.
-struct Candidates(Box<Rten>, Interpreter);
-
 struct CpuModel {
     name: String,
     signature: Signature,
@@ -121,61 +116,74 @@ impl CpuModel {
         // The engine reads the file first, for the types and dimensions that rten does not keep
         // and for errors that say what is wrong with a damaged file. An operator that only the
         // engine lacks is no obstacle.
-        let engine = read(name, source);
-        let imported;
-        let graph = match &engine {
-            Ok(model) => model.graph(),
-            Err(_) => {
-                imported =
-                    read_graph(name, source).map_err(|error| import_error(name, DEVICE, &error))?;
-                &imported
+        match read(name, source) {
+            Ok(model) => Self::judged(name, source, model, cpu),
+            Err(_) => Self::unjudged(name, source, cpu),
+        }
+    }
+
+    /// A model that the engine has read.
+    fn judged(
+        name: &str,
+        source: ModelSource<'_>,
+        model: Model,
+        cpu: &Cpu,
+    ) -> Result<Self, InferenceError> {
+        let (digest, mistaken) = (model.graph().digest, mistaken(model.graph()));
+        let signature = signature(model.graph());
+        let rows = Rows::of(&model, &signature);
+        let loaded = Self::new(name, signature, rows, draws_numbers(model.graph()), cpu);
+        let interpreter = Interpreter::new(Arc::new(model), PlanOptions::default());
+        let rten = || Rten::load(name, source, &loaded.signature).map(Box::new);
+        match cpu.findings.known(&digest) {
+            Some(Finding { by_rten: true, rows }) => {
+                if let Some(rows) = rows {
+                    loaded.rows.tell(rows);
+                }
+                let _ = loaded.runner.set(Runner::Rten(rten()?));
             }
-        };
-        let signature = signature(graph);
-        // What the engine cannot read, it cannot judge.
-        let rows = engine.as_ref().map_or_else(|_| Rows::meet(), |own| Rows::of(own, &signature));
-        let draws = draws_numbers(graph);
-        let mistaken = find_op(graph, &|op| MISTAKEN.contains(&op)).map(str::to_owned);
-        let interpreter =
-            engine.map(|model| Interpreter::new(Arc::new(model), PlanOptions::default()));
-        let barred = match (&interpreter, mistaken) {
-            (_, Some(op)) => Some(format!("rten is wrong about {op}")),
-            (Ok(interpreter), None) => barred(interpreter, &signature),
-            (Err(_), None) => None,
-        };
-        let rten = match barred {
-            None => Rten::load(name, source, &signature).map(Box::new),
-            Some(reason) => Err(InferenceError::Load { model: name.to_owned(), reason }),
-        };
-        let mut candidates = None;
-        let runner = match (rten, interpreter) {
-            (Ok(rten), Ok(interpreter)) => {
-                candidates = Some(Candidates(rten, interpreter));
-                None
+            Some(Finding { by_rten: false, .. }) => {
+                let _ = loaded.runner.set(Runner::Interpreter(interpreter));
+                loaded.warm_up()?;
             }
-            (Ok(rten), Err(_)) => Some(Runner::Rten(rten)),
-            (Err(reason), Ok(interpreter)) => {
-                tracing::info!(model = %name, %reason, "the engine runs it on the cpu");
-                Some(Runner::Interpreter(interpreter))
+            None => {
+                if let Some(by_rten) = loaded.try_out(interpreter, mistaken, rten)? {
+                    let rows = loaded.rows.known();
+                    cpu.findings.keep(&digest, Finding { by_rten, rows });
+                }
             }
-            (Err(error), Err(_)) => return Err(error),
-        };
-        let loaded = Self {
-            name: name.to_owned(),
-            signature,
-            rows,
-            draws,
-            runner: runner.map_or_else(OnceLock::new, OnceLock::from),
-            candidates: Mutex::new(candidates),
-            threads: cpu.threads.clone(),
-            singles: Arc::clone(&cpu.singles),
-        };
+        }
+        Ok(loaded)
+    }
+
+    /// A model that only rten can read. What the engine cannot read, it cannot judge.
+    fn unjudged(name: &str, source: ModelSource<'_>, cpu: &Cpu) -> Result<Self, InferenceError> {
+        let graph = read_graph(name, source).map_err(|error| import_error(name, DEVICE, &error))?;
+        if let Some(reason) = mistaken(&graph) {
+            return Err(InferenceError::Load { model: name.to_owned(), reason });
+        }
+        let loaded = Self::new(name, signature(&graph), Rows::meet(), draws_numbers(&graph), cpu);
+        let rten = Rten::load(name, source, &loaded.signature)?;
+        let _ = loaded.runner.set(Runner::Rten(Box::new(rten)));
         loaded.warm_up()?;
         Ok(loaded)
     }
 
-    /// Runs once on nothing, which decides who runs the model and finds what it cannot run. What
-    /// else goes wrong at sizes that nobody asked for says nothing about other sizes.
+    /// A model that nothing runs yet.
+    fn new(name: &str, signature: Signature, rows: Rows, draws: bool, cpu: &Cpu) -> Self {
+        Self {
+            name: name.to_owned(),
+            signature,
+            rows,
+            draws,
+            runner: OnceLock::new(),
+            candidates: Mutex::default(),
+            threads: cpu.threads.clone(),
+            singles: Arc::clone(&cpu.singles),
+        }
+    }
+
+    /// Runs once on nothing, as [`Self::try_out`] does, where it is known who runs the model.
     fn warm_up(&self) -> Result<(), InferenceError> {
         let Some(inputs) = nominal_inputs(&self.signature) else { return Ok(()) };
         match self.run(&inputs) {
@@ -200,52 +208,24 @@ impl CpuModel {
         }
         // Who comes meanwhile waits for the choice.
         let mut place = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Candidates(rten, interpreter)) = place.take() else {
+        let Some(candidates) = place.take() else {
             drop(place);
             let lost = "its choice of a runner failed before; load it again".to_owned();
             let model = self.name.clone();
             let runner = self.runner.get().ok_or(InferenceError::Load { model, reason: lost })?;
             return self.run_on(runner, inputs, threads);
         };
-        let run = || self.interpret(&interpreter, inputs.clone(), threads);
-        let (result, runner) = match guard(&self.name, DEVICE, run) {
-            // Sizes that the values of a run decide have no bound in rten.
-            Ok(exact) if interpreter.asks_values() => (Ok(exact), Runner::Interpreter(interpreter)),
-            // Two that draw random numbers never agree.
-            Ok(exact) if self.draws => (Ok(exact), Runner::Rten(rten)),
-            Ok(exact) => self.compared(rten, interpreter, exact, &inputs),
-            Err(InferenceError::Unsupported { .. }) => {
-                (guard(&self.name, DEVICE, || rten.run(&inputs, threads)), Runner::Rten(rten))
+        let run = || self.interpret(&candidates.1, inputs.clone(), threads);
+        let exact = guard(&self.name, DEVICE, run);
+        let run = |rten: &Rten| rten.run(&inputs, threads);
+        match candidates.try_on(&self.name, exact, self.draws, run) {
+            Verdict::Found(result, runner) => {
+                let _ = self.runner.set(runner);
+                result
             }
-            // The inputs may be at fault, or they ask for more than there is: others decide.
-            Err(error) => {
-                *place = Some(Candidates(rten, interpreter));
-                return Err(error);
-            }
-        };
-        let _ = self.runner.set(runner);
-        result
-    }
-
-    /// Runs rten on inputs that the interpreter has answered, and chooses between them.
-    fn compared(
-        &self,
-        rten: Box<Rten>,
-        interpreter: Interpreter,
-        exact: Vec<(String, Tensor)>,
-        inputs: &[Tensor],
-    ) -> (Result<Vec<(String, Tensor)>, InferenceError>, Runner) {
-        match guard(&self.name, DEVICE, || rten.run(inputs, self.threads.as_ref())) {
-            Ok(fast) => match compare::worst(&fast, &exact) {
-                error if error <= ERROR_MAX => (Ok(fast), Runner::Rten(rten)),
-                error => {
-                    tracing::warn!(model = %self.name, error, "rten is off; the engine runs it");
-                    (Ok(exact), Runner::Interpreter(interpreter))
-                }
-            },
-            Err(reason) => {
-                tracing::info!(model = %self.name, %reason, "the engine runs it on the cpu");
-                (Ok(exact), Runner::Interpreter(interpreter))
+            Verdict::Open(error, candidates) => {
+                *place = Some(candidates);
+                Err(error)
             }
         }
     }
@@ -268,6 +248,16 @@ impl CpuModel {
         inputs: Vec<Tensor>,
         threads: Option<&Arc<ThreadPool>>,
     ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let result = self.interpreted(interpreter, inputs, threads);
+        result.map_err(|error| self.run_error(&error))
+    }
+
+    fn interpreted(
+        &self,
+        interpreter: &Interpreter,
+        inputs: Vec<Tensor>,
+        threads: Option<&Arc<ThreadPool>>,
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
         let names = self.signature.inputs.iter().map(|spec| spec.name.clone());
         let inputs: Vec<(String, Tensor)> = names.zip(inputs).collect();
         let run = || interpreter.run(&inputs);
@@ -279,26 +269,13 @@ impl CpuModel {
             let shapes = inputs.iter().map(|(_, x)| x.shape());
             self.rows.judge(interpreter.model(), &self.signature, shapes);
         }
-        result.map_err(|error| run_error(&self.name, DEVICE, &error))
+        result
+    }
+
+    fn run_error(&self, error: &RunError) -> InferenceError {
+        run_error(&self.name, DEVICE, error)
     }
 }
-
-/// Why rten may not even read a model, as a run on nothing shows: it folds constants when it loads,
-/// and has no bound on sizes.
-fn barred(interpreter: &Interpreter, signature: &Signature) -> Option<String> {
-    let inputs = nominal_inputs(signature)?;
-    match guard("", DEVICE, || Ok(interpreter.run(&inputs))).ok()? {
-        Ok(_) if interpreter.asks_values() => {
-            Some("sizes that the values of a run decide have no bound in rten".to_owned())
-        }
-        Err(error) if is_too_large(&error) => Some(chain(&error)),
-        _ => None,
-    }
-}
-
-/// Operators about which rten 0.27 is wrong for values that a trial may not have: it holds numbers
-/// of eight bytes as four, and its exponential is infinite where a Softplus is 89.
-const MISTAKEN: [&str; 2] = ["BitCast", "Softplus"];
 
 impl LoadedModel for CpuModel {
     fn signature(&self) -> &Signature {

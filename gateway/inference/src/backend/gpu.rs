@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_engine::{
-    AdapterSelect, Device, DeviceError, Model, PlanCache, PlanOptions, Profile, RunError, Session,
+    AdapterSelect, Device, DeviceError, Model, PlanOptions, Profile, RunError, Session,
     SessionOptions, SessionStats, Tuned, Tuning, Value, WeightMode,
 };
 use gw_tensor::{Shape, Tensor};
@@ -19,7 +19,7 @@ use super::guard::guard;
 use super::import::{chain, import_error, read, run_error, signature};
 use super::nominal::nominal_shapes;
 use super::rows::Rows;
-use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, read_back};
+use super::{Backend, BackendKind, Footprint, LoadedModel, ModelSource, plan_cache, read_back};
 use crate::batch::bucket;
 use crate::{InferenceConfig, InferenceError, InferenceMetrics, InputProblem, Signature};
 
@@ -41,9 +41,7 @@ impl Gpu {
     pub(super) fn opened(device: Arc<Device>, open: Open, config: &InferenceConfig) -> Self {
         let weights = if config.gpu_expand_weights { WeightMode::F32 } else { WeightMode::Int8 };
         let plan = PlanOptions { weights, fuse: config.gpu_fuse };
-        let bytes_max = config.plan_cache_bytes_max;
-        let dir = config.plan_cache_dir.as_ref().filter(|_| bytes_max > 0);
-        let cache = dir.map(|dir| Arc::new(PlanCache::new(dir, bytes_max)));
+        let cache = plan_cache(config);
         // Nothing runs on `noop`, so nothing is fast there.
         let tunes = device.info().backend != "noop";
         let tuning = tunes.then(|| Arc::new(Tuning::new(&device, cache.clone(), config.gpu_tune)));
@@ -449,7 +447,8 @@ mod tests {
         let parts = parts.into_iter().flatten().flat_map(floats).collect::<Vec<_>>();
         assert_eq!(parts, times(4.0));
         let inputs = [("x".to_owned(), y)];
-        let cpu = Cpu::new(None).load("m", ModelSource::Bytes(&double())).unwrap();
+        let cpu =
+            Cpu::new(&InferenceConfig::default()).load("m", ModelSource::Bytes(&double())).unwrap();
         let outputs = cpu.run_values(&inputs, Some(0)).unwrap();
         assert_eq!(outputs[0].1.host().unwrap().to_vec::<f32>().unwrap(), times(4.0));
     }

@@ -30,6 +30,11 @@ impl Rows {
         Self(OnceLock::from(false))
     }
 
+    /// As an earlier load has found.
+    pub(super) fn tell(&self, are_independent: bool) {
+        let _ = self.0.set(are_independent);
+    }
+
     /// Whether they are independent; `None` before a run has told.
     pub(super) fn known(&self) -> Option<bool> {
         self.0.get().copied()

@@ -12,7 +12,7 @@ use crate::device::pages;
 
 /// What is ours in the folder, by the end of its name; nothing else is touched. A file that is
 /// being written counts too: what a process that died left behind grows old as all do.
-const ENDINGS: [&str; 4] = ["plan", "weights", "tuning", "part"];
+const ENDINGS: [&str; 5] = ["plan", "weights", "tuning", "trial", "part"];
 
 /// The folder. It is made by the first write.
 #[derive(Debug)]

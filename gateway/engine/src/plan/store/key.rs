@@ -27,8 +27,7 @@ impl Key {
         caps: &Caps,
         options: PlanOptions,
     ) -> Self {
-        let mut fields = Fields::default();
-        fields.bytes(env!("CARGO_PKG_VERSION").as_bytes()).bytes(SOURCES.as_bytes());
+        let mut fields = Fields::of_this_code();
         // Weights lie in the order and the indices in the width of this machine.
         fields.number(usize::BITS.into()).bytes(&1u16.to_ne_bytes());
         fields.bytes(&model.0);
@@ -54,6 +53,13 @@ impl Key {
         Self(fields.0.finish())
     }
 
+    /// The key of a trial of the model with the digest `model`.
+    pub(super) fn of_trial(model: &Digest, how: &str) -> Self {
+        let mut fields = Fields::of_this_code();
+        fields.bytes(b"trial").bytes(&model.0).bytes(how.as_bytes());
+        Self(fields.0.finish())
+    }
+
     /// The file's name.
     pub(super) fn name(&self) -> String {
         format!("{}.plan", self.0)
@@ -64,6 +70,12 @@ impl Key {
 struct Fields(Digester);
 
 impl Fields {
+    fn of_this_code() -> Self {
+        let mut fields = Self::default();
+        fields.bytes(env!("CARGO_PKG_VERSION").as_bytes()).bytes(SOURCES.as_bytes());
+        fields
+    }
+
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.add(bytes);
         self

@@ -170,7 +170,7 @@ fn forget_pages(weights: &Mmap) {
 fn forget_pages(_: &Mmap) {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rten::{NodeId, Value};
     use rten_onnx::onnx::{
         Dimension, GraphProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     /// `y = x W + b`, with 64 by 128 weights, whose numbers are their places.
-    fn product() -> ModelProto {
+    pub(in super::super) fn product() -> ModelProto {
         let constant = |name: &str, dims: &[i64]| {
             let count = u16::try_from(dims.iter().product::<i64>()).unwrap();
             let bytes = (0..count).flat_map(|place| f32::from(place).to_le_bytes()).collect();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_model_computes_with_theweights_of_its_file() {
+    fn a_mapped_model_computes_with_the_weights_of_its_file() {
         let mut options = ModelOptions::with_all_ops();
         options.prepack_weights(true);
         let mapped = Mapped::load(&options, product()).expect("its weights are large").unwrap();
