@@ -3,6 +3,10 @@
 //! The graph is built for two and for three rows. Every input begins with the axis of its rows;
 //! node by node it is shown where the rows lie in what the node makes. A node that sums, sorts,
 //! picks or walks along that axis, or that is not known to leave rows apart, ends the proof.
+//!
+//! A model may do another thing where there are more rows, or where rows are longer: it is built
+//! for many rows too, and for long ones. What it would do at one number and at no other, such as at
+//! 17 rows, is not found.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +15,7 @@ use gw_shaders::recurrent::Cell;
 use gw_tensor::{Shape, Tensor};
 
 use super::Model;
+use crate::graph::Dim;
 use crate::net::layout::rows::{Place, Rows};
 use crate::net::{Kind, Net, Node, Operand, Output, Recurrent};
 use crate::ops;
@@ -18,15 +23,47 @@ use crate::ops;
 /// What is built does not depend on an adapter.
 const CAPS: Caps = Caps::minimal();
 
+/// More rows than are joined by default; a prime, so that nothing else of a model divides it.
+const MANY: usize = 67;
+
+/// How much longer a long row is, along each axis that is free: 512, where 32 were looked at.
+const LONGER: usize = 16;
+
 impl Model {
     /// Whether each row of the outputs depends on the same row of the inputs and on nothing else:
     /// neither on other rows nor on how many there are. `shapes` are those of one run, whose
     /// leading dimensions are the rows. It is `false` where this cannot be shown.
     pub fn rows_are_independent(&self, shapes: &BTreeMap<String, Shape>) -> bool {
-        let of = |count: usize| self.with_rows(shapes, count);
-        let (Some(two), Some(three)) = (of(2), of(3)) else { return false };
-        let (Some(lies), Some(_)) = (two.apart(), three.apart()) else { return false };
-        is_alike(&two.net, &three.net, &lies)
+        self.are_apart(shapes, Some(MANY)) == Some(true)
+            && self.longer(shapes).is_none_or(|longer| self.are_apart(&longer, None) != Some(false))
+    }
+
+    /// Whether two rows, three and so many more are; `None` where the shapes do not fit the model.
+    fn are_apart(&self, shapes: &BTreeMap<String, Shape>, more: Option<usize>) -> Option<bool> {
+        let (two, three) = (self.with_rows(shapes, 2)?, self.with_rows(shapes, 3)?);
+        // More than the model takes are never run.
+        let many = more.and_then(|count| self.with_rows(shapes, count));
+        let Some(lies) = two.apart() else { return Some(false) };
+        let is_apart =
+            |other: &Batch| other.apart().is_some() && is_alike(&two.net, &other.net, &lies);
+        Some([three].iter().chain(&many).all(is_apart))
+    }
+
+    /// The shapes with long rows; `None` where no axis of a row is free.
+    fn longer(&self, shapes: &BTreeMap<String, Shape>) -> Option<BTreeMap<String, Shape>> {
+        let mut longer = shapes.clone();
+        let mut is_longer = false;
+        for input in &self.signature.inputs {
+            let mut dims = longer.get(&input.name)?.to_vec();
+            for (size, dim) in dims.iter_mut().zip(input.dims.iter().flatten()).skip(1) {
+                if !matches!(dim, Dim::Fixed(_)) {
+                    *size = size.checked_mul(LONGER)?;
+                    is_longer = true;
+                }
+            }
+            longer.insert(input.name.clone(), dims.into());
+        }
+        is_longer.then_some(longer)
     }
 
     /// The graph for inputs of these shapes. `None` where they do not fit the model, and where

@@ -265,6 +265,36 @@ fn models_that_pick_count_or_reorder_rows_are_not_taken_for_others() {
     ]);
 }
 
+/// `x` less its mean over the rows, where the size of this axis of `x` is more than that.
+fn beyond(file: Onnx, axis: i64, size: i64) -> Onnx {
+    let mean = [("axes", ints(&[0]))];
+    let then = Onnx::new(13).output("t").node_with("ReduceMean", &["x"], "m", &mean);
+    let branches = [
+        ("then_branch", Value::Graph(then.node("Sub", &["x", "m"], "t").graph)),
+        (
+            "else_branch",
+            Value::Graph(Onnx::new(13).output("e").node("Identity", &["x"], "e").graph),
+        ),
+    ];
+    file.ints("axis", &[axis])
+        .ints("size", &[size])
+        .node("Shape", &["x"], "shape")
+        .node("Gather", &["shape", "axis"], "now")
+        .node("Greater", &["now", "size"], "is_more")
+        .node_with("If", &["is_more"], "y", &branches)
+}
+
+#[test]
+fn what_a_model_does_with_more_rows_or_longer_ones_is_seen() {
+    for (size, due) in [(1, false), (3, false), (40, false), (1000, true)] {
+        assert_eq!(is_shown(&beyond(model(13), 0, size).model()), due, "more than {size} rows");
+    }
+    let free = || Onnx::new(13).input("x", FLOAT, &[-1, -2, 6]).output("y");
+    for (size, due) in [(3, false), (50, false), (1000, true)] {
+        assert_eq!(is_shown(&beyond(free(), 1, size).model()), due, "rows longer than {size}");
+    }
+}
+
 #[test]
 fn numbers_for_the_places_of_rows_are_seen() {
     // A mask by row of the batch, the same for all and not.

@@ -165,10 +165,11 @@ pub fn noise(name: &str, count: usize) -> Vec<f32> {
 }
 
 pub fn value(name: &str, dtype: i32, dims: &[i64]) -> ValueInfoProto {
-    // A negative size stands for a dimension called `n`.
+    // A negative size stands for a dimension of a name: -1 for `n`, -2 for `n2`.
     let dim = |&size: &i64| match size {
         0.. => DimensionProto { dim_value: Some(size), dim_param: None },
-        _ => DimensionProto { dim_value: None, dim_param: Some("n".to_owned()) },
+        -1 => DimensionProto { dim_value: None, dim_param: Some("n".to_owned()) },
+        _ => DimensionProto { dim_value: None, dim_param: Some(format!("n{}", -size)) },
     };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
     let tensor = TensorTypeProto { elem_type: dtype, shape: Some(shape) };
