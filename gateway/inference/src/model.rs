@@ -20,7 +20,7 @@ use crate::backend::read_back;
 use crate::batch::Place;
 use crate::metrics::usage::DeviceUsage;
 use crate::metrics::{InferenceMetrics, Outcome, RequestMetrics};
-use crate::models::Slot;
+use crate::models::{ModelState, Slot};
 use crate::queue::{Doing, Job, Refused, Spent};
 use crate::{Caller, Footprint, InferenceError, ModelPolicy, Signature, Terms};
 
@@ -106,6 +106,11 @@ impl Model {
     /// open, the CPU takes over until the GPU is back.
     pub fn device(&self) -> &str {
         &self.slot().known().device
+    }
+
+    /// Whether it is in memory.
+    pub fn state(&self) -> ModelState {
+        self.slot().holding().state
     }
 
     /// How it is served.

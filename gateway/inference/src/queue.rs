@@ -81,12 +81,15 @@ pub(crate) struct Patience {
     pub(crate) again: Option<(Instant, usize)>,
 }
 
+/// Whoever asks again has done so by then. A first run may have compiled for half a minute.
+const AGAIN_MAX: Duration = Duration::from_millis(10);
+
 impl Patience {
     /// That behind a run which ended now. Those who shared it are answered at one time, and many of
-    /// them ask again: for a hundredth of what it took, the first waits until as many rows are
-    /// there.
+    /// them ask again: for a hundredth of what it took, and [`AGAIN_MAX`] at most, the first waits
+    /// until as many rows are there.
     pub(crate) fn after(self, now: Instant, requests: usize, rows: usize, took: Duration) -> Self {
-        let again = (requests > 1).then(|| (now + took / 100, rows));
+        let again = (requests > 1).then(|| (now + (took / 100).min(AGAIN_MAX), rows));
         Self { again, ..self }
     }
 
@@ -329,6 +332,11 @@ impl Queue {
         let mut state = self.lock();
         state.pace.ran(key, rows, took, is_narrow);
         state.busy_until = None;
+    }
+
+    /// Notes that a run is over, which says nothing about others.
+    pub(crate) fn failed(&self) {
+        self.lock().busy_until = None;
     }
 
     /// Refuses new jobs; those that wait are still served.

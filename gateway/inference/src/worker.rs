@@ -21,6 +21,7 @@ use gw_engine::Value;
 pub(crate) use self::core::{Core, Home, IDLE_MIN, Limits, Start};
 use self::core::{Ending, Shared};
 use self::lane::{Held, Lane, Taken};
+use self::recover::is_of_device;
 use crate::batch;
 use crate::metrics::usage::Given;
 use crate::queue::{Doing, Job, Known, Patience, Room, Share, Woken};
@@ -129,10 +130,10 @@ impl Worker {
         }
         match ran {
             Ok(ran) => self.answer(shares, ran, held),
-            Err(Failure::Model(error)) if self.shortens(&error, &mut shares) => {
+            Err(Failure::Model(error)) if self.may_be_repeated(&error, &mut shares) => {
                 self.serve(shares, held);
             }
-            Err(Failure::Model(error)) if shares.len() == 1 => {
+            Err(Failure::Model(error)) if shares.len() == 1 || is_of_device(&error) => {
                 for share in shares {
                     share.job.reply(Err((*error).clone()));
                 }
@@ -157,7 +158,8 @@ impl Worker {
         self.shared.joinable.store(false, Ordering::Relaxed);
         tracing::warn!(
             model = %self.shared.name,
-            "the outputs do not follow the rows of the inputs; it is neither batched nor cut"
+            "the outputs do not follow the rows and the lengths of the inputs as the model says; \
+             it is neither batched nor padded nor cut"
         );
     }
 
@@ -198,7 +200,10 @@ impl Worker {
             false => self.model.run_beside(&inputs),
         });
         self.note(shares, batch, taken, outputs.is_ok());
-        let outputs = outputs.map_err(|error| Failure::Model(Box::new(error)))?;
+        let outputs = outputs.map_err(|error| {
+            self.shared.queue.failed();
+            Failure::Model(Box::new(error))
+        })?;
         self.shared.metrics.ran(batch, taken.compute);
         let (key, size) = (&shares[0].job.key, if joined { batch + padding } else { 1 });
         self.shared.queue.ran(key, size, taken.device, held.is_narrow());
@@ -211,7 +216,8 @@ impl Worker {
                 batch::split(&outputs, &rows).map_err(|_| Failure::NotSplittable)?
             }
         };
-        Ok(Ran { names, parts: self.cut(parts, lengths.as_ref()), batch })
+        let parts = self.cut(parts, lengths.as_ref()).ok_or(Failure::NotSplittable)?;
+        Ok(Ran { names, parts, batch })
     }
 
     /// The lengths of each share, and those that the run has, where they may grow.
@@ -243,14 +249,14 @@ impl Worker {
         }
     }
 
-    /// The outputs of each share, of its own lengths.
-    fn cut(&self, parts: Vec<Vec<Value>>, lengths: Option<&Lengths>) -> Vec<Vec<Value>> {
+    /// The outputs of each share, of its own lengths; `None` where they do not have those of the run.
+    fn cut(&self, parts: Vec<Vec<Value>>, lengths: Option<&Lengths>) -> Option<Vec<Vec<Value>>> {
         match self.shared.padding.as_ref().zip(lengths) {
             Some((padding, lengths)) => {
                 let parts = parts.iter().zip(&lengths.own);
-                parts.map(|(outputs, own)| padding.cut(outputs, own)).collect()
+                parts.map(|(outputs, own)| padding.cut(outputs, &lengths.all, own)).collect()
             }
-            None => parts,
+            None => Some(parts),
         }
     }
 

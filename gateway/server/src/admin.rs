@@ -97,7 +97,7 @@ async fn unload(
     model: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, HandleError> {
     let Path(model) = model.map_err(|error| unreadable("model", &error))?;
-    Ok(json_text(&models::unload(admin.deployments.models(), &model)?))
+    Ok(json_text(&models::unload(admin.deployments.models(), &model).await?))
 }
 
 async fn push(

@@ -105,9 +105,22 @@ impl Padding {
         resized(&self.inputs, inputs, lengths)
     }
 
-    /// The outputs with these lengths, which are at most their own.
-    pub(crate) fn cut(&self, outputs: &[Value], lengths: &[usize]) -> Vec<Value> {
-        resized(&self.outputs, outputs, lengths)
+    /// The outputs of a run of such lengths, with these, which are at most those. `None` where they
+    /// do not have the lengths of the run, whatever the model says: what of them is fill cannot be
+    /// told then.
+    pub(crate) fn cut(
+        &self,
+        outputs: &[Value],
+        run: &[usize],
+        own: &[usize],
+    ) -> Option<Vec<Value>> {
+        let is_long = |(port, value): (&Port, &Value)| {
+            let mut axes = port.axes.iter().zip(value.shape().iter());
+            value.shape().len() == port.axes.len()
+                && axes.all(|(axis, &size)| axis.is_none_or(|at| size == run[at]))
+        };
+        let are_long = self.outputs.iter().zip(outputs).all(is_long);
+        are_long.then(|| resized(&self.outputs, outputs, own))
     }
 }
 
@@ -269,9 +282,12 @@ mod tests {
         assert_eq!(floats(&grown[0]), (vec![2, 3], vec![1., 2., 7., 3., 4., 7.]));
         assert_eq!(floats(&grown[1]), (vec![2, 3], vec![1., 1., 0., 1., 1., 0.]));
         assert_eq!(floats(&grown[2]), floats(&given[2]));
-        let cut = padding.cut(&[grown[0].clone(), value([2, 3], &[9.; 6])], &[2]);
+        let cut = padding.cut(&[grown[0].clone(), value([2, 3], &[9.; 6])], &[3], &[2]).unwrap();
         assert_eq!(floats(&cut[0]), (vec![2, 2], vec![1., 2., 3., 4.]));
         assert_eq!(floats(&cut[1]), (vec![2, 3], vec![9.; 6]));
+        // Half as long as it says.
+        let halved = [value([2, 2], &[9.; 4]), value([2, 3], &[9.; 6])];
+        assert!(padding.cut(&halved, &[3], &[2]).is_none());
     }
 
     #[test]

@@ -100,15 +100,29 @@ impl Residency {
         loop {
             match load() {
                 Err(error @ InferenceError::OutOfMemory { .. }) => {
-                    let leaving = Self::leaving(&mut self.lock(), Some(wanted), true);
-                    let Some(leaving) = leaving else { return Err(error) };
-                    while leaving.core().is_some() {
-                        leaving.wait(LOOK);
+                    if !self.lets_leave(wanted, true) {
+                        return Err(error);
                     }
                 }
                 result => return result,
             }
         }
+    }
+
+    /// Lets one that answers nobody leave for a run of `running` that found no memory; `false`
+    /// where there is none. A busy one could not end: the run has the device.
+    pub(super) fn make_room_for_run(&self, running: &Arc<Slot>) -> bool {
+        self.lets_leave(running, false)
+    }
+
+    /// Lets one leave for `other`, and waits until it is gone; `false` where nobody leaves.
+    fn lets_leave(&self, other: &Arc<Slot>, busy_too: bool) -> bool {
+        let leaving = Self::leaving(&mut self.lock(), Some(other), busy_too);
+        let Some(leaving) = leaving else { return false };
+        while leaving.core().is_some() {
+            leaving.wait(LOOK);
+        }
+        true
     }
 
     /// Whether a model of so many bytes fits at all.

@@ -116,8 +116,10 @@ enum Presence {
 /// Whether a model is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelState {
-    /// It is, or leaves just now.
+    /// It is.
     Loaded,
+    /// It is, and goes as soon as those whom it has are answered.
+    Leaving,
     /// It is being loaded.
     Loading,
     /// It is loaded when it is asked.
@@ -286,7 +288,8 @@ impl Slot {
             Presence::Absent | Presence::Loading { .. } => Footprint::default(),
         };
         let (status, bytes) = match &state.presence {
-            Presence::Present(_) | Presence::Leaving(_) => (ModelState::Loaded, footprint.total()),
+            Presence::Present(_) => (ModelState::Loaded, footprint.total()),
+            Presence::Leaving(_) => (ModelState::Leaving, footprint.total()),
             Presence::Loading { bytes, has_room: true } => (ModelState::Loading, *bytes),
             Presence::Loading { .. } => (ModelState::Loading, 0),
             Presence::Absent | Presence::Closed(_) => (ModelState::Unloaded, footprint.total()),

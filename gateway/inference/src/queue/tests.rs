@@ -91,6 +91,8 @@ fn those_who_shared_a_run_may_share_the_next() {
     assert_eq!(shared.wait_of(now + SECOND, 1), Duration::ZERO, "it came alone");
     assert_eq!(usual.after(now, 1, 32, SECOND).wait_of(now, 1), Duration::ZERO);
     assert_eq!(shared.after(now, 1, 1, SECOND).wait_of(now, 1), Duration::ZERO);
+    let compiled = usual.after(now, 3, 9, 60 * SECOND);
+    assert_eq!(compiled.wait_of(now, 1), millis(10), "no longer than they take to ask again");
     let longer = Patience { delay: millis(20), ..shared };
     assert_eq!(longer.wait_of(now, 1), millis(20), "as the manifest says");
 }
@@ -107,6 +109,16 @@ fn a_request_is_refused_when_what_waits_takes_longer_than_it_has() {
     assert_eq!(rig.push("a", 1, 3), Ok(()));
     rig.answers.clear();
     assert_eq!(rig.push("a", 1, 1), Ok(()), "nobody waits for the others any more");
+}
+
+#[test]
+fn a_run_that_failed_holds_up_nobody() {
+    let mut rig = Rig::new(|_| {});
+    assert_eq!(rig.push("a", 1, 3600), Ok(()));
+    rig.run(1);
+    assert_eq!(rig.push("b", 1, 0), Err(Refused::Late { wait: SECOND }));
+    rig.queue.failed();
+    assert_eq!(rig.push("b", 1, 0), Ok(()));
 }
 
 #[test]

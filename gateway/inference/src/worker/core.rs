@@ -63,6 +63,12 @@ pub(crate) trait Home: Send + Sync {
     /// It ran, so it may hold more memory than before.
     fn ran(&self) {}
 
+    /// A run found no memory: whether somebody has left the device for it. It waits for that, and
+    /// so for nobody who needs the device to leave.
+    fn make_room(&self) -> bool {
+        false
+    }
+
     /// Its workers are gone, and its memory is free.
     fn gone(&self) {}
 }

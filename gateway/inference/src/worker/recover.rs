@@ -1,5 +1,5 @@
-//! What a worker does about faults: a run with too many rows for the memory is made shorter, and
-//! answers that are no numbers are counted or refused.
+//! What a worker does about faults: for a run without memory idle models leave, and where there are
+//! none it is made shorter; and answers that are no numbers are counted or refused.
 //!
 //! That a lost device is opened anew, and the model loaded on it, the model itself sees to: see
 //! [`LoadedModel::run`](crate::LoadedModel::run).
@@ -11,11 +11,21 @@ use super::nan::is_nan;
 use crate::InferenceError;
 use crate::queue::Share;
 
+/// Whether a run failed with its device. Each of its requests alone would be run on the next one,
+/// and one of them is perhaps what hangs devices.
+pub(super) fn is_of_device(error: &InferenceError) -> bool {
+    matches!(error, InferenceError::DeviceLost { .. } | InferenceError::DeviceGone { .. })
+}
+
 impl Worker {
-    /// Whether a run that failed so may be tried again, because it is shorter now: several requests
-    /// are tried each alone anyway, and one leaves half of its rows for another turn.
-    pub(super) fn shortens(&self, error: &InferenceError, shares: &mut [Share]) -> bool {
+    /// Whether a run that failed so may be tried again: several requests are tried each alone
+    /// anyway; for one an idle model leaves, and where there is none it leaves half of its rows for
+    /// another turn.
+    pub(super) fn may_be_repeated(&self, error: &InferenceError, shares: &mut [Share]) -> bool {
         let (InferenceError::OutOfMemory { .. }, [share]) = (error, shares) else { return false };
+        if self.shared.home.make_room() {
+            return true;
+        }
         let may_be_cut = self.is_joinable() && share.job.joins && share.rows > 1;
         share.rows /= 1 + usize::from(may_be_cut);
         may_be_cut

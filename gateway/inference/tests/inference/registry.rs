@@ -133,17 +133,13 @@ async fn cycles_of_loads_and_unloads_leave_nothing_in_the_ledger() {
                 node.models.unload(&model.digest()).await;
             }
             assert!(node.models.resident().is_empty(), "cycle {cycle}");
+            assert_eq!(node.models.budgets()[0].used_bytes, 0, "cycle {cycle}");
             for name in ["one", "two"] {
-                for kind in ["weights", "arena"] {
-                    let labels = format!(
-                        "model=\"{name}\",device=\"{}\",kind=\"{kind}\"",
-                        resident[0].device
-                    );
-                    assert_eq!(
-                        node.metric("gw_model_bytes", &labels),
-                        0,
-                        "cycle {cycle}: {labels}"
-                    );
+                for kind in ["weights", "arena", "staging", "kept", "host"] {
+                    let device = &resident[0].device;
+                    let labels = format!("model=\"{name}\",device=\"{device}\",kind=\"{kind}\"");
+                    let bytes = node.metric("gw_model_bytes", &labels);
+                    assert_eq!(bytes, 0, "cycle {cycle}: {labels}");
                 }
             }
         }

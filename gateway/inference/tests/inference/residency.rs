@@ -1,5 +1,6 @@
 //! Who is in memory, and how requests fare with those who are not.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use gw_tensor::Tensor;
 use tokio::task::JoinSet;
 
 use crate::node::Node;
-use crate::onnx::{Onnx, Type, linear, linear_of};
-use crate::{ModelFile, assert_close, devices, far_future, input, tensor};
+use crate::onnx::{Onnx, Type};
+use crate::{ModelFile, devices, far_future, input, tensor};
 
 /// A model of 64 KiB whose answer is `first * x`.
 fn table(first: f32) -> ModelFile {
@@ -183,37 +184,45 @@ async fn what_cannot_be_loaded_again_says_why_and_is_tried_again() {
     }
 }
 
+/// A file that is a pipe is read for as long as the test wants.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_ledger_is_where_it_began_after_many_loads_and_unloads() {
-    let files = [table(1.0), ModelFile::new(linear().bytes())];
-    for device in devices() {
-        let node = Node::of(InferenceConfig::default());
-        for _ in 0..25 {
-            for (file, name) in files.iter().zip(["table", "linear"]) {
-                let model = node.models.load(&file.spec(name, &device)).unwrap();
-                let dims = if name == "table" { [1, 1] } else { [1, 3] };
-                let x = input("x", tensor(&dims, &vec![1f32; dims[1]]));
-                let y = model.infer(vec![x], far_future()).await.unwrap();
-                let y: Vec<f32> = y.outputs[0].1.to_vec().unwrap();
-                let expected = if name == "table" { vec![1.0] } else { linear_of(&[1.0; 3]) };
-                assert_close(&y, &expected, 1e-2);
-                node.models.unload(&model.digest()).await;
-                assert!(node.models.resident().is_empty());
-            }
-        }
-        for kind in ["weights", "arena", "staging", "kept", "host"] {
-            for name in ["table", "linear"] {
-                let label = format!("model=\"{name}\",device=\"{}\"", device_name(&node));
-                let line = format!("{label},kind=\"{kind}\"");
-                assert_eq!(node.metric("gw_model_bytes", &line), 0, "{kind}");
-            }
-        }
-        assert_eq!(node.models.budgets()[0].used_bytes, 0);
-    }
-}
+async fn who_gives_up_on_a_cold_model_is_counted_and_leaves_the_others_waiting() {
+    let file = table(42.0);
+    let [path, pipe] = ["model.onnx", "pipe"].map(|name| file.dir.path().join(name));
+    let node = Node::of(InferenceConfig::default());
+    let model = node.models.load(&file.spec("m", &DeviceChoice::Cpu)).unwrap();
+    node.models.evict("m").unwrap();
+    until("it leaves", || node.models.resident().is_empty()).await;
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    std::fs::rename(&pipe, &path).unwrap();
+    std::fs::hard_link(&path, &pipe).unwrap();
 
-fn device_name(node: &Node) -> String {
-    node.models.budgets()[0].device.to_string()
+    let patient = tokio::spawn({
+        let model = Arc::clone(&model);
+        async move { answer(&model).await }
+    });
+    until("one waits", || status(&node, "m").waiting == 1).await;
+    let short = Duration::from_millis(50);
+    let late = model.infer(one(), Instant::now() + short).await.unwrap_err();
+    let InferenceError::DeadlinePassed { queue, compute, .. } = late else { panic!("{late}") };
+    assert!(queue >= short / 2 && compute.is_zero(), "{queue:?} {compute:?}");
+    tokio::time::timeout(short, answer(&model)).await.unwrap_err();
+    let now = status(&node, "m");
+    assert_eq!((now.state, now.waiting), (ModelState::Loading, 1));
+    for outcome in ["deadline_passed", "cancelled"] {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(node.metric("gw_infer_requests_total", &label), 1);
+    }
+    assert_eq!(node.metric("gw_usage_requests_total", "model=\"m\""), 2);
+
+    // What is read is the file, and then the file is there.
+    std::fs::write(file.dir.path().join("file"), &file.bytes).unwrap();
+    std::fs::rename(file.dir.path().join("file"), &path).unwrap();
+    std::fs::write(&pipe, &file.bytes).unwrap();
+    assert_eq!(patient.await.unwrap(), Ok(42.0));
+    assert_eq!(status(&node, "m").loads, 2);
+    assert_eq!(node.metric("gw_usage_requests_total", "model=\"m\""), 3);
 }
 
 /// `y = ids * mask`, and its sum.
@@ -258,6 +267,34 @@ async fn requests_of_different_lengths_share_a_run_and_get_what_they_would_get_a
             assert_eq!(y.shape().dims(), [1, ids.len()]);
             assert_eq!(y.to_vec::<f32>().unwrap(), ids);
             assert_eq!(sum.to_vec::<f32>().unwrap(), [ids.iter().sum::<f32>()]);
+        }
+    }
+}
+
+/// `y` is every second of `x`, and said to be as long.
+#[tokio::test]
+async fn an_output_that_is_not_as_long_as_the_model_says_is_left_as_it_is() {
+    let numbers = |values: [i64; 1]| values[0].to_le_bytes();
+    let onnx = Onnx::new()
+        .input("x", Type::F32, "batch length")
+        .output("y", Type::F32, "batch length")
+        .constant("zero", Type::I64, &[1], &numbers([0]))
+        .constant("end", Type::I64, &[1], &numbers([1 << 30]))
+        .constant("one", Type::I64, &[1], &numbers([1]))
+        .constant("two", Type::I64, &[1], &numbers([2]))
+        .node("y = Slice(x, zero, end, one, two)");
+    let file = ModelFile::new(onnx.bytes());
+    for device in devices() {
+        let node = Node::of(InferenceConfig::default());
+        let policy = ModelPolicy { pad: [("x".to_owned(), 0)].into(), ..ModelPolicy::default() };
+        let spec = ModelSpec { policy, ..file.spec("strided", &device) };
+        let model = node.models.load(&spec).unwrap();
+        for length in [5usize, 6, 7] {
+            let x: Vec<f32> = (0..length).map(|at| at as f32).collect();
+            let x = input("x", tensor(&[1, length], &x));
+            let answer = model.infer(vec![x], far_future()).await.unwrap();
+            let due: Vec<f32> = (0..length).step_by(2).map(|at| at as f32).collect();
+            assert_eq!(answer.outputs[0].1.to_vec::<f32>().unwrap(), due);
         }
     }
 }

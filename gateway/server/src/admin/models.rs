@@ -1,7 +1,7 @@
 //! What the admin API tells of models: the ledger of their memory, and the budgets of devices.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gw_inference::{Footprint, Model, ModelState, ModelStatus, Models};
 use serde_json::{Value, json};
@@ -36,10 +36,18 @@ pub(super) async fn load(models: &Arc<Models>, name: String) -> Result<Value, Ha
     one(models, &model)
 }
 
-/// Frees the memory of a model until somebody asks it, once nobody is being answered by it.
-pub(super) fn unload(models: &Models, name: &str) -> Result<Value, HandleError> {
+/// How long an unload waits for those whom the model answers.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Frees the memory of a model until somebody asks it, once nobody is being answered by it. Where
+/// that takes long, the model still leaves when this returns.
+pub(super) async fn unload(models: &Models, name: &str) -> Result<Value, HandleError> {
     let model = find(models, name)?;
     models.evict(name).map_err(|_| unknown(name))?;
+    let late = Instant::now() + LEAVES_WITHIN;
+    while Instant::now() < late && model.state() == ModelState::Leaving {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     one(models, &model)
 }
 
@@ -84,6 +92,7 @@ fn entry(model: &ModelStatus) -> Value {
 fn state(state: ModelState) -> &'static str {
     match state {
         ModelState::Loaded => "loaded",
+        ModelState::Leaving => "leaving",
         ModelState::Loading => "loading",
         ModelState::Unloaded => "unloaded",
     }

@@ -143,6 +143,10 @@ impl Home for Lodger {
         }
     }
 
+    fn make_room(&self) -> bool {
+        self.0.upgrade().is_some_and(|slot| slot.tenure.residency.make_room_for_run(&slot))
+    }
+
     fn gone(&self) {
         let Some(slot) = self.0.upgrade() else { return };
         let mut state = slot.lock();

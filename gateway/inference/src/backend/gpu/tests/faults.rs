@@ -20,6 +20,7 @@ struct Node {
     refusals: Arc<AtomicUsize>,
     /// How often one that opens is lost as soon as it runs.
     doomed: Arc<AtomicUsize>,
+    files: tempfile::TempDir,
 }
 
 /// Whether there was one left.
@@ -55,7 +56,8 @@ impl Node {
         let models = Models::new(config, &mut registry);
         models.put(DeviceChoice::Gpu, Arc::clone(&gpu) as _);
         models.put(DeviceChoice::Auto, gpu);
-        Some(Self { models, registry, device, refusals, doomed })
+        let files = tempfile::tempdir().unwrap();
+        Some(Self { models, registry, device, refusals, doomed, files })
     }
 
     fn load_on(&self, name: &str, file: &Bytes, device: &DeviceChoice) -> Arc<Model> {
@@ -64,6 +66,14 @@ impl Node {
 
     fn load(&self, name: &str, file: &Bytes) -> Arc<Model> {
         self.load_on(name, file, &DeviceChoice::Gpu)
+    }
+
+    /// From a file, with a policy.
+    fn load_as(&self, name: &str, bytes: &Bytes, policy: ModelPolicy) -> Arc<Model> {
+        let (name, path) = (name.to_owned(), self.files.path().join(name));
+        std::fs::write(&path, bytes).unwrap();
+        let (digest, device) = (Digest::of(bytes), DeviceChoice::Gpu);
+        self.models.load(&crate::ModelSpec { name, path, digest, device, policy }).unwrap()
     }
 
     fn device(&self) -> Arc<Device> {
@@ -156,6 +166,59 @@ async fn a_hung_run_fails_its_request_alone() {
     }
     assert_eq!(node.metric("gw_device_losses_total", ""), 1);
     assert_eq!(node.metric("gw_infer_requests_total", "outcome=\"failed\""), 1);
+}
+
+/// A manifest that lets the first wait until a second has come.
+fn in_pairs() -> ModelPolicy {
+    let (batch_max, max_delay) = (Some(2), Duration::from_mins(1));
+    ModelPolicy { batch_max, max_delay, ..ModelPolicy::default() }
+}
+
+#[tokio::test]
+async fn a_hung_run_that_two_share_is_not_repeated() {
+    let Some(node) = Node::new() else { return };
+    let double = node.load_as("double", &double(), in_pairs());
+    node.device().fail_next(Fault::Hang);
+    let both = tokio::join!(asked(&double, &[1.0, 2.0]), asked(&double, &[3.0, 4.0]));
+    for answer in [both.0, both.1] {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, InferenceError::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("hangs"), "{error}");
+    }
+    let both = tokio::join!(asked(&double, &[1.0, 2.0]), asked(&double, &[3.0, 4.0]));
+    assert_eq!((both.0.unwrap(), both.1.unwrap()), (vec![2.0, 4.0], vec![6.0, 8.0]));
+    assert_eq!(node.metric("gw_device_losses_total", ""), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_behind_a_hung_run_is_answered() {
+    let Some(node) = Node::new() else { return };
+    let models = [node.load("double", &double()), node.load("square", &square())];
+    for model in &models {
+        asked(model, &[1.0, 2.0]).await.unwrap();
+    }
+    node.device().fail_next(Fault::Hang);
+    let mut callers = JoinSet::new();
+    for n in 0u8..40 {
+        let (model, x) = (Arc::clone(&models[usize::from(n % 2)]), f32::from(n));
+        callers.spawn(async move {
+            let due = if model.name() == "square" { x * x } else { x + x };
+            match asked(&model, &[x, x]).await {
+                Ok(y) => {
+                    assert_eq!(y, [due; 2]);
+                    0
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("hangs"), "{error}");
+                    1
+                }
+            }
+        });
+    }
+    let failed: u64 = callers.join_all().await.into_iter().sum();
+    assert!((1..40).contains(&failed), "{failed} of 40 were in the run that hung");
+    assert_eq!(node.metric("gw_infer_requests_total", "outcome=\"failed\""), failed);
+    assert_eq!(node.metric("gw_device_losses_total", ""), 1);
 }
 
 #[tokio::test]
@@ -297,6 +360,53 @@ async fn where_the_device_has_no_memory_left_who_was_asked_longest_ago_leaves() 
     assert!(node.metric("gw_model_evictions_total", "reason=\"room\"") >= 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_for_a_model_without_memory_are_told_and_later_answered() {
+    let Some(node) = Node::new() else { return };
+    let double = node.load_as("double", &double(), ModelPolicy::default());
+    let elsewhere = node.load_on("elsewhere", &super::double(), &DeviceChoice::Cpu);
+    assert!(node.models.evict("double").unwrap());
+    while !node.models.resident().iter().all(|model| &*model.device == "cpu") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.device().limit_memory(0);
+    let mut callers = JoinSet::new();
+    for n in 0..20 {
+        let model = Arc::clone(if n % 2 == 0 { &double } else { &elsewhere });
+        callers.spawn(async move {
+            match asked(&model, &[1.0, 2.0]).await {
+                Ok(y) => assert_eq!((y, model.name()), (vec![2.0, 4.0], "elsewhere")),
+                Err(error) => {
+                    assert!(matches!(error, InferenceError::OutOfMemory { .. }), "{error}");
+                    assert_eq!(model.name(), "double");
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    node.device().limit_memory(u64::MAX);
+    let late = Instant::now() + Duration::from_mins(1);
+    while asked(&double, &[1.0, 2.0]).await != Ok(vec![2.0, 4.0]) {
+        assert!(Instant::now() < late);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn for_a_run_without_memory_an_idle_model_leaves() {
+    const ROWS: usize = 1 << 16;
+    let Some(node) = Node::new() else { return };
+    let held = || u64::try_from(node.device().counters().buffer_bytes).unwrap();
+    let (double, square) = (node.load("double", &double()), node.load("square", &square()));
+    let x: Vec<f32> = (0..2 * ROWS).map(|n| n as f32).collect();
+    asked(&square, &x).await.unwrap();
+    asked(&double, &[1.0, 2.0]).await.unwrap();
+    node.device().limit_memory(held());
+    assert_eq!(asked(&double, &x).await.unwrap(), x.iter().map(|x| x + x).collect::<Vec<_>>());
+    assert_eq!(node.metric("gw_model_evictions_total", "model=\"square\""), 1);
+    assert_eq!(asked(&square, &[3.0, 2.0]).await.unwrap(), [9.0, 4.0]);
+}
+
 #[tokio::test]
 async fn a_run_without_memory_is_made_shorter() {
     const ROWS: usize = 1 << 16;
@@ -314,8 +424,9 @@ async fn a_run_without_memory_is_made_shorter() {
     node.device().limit_memory(0);
     let error = asked(&double, &[1.0; 6]).await.unwrap_err();
     assert!(matches!(error, InferenceError::OutOfMemory { .. }), "{error}");
-    assert_eq!(asked(&square, &[3.0, 2.0]).await.unwrap(), [9.0, 4.0]);
     node.device().limit_memory(u64::MAX);
+    // It left for that, in vain, and comes back.
+    assert_eq!(asked(&square, &[3.0, 2.0]).await.unwrap(), [9.0, 4.0]);
     assert_eq!(asked(&double, &[1.0; 6]).await.unwrap(), [2.0; 6]);
     assert_eq!(node.metric("gw_device_losses_total", ""), 0);
 }
@@ -323,13 +434,8 @@ async fn a_run_without_memory_is_made_shorter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_number_is_counted_and_refused_where_the_model_says_so() {
     let Some(node) = Node::new() else { return };
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), log()).unwrap();
     let load = |name: &str, refuse_nan| {
-        let policy = crate::ModelPolicy { refuse_nan, ..Default::default() };
-        let (name, path, device) = (name.to_owned(), file.path().to_owned(), DeviceChoice::Gpu);
-        let spec = crate::ModelSpec { name, path, digest: Digest::of(&log()), device, policy };
-        node.models.load(&spec).unwrap()
+        node.load_as(name, &log(), ModelPolicy { refuse_nan, ..ModelPolicy::default() })
     };
     let (counts, refuses) = (load("counts", false), load("refuses", true));
     for (model, refused) in [(counts, false), (refuses, true)] {
