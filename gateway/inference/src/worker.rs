@@ -249,7 +249,8 @@ impl Worker {
         }
     }
 
-    /// The outputs of each share, of its own lengths; `None` where they do not have those of the run.
+    /// The outputs of each share, of its own lengths; `None` where they do not have those of the
+    /// run.
     fn cut(&self, parts: Vec<Vec<Value>>, lengths: Option<&Lengths>) -> Option<Vec<Vec<Value>>> {
         match self.shared.padding.as_ref().zip(lengths) {
             Some((padding, lengths)) => {

@@ -249,7 +249,8 @@ fn trial_name(key: &Key) -> String {
     format!("{}.trial", key.0)
 }
 
-/// The whole file: what it is, for which key, the plan or what else it holds, and a digest over all of that.
+/// The whole file: what it is, for which key, the plan or what else it holds, and a digest over all
+/// of that.
 fn closed(body: &[u8], key: &Key) -> Vec<u8> {
     let mut file = [MAGIC.as_slice(), &key.0.0, body].concat();
     let digest = Digest::of(&file);
