@@ -35,8 +35,9 @@ pub struct InferenceConfig {
     /// gets twice the device time of one of weight 1. Keys are the digests of API keys, or
     /// `anonymous`. Default: 1 for each.
     pub tenant_weights: BTreeMap<String, NonZeroU32>,
-    /// Bytes of host memory that models may hold; who was asked longest ago is evicted to make room
-    /// for another, and loaded again when it is asked. Default: no limit.
+    /// Bytes of host memory that models may hold: those on the CPU together, and as much what those
+    /// of each GPU hold beside it. Who was asked longest ago is evicted to make room for another,
+    /// and loaded again when it is asked. Default: no limit.
     pub memory_max: Option<ByteSize>,
     /// As `memory_max`, of the memory of each GPU. Default: no limit but that a device that has no
     /// room left makes room the same way.

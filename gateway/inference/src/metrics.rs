@@ -12,6 +12,7 @@
 //! | `gw_model_loads_total` | counter | `model`, `device`, `outcome` |
 //! | `gw_model_evictions_total` | counter | `model`, `device`, `reason` |
 //! | `gw_device_busy_seconds_total` | counter | `device` |
+//! | `gw_device_memory_max_bytes` | gauge | `device` |
 //! | `gw_device_losses_total` | counter | `device` |
 //! | `gw_device_reopens_total` | counter | `device`, `outcome` |
 //! | `gw_nan_outputs_total` | counter | `model`, `device` |
@@ -58,6 +59,7 @@ pub struct InferenceMetrics {
     loads: Family<LoadLabels, Counter>,
     evictions: Family<EvictionLabels, Counter>,
     busy: Family<DeviceLabels, Seconds>,
+    memory_max: Family<DeviceLabels, Gauge>,
     usage: Usage,
     failures: Failures,
 }
@@ -78,6 +80,7 @@ impl InferenceMetrics {
             loads: Family::default(),
             evictions: Family::default(),
             busy: Family::default(),
+            memory_max: Family::default(),
             usage: Usage::register(registry),
             failures: Failures::register(registry),
         };
@@ -92,6 +95,11 @@ impl InferenceMetrics {
         registry.register("gw_model_loads", "Loads of models, by how they ended", m.loads);
         registry.register("gw_model_evictions", "Models that left memory, by why", m.evictions);
         registry.register("gw_device_busy_seconds", "Time in which a device ran models", m.busy);
+        registry.register(
+            "gw_device_memory_max_bytes",
+            "Memory that models may hold, where it is limited; host is what they hold beside a GPU",
+            m.memory_max,
+        );
         metrics
     }
 
@@ -111,6 +119,12 @@ impl InferenceMetrics {
     pub(crate) fn device(&self, device: &str) -> DeviceMetrics {
         let labels = DeviceLabels { device: device.to_owned() };
         DeviceMetrics(self.busy.get_or_create(&labels).clone())
+    }
+
+    /// Models may hold so many bytes of a device.
+    pub(crate) fn limit_memory(&self, device: &str, bytes: u64) {
+        let labels = DeviceLabels { device: device.to_owned() };
+        self.memory_max.get_or_create(&labels).set(bytes.cast_signed());
     }
 
     /// The request counters of one model, all outcomes present from the start.

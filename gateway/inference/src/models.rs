@@ -1,10 +1,13 @@
 //! The models of a node: each file is loaded once per device, however many names it has.
 //!
 //! - [`slot`]: the place of one model, whether it is in memory or not.
-//! - [`residency`]: who may be in the memory of a device.
+//! - [`residency`]: who may be in the memory of a device; `held`: bytes of it, and of the host.
+//! - `ledger`: what is told of both.
 //! - `source`: where its file is.
 //! - `spare`: how a model is loaded where it goes on once its GPU is gone.
 
+mod held;
+mod ledger;
 mod residency;
 mod slot;
 mod source;
@@ -13,12 +16,13 @@ mod spare;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use gw_artifact::{ByteSize, Digest};
 use prometheus_client::registry::Registry;
 
+use self::held::Held;
+pub use self::ledger::{Budget, ModelStatus, Resident};
 use self::residency::Residency;
 pub use self::slot::ModelState;
 pub(crate) use self::slot::Slot;
@@ -29,9 +33,7 @@ use crate::metrics::{EvictionReason, LoadOutcome};
 use crate::queue::{QueueLimits, Shares};
 use crate::worker::lane::Lane;
 use crate::worker::{Core, Limits};
-use crate::{
-    DeviceChoice, Footprint, InferenceConfig, InferenceError, InferenceMetrics, Model, ModelPolicy,
-};
+use crate::{DeviceChoice, InferenceConfig, InferenceError, InferenceMetrics, Model, ModelPolicy};
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -46,55 +48,6 @@ pub struct ModelSpec {
     pub device: DeviceChoice,
     /// How to serve it.
     pub policy: ModelPolicy,
-}
-
-/// One entry of the ledger: a model whose weights are in memory.
-#[derive(Clone, Debug)]
-pub struct Resident {
-    /// The digest of its file.
-    pub digest: Digest,
-    /// The device that holds it.
-    pub device: Arc<str>,
-    /// What it holds.
-    pub footprint: Footprint,
-}
-
-/// A model that somebody may ask, in memory or not.
-#[derive(Clone, Debug)]
-pub struct ModelStatus {
-    /// What it is called.
-    pub name: String,
-    /// The digest of its file.
-    pub digest: Digest,
-    /// Where it runs.
-    pub device: Arc<str>,
-    /// Whether it is in memory.
-    pub state: ModelState,
-    /// What it holds.
-    pub footprint: Footprint,
-    /// Whether it is never evicted.
-    pub pinned: bool,
-    /// How long it stays when nobody asks it; `None` until its room is needed.
-    pub keep_alive: Option<Duration>,
-    /// Since when nobody asks it.
-    pub idle: Duration,
-    /// Requests that wait for it.
-    pub waiting: usize,
-    /// How often it was loaded.
-    pub loads: u64,
-    /// How often it left memory to be loaded again when it is asked.
-    pub evictions: u64,
-}
-
-/// The memory of one device.
-#[derive(Clone, Debug)]
-pub struct Budget {
-    /// The device.
-    pub device: Arc<str>,
-    /// Bytes that models hold.
-    pub used_bytes: u64,
-    /// Bytes that they may hold; `None` where there is no limit.
-    pub max_bytes: Option<u64>,
 }
 
 /// Every model of a node, and the devices that they run on.
@@ -204,10 +157,10 @@ impl Models {
         let named: Vec<Arc<Model>> =
             locked(&self.names).values().filter_map(Weak::upgrade).collect();
         let mut list: Vec<ModelStatus> =
-            named.iter().map(|model| status(model.name(), model.slot())).collect();
+            named.iter().map(|model| ModelStatus::of(model.name(), model.slot())).collect();
         for slot in self.all(|_| true) {
             if !named.iter().any(|model| Arc::ptr_eq(model.slot(), &slot)) && slot.is_known() {
-                list.push(status(&slot.tenure.name, &slot));
+                list.push(ModelStatus::of(&slot.tenure.name, &slot));
             }
         }
         list.sort_by(|a, b| (&a.name, &a.device).cmp(&(&b.name, &b.device)));
@@ -220,8 +173,7 @@ impl Models {
         for residency in locked(&self.devices).values() {
             let device: Arc<str> = residency.backend.device().into();
             if budgets.iter().all(|budget| budget.device != device) {
-                let (used_bytes, max_bytes) = (residency.bytes(), residency.bytes_max);
-                budgets.push(Budget { device, used_bytes, max_bytes });
+                budgets.push(Budget::of(device, residency.held(), residency.max));
             }
         }
         budgets.sort_by(|a, b| a.device.cmp(&b.device));
@@ -354,30 +306,20 @@ impl Models {
 
     fn residency(&self, backend: Arc<dyn Backend>) -> Arc<Residency> {
         backend.watch(&self.metrics);
-        let bytes_max = match backend.kind() {
-            BackendKind::Cpu => self.config.memory_max,
-            BackendKind::Gpu => self.config.gpu_memory_max,
+        let bytes = |max: Option<ByteSize>| max.map_or(u64::MAX, |ByteSize(bytes)| bytes);
+        let host = bytes(self.config.memory_max);
+        let max = match backend.kind() {
+            BackendKind::Cpu => Held { device: host, host: u64::MAX },
+            BackendKind::Gpu => Held { device: bytes(self.config.gpu_memory_max), host },
         };
+        for (device, bytes) in [(backend.device(), max.device), ("host", max.host)] {
+            if bytes < u64::MAX {
+                self.metrics.limit_memory(device, bytes);
+            }
+        }
         let shares = Shares::new(self.config.tenant_weights.clone());
         let lane = Lane::new(backend.slots(), shares, self.metrics.device(backend.device()));
-        Residency::new(backend, Arc::new(lane), bytes_max.map(|ByteSize(bytes)| bytes))
-    }
-}
-
-fn status(name: &str, slot: &Slot) -> ModelStatus {
-    let holding = slot.holding();
-    ModelStatus {
-        name: name.to_owned(),
-        digest: slot.tenure.digest,
-        device: Arc::clone(&slot.known().device),
-        state: holding.state,
-        footprint: holding.footprint,
-        pinned: slot.tenure.policy.pinned,
-        keep_alive: slot.tenure.limits.keep_alive,
-        idle: holding.idle,
-        waiting: holding.waiting,
-        loads: holding.loads,
-        evictions: holding.evictions,
+        Residency::new(backend, Arc::new(lane), max)
     }
 }
 

@@ -90,13 +90,21 @@ fn text(ledger: &Value) -> String {
     let mut text = table(&models);
     text.push('\n');
     for device in listed(&ledger["devices"]) {
-        let (name, used) = (plain(&device["device"]), size(&device["used_bytes"]));
-        let _ = match &device["max_bytes"] {
-            Value::Null => writeln!(text, "{name}: {used} used, no limit"),
-            max => writeln!(text, "{name}: {used} of {} used", size(max)),
-        };
+        let name = plain(&device["device"]);
+        let _ = writeln!(text, "{name}: {}", used(&device["used_bytes"], &device["max_bytes"]));
+        if device["host_bytes"].as_u64().is_some_and(|bytes| bytes > 0) {
+            let used = used(&device["host_bytes"], &device["host_max_bytes"]);
+            let _ = writeln!(text, "{name}, on the host: {used}");
+        }
     }
     text
+}
+
+fn used(bytes: &Value, max: &Value) -> String {
+    match max {
+        Value::Null => format!("{} used, no limit", size(bytes)),
+        max => format!("{} of {} used", size(bytes), size(max)),
+    }
 }
 
 fn row(model: &Value) -> [String; HEADINGS.len()] {
@@ -173,7 +181,10 @@ mod tests {
                 },
             ],
             "devices": [
-                {"device": "L4", "used_bytes": 0, "max_bytes": mib(1024)},
+                {
+                    "device": "L4", "used_bytes": 0, "max_bytes": mib(1024),
+                    "host_bytes": mib(2), "host_max_bytes": null,
+                },
                 {"device": "cpu", "used_bytes": mib(23), "max_bytes": null},
             ],
         });
@@ -197,7 +208,11 @@ mod tests {
         let begins = |line: &str, cell: &str| line.find(cell).unwrap();
         let column = begins(lines[0], "TOTAL");
         assert_eq!(column, begins(lines[1], "23.00 MiB"), "{text_of}");
-        assert_eq!(devices, "L4: 0 B of 1.00 GiB used\ncpu: 23.00 MiB used, no limit\n");
+        assert_eq!(
+            devices,
+            "L4: 0 B of 1.00 GiB used\nL4, on the host: 2.00 MiB used, no limit\n\
+             cpu: 23.00 MiB used, no limit\n"
+        );
         assert_eq!(text(&json!({"models": [], "devices": []})), "no model is deployed yet");
     }
 }

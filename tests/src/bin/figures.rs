@@ -8,6 +8,10 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use gw_tests::figures::{FIGURES, Row, select};
 
+/// That of a node, as some figures are of this process's memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures what it is asked for side by side, and prints a row per key.
 #[derive(Parser)]
 #[command(name = "tests/figures", after_help = keys())]

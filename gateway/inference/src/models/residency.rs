@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::held::Held;
 use super::slot::Slot;
 use crate::backend::Backend;
 use crate::metrics::EvictionReason;
@@ -19,20 +20,16 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Residency {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) lane: Arc<Lane>,
-    /// Bytes that all models may hold together; `None` where only the device says no.
-    pub(crate) bytes_max: Option<u64>,
+    /// What all models may hold together; all there is where only the device says no.
+    pub(crate) max: Held,
     slots: Mutex<Slots>,
     changed: Condvar,
 }
 
 impl Residency {
-    pub(crate) fn new(
-        backend: Arc<dyn Backend>,
-        lane: Arc<Lane>,
-        bytes_max: Option<u64>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(backend: Arc<dyn Backend>, lane: Arc<Lane>, max: Held) -> Arc<Self> {
         let (slots, changed) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { backend, lane, bytes_max, slots, changed })
+        Arc::new(Self { backend, lane, max, slots, changed })
     }
 
     /// Has a place from now on, for as long as it lives.
@@ -42,50 +39,55 @@ impl Residency {
         slots.push(Arc::downgrade(slot));
     }
 
-    /// Bytes that there are for one model at most.
-    pub(super) fn room(&self) -> u64 {
-        self.bytes_max.unwrap_or(u64::MAX)
+    /// What models hold, or have room for.
+    pub(crate) fn held(&self) -> Held {
+        Self::used(&mut self.lock()).all
     }
 
-    /// Bytes that models hold, or have room for.
-    pub(crate) fn bytes(&self) -> u64 {
-        Self::used_bytes(&mut self.lock()).all
-    }
-
-    fn used_bytes(slots: &mut Slots) -> Used {
-        let mut used = Used { all: 0, staying: 0 };
+    fn used(slots: &mut Slots) -> Used {
+        let mut used = Used::default();
         for holding in living(slots).iter().map(|slot| slot.holding()) {
-            used.all += holding.bytes;
-            used.staying += if holding.leaving { 0 } else { holding.bytes };
+            used.all = used.all.plus(holding.held);
+            if !holding.leaving {
+                used.staying = used.staying.plus(holding.held);
+            }
         }
         used
     }
 
     /// What those hold who never leave.
-    fn pinned_bytes(slots: &mut Slots) -> u64 {
+    fn pinned(slots: &mut Slots) -> Held {
         let slots = living(slots).into_iter().filter(|slot| slot.tenure.policy.pinned);
-        slots.map(|slot| slot.holding().bytes).sum()
+        slots.map(|slot| slot.holding().held).fold(Held::default(), Held::plus)
     }
 
     /// Waits until there is room for a model that is about to be loaded, and makes some: those go
     /// whom nobody has asked for the longest time, busy ones only where no other is left.
     pub(super) fn make_room(&self, wanted: &Arc<Slot>) -> Result<(), InferenceError> {
         let (name, needed, since) = (&wanted.tenure.name, wanted.wants(), Instant::now());
-        let max = self.room();
+        let max = self.max;
         loop {
             // One at a time: two must not take the same room.
             let mut door = self.lock();
-            let used = Self::used_bytes(&mut door);
-            if used.all.saturating_add(needed) <= max {
+            let used = Self::used(&mut door);
+            let together = used.all.plus(needed);
+            if together.fits(max) {
                 wanted.give_room();
                 return Ok(());
             }
-            let leaves = used.staying.saturating_add(needed) <= max
+            let leaves = used.staying.plus(needed).fits(max)
                 || Self::leaving(&mut door, Some(wanted), true).is_some();
-            let never = Self::pinned_bytes(&mut door).saturating_add(needed) > max;
+            let never = !Self::pinned(&mut door).plus(needed).fits(max);
             if never || !leaves && !wanted.is_awaited() && since.elapsed() > PATIENCE {
-                let (model, device) = (name.clone(), self.backend.device().to_owned());
-                return Err(InferenceError::NoRoom { model, device, needed, used: used.all, max });
+                let (device, [needed, used, max]) =
+                    together.told(max, self.backend.device(), [needed, used.all, max]);
+                return Err(InferenceError::NoRoom {
+                    model: name.clone(),
+                    device,
+                    needed,
+                    used,
+                    max,
+                });
             }
             drop(self.changed.wait_timeout(door, LOOK));
         }
@@ -125,26 +127,25 @@ impl Residency {
         true
     }
 
-    /// Whether a model of so many bytes fits at all.
-    pub(super) fn check(&self, model: &str, needed: u64) -> Result<(), InferenceError> {
-        match self.bytes_max {
-            Some(max) if needed > max => Err(InferenceError::TooLarge {
-                model: model.to_owned(),
-                device: self.backend.device().to_owned(),
-                needed,
-                max,
-            }),
-            _ => Ok(()),
+    /// Whether a model that holds so much fits at all.
+    pub(super) fn check(&self, model: &str, needed: Held) -> Result<(), InferenceError> {
+        if needed.fits(self.max) {
+            return Ok(());
         }
+        let (device, [needed, max]) =
+            needed.told(self.max, self.backend.device(), [needed, self.max]);
+        Err(InferenceError::TooLarge { model: model.to_owned(), device, needed, max })
     }
 
     /// Keeps to the budget after `grown` may have grown: who answers nobody leaves for it, else it
     /// leaves itself, with all that its runs took. One that was just loaded, and is more than was
     /// known, stays for those who wait for it, and a busy one leaves.
     pub(super) fn relieve(&self, grown: &Arc<Slot>) {
-        let Some(max) = self.bytes_max else { return };
+        if self.max == Held::ALL {
+            return;
+        }
         let mut door = self.lock();
-        while Self::used_bytes(&mut door).staying > max {
+        while !Self::used(&mut door).staying.fits(self.max) {
             let leaves = Self::leaving(&mut door, Some(grown), false)
                 .or_else(|| Self::leaving(&mut door, None, false))
                 .or_else(|| Self::leaving(&mut door, Some(grown), true));
@@ -177,11 +178,11 @@ impl Residency {
 
 type Slots = Vec<Weak<Slot>>;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Used {
-    all: u64,
+    all: Held,
     /// What those hold who do not leave.
-    staying: u64,
+    staying: Held,
 }
 
 fn living(slots: &mut Slots) -> Vec<Arc<Slot>> {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use gw_artifact::Digest;
 use tokio::sync::Notify;
 
+use super::held::Held;
 use super::residency::Residency;
 use super::source::{Source, Sources};
 use crate::batch::{Joining, Padding};
@@ -57,7 +58,7 @@ impl Tenure {
             policy: ModelPolicy::default(),
             limits,
             metrics: metrics.clone(),
-            residency: Residency::new(backend, Arc::new(Lane::of(1)), None),
+            residency: Residency::new(backend, Arc::new(Lane::of(1)), Held::ALL),
         }
     }
 }
@@ -101,9 +102,9 @@ struct State {
 
 enum Presence {
     Absent,
-    /// It will take so many bytes, by what is known, and has room for them or waits for it.
+    /// It will take so much, by what is known, and has room for it or waits for it.
     Loading {
-        bytes: u64,
+        needs: Held,
         has_room: bool,
     },
     Present(Arc<Core>),
@@ -130,8 +131,8 @@ pub enum ModelState {
 pub(crate) struct Holding {
     pub(crate) state: ModelState,
     pub(crate) footprint: Footprint,
-    /// Bytes that it holds, or that it has room for.
-    pub(crate) bytes: u64,
+    /// What it holds, or what it has room for.
+    pub(crate) held: Held,
     /// Whether it gives them back as soon as it can.
     pub(crate) leaving: bool,
     pub(crate) idle: Duration,
@@ -287,12 +288,13 @@ impl Slot {
             }
             Presence::Absent | Presence::Loading { .. } => Footprint::default(),
         };
-        let (status, bytes) = match &state.presence {
-            Presence::Present(_) => (ModelState::Loaded, footprint.total()),
-            Presence::Leaving(_) => (ModelState::Leaving, footprint.total()),
-            Presence::Loading { bytes, has_room: true } => (ModelState::Loading, *bytes),
-            Presence::Loading { .. } => (ModelState::Loading, 0),
-            Presence::Absent | Presence::Closed(_) => (ModelState::Unloaded, footprint.total()),
+        let held = Held::of(&footprint);
+        let (status, held) = match &state.presence {
+            Presence::Present(_) => (ModelState::Loaded, held),
+            Presence::Leaving(_) => (ModelState::Leaving, held),
+            Presence::Loading { needs, has_room: true } => (ModelState::Loading, *needs),
+            Presence::Loading { .. } => (ModelState::Loading, Held::default()),
+            Presence::Absent | Presence::Closed(_) => (ModelState::Unloaded, held),
         };
         let queued = match &state.presence {
             Presence::Present(core) => core.queue().depth(),
@@ -301,7 +303,7 @@ impl Slot {
         Holding {
             state: status,
             footprint,
-            bytes,
+            held,
             leaving: matches!(state.presence, Presence::Leaving(_)),
             idle: if state.users > 0 { Duration::ZERO } else { state.used.elapsed() },
             waiting: state.held + queued,
@@ -310,11 +312,11 @@ impl Slot {
         }
     }
 
-    /// The bytes of a model that is being loaded and waits for room.
-    pub(super) fn wants(&self) -> u64 {
+    /// What a model needs that is being loaded and waits for room.
+    pub(super) fn wants(&self) -> Held {
         match self.lock().presence {
-            Presence::Loading { bytes, has_room: false } => bytes,
-            _ => 0,
+            Presence::Loading { needs, has_room: false } => needs,
+            _ => Held::default(),
         }
     }
 

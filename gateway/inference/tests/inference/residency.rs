@@ -135,6 +135,43 @@ async fn a_pinned_model_stays_and_another_is_told_that_there_is_no_room() {
     assert_eq!((answer(&other).await, answer(&held).await), (Ok(2.0), Ok(1.0)));
 }
 
+/// Of a GPU whose models hold nothing in its own memory that is limited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_models_hold_beside_a_gpu_has_a_limit_too() {
+    let files: Vec<ModelFile> = [1f32, 2.0, 3.0].into_iter().map(table).collect();
+    for device in devices().into_iter().filter(|device| *device != DeviceChoice::Cpu) {
+        let beside = {
+            let node = Node::of(InferenceConfig::default());
+            let model = node.models.load(&files[0].spec("a", &device)).unwrap();
+            answer(&model).await.unwrap();
+            model.footprint().host_bytes
+        };
+        assert!(beside >= 1 << 16, "{beside}");
+        let memory_max = Some(ByteSize(beside * 5 / 2));
+        let node = Node::of(InferenceConfig { memory_max, ..InferenceConfig::default() });
+        let load =
+            |(file, name): (&ModelFile, &str)| node.models.load(&file.spec(name, &device)).unwrap();
+        let models: Vec<_> = files.iter().zip(["a", "b", "c"]).map(load).collect();
+        for (model, due) in models.iter().zip([1f32, 2.0, 3.0]) {
+            assert_eq!(answer(model).await, Ok(due));
+            let budget = &node.models.budgets()[0];
+            assert!(budget.host_bytes > 0 && budget.max_bytes.is_none(), "{budget:?}");
+        }
+        let fits = || node.models.budgets()[0].host_bytes <= memory_max.unwrap().0;
+        until("the budget is kept", fits).await;
+        assert!(node.models.resident().len() <= 2);
+        assert!(node.metric("gw_model_evictions_total", "reason=\"room\"") >= 1);
+        let limit = node.metric("gw_device_memory_max_bytes", "device=\"host\"");
+        assert_eq!(limit, memory_max.unwrap().0);
+
+        let memory_max = Some(ByteSize(beside / 2));
+        let node = Node::of(InferenceConfig { memory_max, ..InferenceConfig::default() });
+        let error = node.models.load(&files[0].spec("a", &device)).unwrap_err();
+        assert!(matches!(error, InferenceError::TooLarge { .. }), "{error}");
+        assert!(error.to_string().contains("host memory beside llvmpipe"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_model_larger_than_all_room_is_refused_by_name() {
     let config = InferenceConfig { memory_max: Some(ByteSize(1000)), ..InferenceConfig::default() };

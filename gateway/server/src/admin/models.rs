@@ -15,6 +15,8 @@ pub(super) fn ledger(models: &Models) -> Value {
             "device": &*budget.device,
             "used_bytes": budget.used_bytes,
             "max_bytes": budget.max_bytes,
+            "host_bytes": budget.host_bytes,
+            "host_max_bytes": budget.host_max_bytes,
         })
     });
     json!({

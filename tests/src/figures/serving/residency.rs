@@ -54,6 +54,9 @@ pub(in super::super) fn cold_start() -> Result<Row> {
 const WARM_CYCLES: usize = 50;
 const CYCLES: usize = 1000;
 
+/// How often it is said how far they are.
+const SAY_EVERY: usize = 190;
+
 /// Of the two devices, the row is the one with more growth. The ledger must be empty behind every
 /// cycle.
 pub(in super::super) fn load_cycles() -> Result<Row> {
@@ -66,8 +69,13 @@ pub(in super::super) fn load_cycles() -> Result<Row> {
         let begun = Instant::now();
         block_on(cycles(&models, &registry, &specs, WARM_CYCLES))?;
         let before = resident_kib("self")? as f64 / 1024.0;
-        block_on(cycles(&models, &registry, &specs, CYCLES - WARM_CYCLES))?;
-        let after = resident_kib("self")? as f64 / 1024.0;
+        let mut after = before;
+        for done in (WARM_CYCLES..CYCLES).step_by(SAY_EVERY) {
+            let next = SAY_EVERY.min(CYCLES - done);
+            block_on(cycles(&models, &registry, &specs, next))?;
+            after = resident_kib("self")? as f64 / 1024.0;
+            say(&format!("{device}: {after:.1} MiB after {} cycles", done + next));
+        }
         let took = begun.elapsed();
         say(&format!(
             "{device}: {before:.1} MiB, then {after:.1} MiB; {CYCLES} cycles in {took:.0?}"

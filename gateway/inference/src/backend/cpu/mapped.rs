@@ -33,6 +33,14 @@ pub(super) struct Mapped {
     model: Model,
     weights: Mmap,
     tables: Vec<Table>,
+    declared: Declared,
+}
+
+/// The constants that a file declares, without its tables, as rten holds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) elements: u64,
+    pub(super) bytes: u64,
 }
 
 /// What has left a model.
@@ -41,6 +49,7 @@ struct Weights {
     constants: Mmap,
     /// What is behind them in the file.
     tables: Vec<Table>,
+    declared: Declared,
 }
 
 impl Mapped {
@@ -53,7 +62,7 @@ impl Mapped {
         options: &ModelOptions,
         mut model: ModelProto,
     ) -> Option<Result<Self, LoadError>> {
-        let Weights { constants: weights, tables } = match take_weights(&mut model) {
+        let Weights { constants: weights, tables, declared } = match take_weights(&mut model) {
             Ok(weights) => weights?,
             Err(error) => {
                 tracing::warn!(%error, "weights stay in memory: no file for them can be made");
@@ -70,7 +79,7 @@ impl Mapped {
         let loaded = options.clone().external_data_static(FILE, bytes).load(graph);
         Some(loaded.map(|model| {
             forget_pages(&weights);
-            Self { model, weights, tables }
+            Self { model, weights, tables, declared }
         }))
     }
 
@@ -81,6 +90,11 @@ impl Mapped {
     /// The tables whose rows it takes as inputs.
     pub(super) fn tables(&self) -> &[Table] {
         &self.tables
+    }
+
+    /// The constants of its file.
+    pub(super) fn declared(&self) -> Declared {
+        self.declared
     }
 
     /// How many bytes of the model's constants take no memory.
@@ -100,6 +114,8 @@ fn take_weights(model: &mut ModelProto) -> io::Result<Option<Weights>> {
     let file = Arc::new(tempfile::tempfile()?);
     let mut out = Out { file: BufWriter::new(&file), end: 0 };
     let tables = tables::take(model);
+    let declared = model.graph.iter().flat_map(|graph| &graph.initializer).map(Declared::of);
+    let declared = declared.fold(Declared::default(), Declared::plus);
     let constants = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
     for tensor in constants.filter(|tensor| is_large(tensor)) {
         let Some(bytes) = tensor.raw_data.take() else { continue };
@@ -121,7 +137,25 @@ fn take_weights(model: &mut ModelProto) -> io::Result<Option<Weights>> {
     let tables = tables.collect::<io::Result<_>>()?;
     out.file.flush()?;
     drop(out);
-    Ok(Some(Weights { constants: map(&file, end)?, tables }))
+    Ok(Some(Weights { constants: map(&file, end)?, tables, declared }))
+}
+
+impl Declared {
+    /// rten has bytes, and holds all else in four of them.
+    fn of(tensor: &TensorProto) -> Self {
+        let size = |&dim: &i64| u64::try_from(dim).unwrap_or_default();
+        let elements = tensor.dims.iter().map(size).fold(1, u64::saturating_mul);
+        let width = match tensor.data_type {
+            Some(DataType::INT8 | DataType::UINT8) => 1,
+            _ => 4,
+        };
+        Self { elements, bytes: elements.saturating_mul(width) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let elements = self.elements.saturating_add(other.elements);
+        Self { elements, bytes: self.bytes.saturating_add(other.bytes) }
+    }
 }
 
 /// A file that is written from its beginning.
@@ -229,6 +263,8 @@ pub(super) mod tests {
         options.prepack_weights(true);
         let mapped = Mapped::load(&options, product()).expect("its weights are large").unwrap();
         assert_eq!(mapped.bytes(), 64 * 128 * 4, "the bias is small");
+        let elements = 64 * 128 + 128;
+        assert_eq!(mapped.declared(), Declared { elements, bytes: 4 * elements });
         let node = |name| -> NodeId { mapped.model().find_node(name).unwrap() };
         let x = Tensor::from_data(&[1, 64], (0..64_u8).map(f32::from).collect::<Vec<_>>());
         for _ in 0..2 {

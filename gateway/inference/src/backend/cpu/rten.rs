@@ -14,7 +14,7 @@ use rten_onnx::onnx::ModelProto;
 
 use super::super::convert::{Elements, crosses, output};
 use super::super::import::chain;
-use super::mapped::Mapped;
+use super::mapped::{Declared, Mapped};
 use super::tables::Table;
 use super::{DEVICE, ModelSource};
 use crate::{InferenceError, Signature};
@@ -86,14 +86,16 @@ impl Rten {
         })
     }
 
-    /// Four bytes per parameter, but for those in a mapped file, and once more for the packed copy:
-    /// an upper bound.
+    /// The constants of its file, but for those that are mapped, and four bytes for each parameter
+    /// that rten has made of them; all once more for packed copies: an upper bound.
     pub(super) fn weight_bytes(&self) -> u64 {
-        let mapped = match &self.loaded {
-            Loaded::Whole(_) => 0,
-            Loaded::Mapped(mapped) => mapped.bytes(),
+        let (Declared { elements, bytes }, mapped) = match &self.loaded {
+            Loaded::Whole(_) => (Declared::default(), 0),
+            Loaded::Mapped(mapped) => (mapped.declared(), mapped.bytes()),
         };
-        (8 * self.loaded.model().total_params() as u64).saturating_sub(mapped)
+        let made = (self.loaded.model().total_params() as u64).saturating_sub(elements);
+        let all = made.saturating_mul(4).saturating_add(bytes);
+        all.saturating_mul(2).saturating_sub(mapped)
     }
 
     /// The inputs are in the signature's order; `threads` is `None` for rten's own pool.

@@ -9,7 +9,9 @@ use gw_artifact::Digest;
 
 use super::{Known, Presence, Slot, State, Tenure};
 use crate::InferenceError;
+use crate::backend::BackendKind;
 use crate::metrics::LoadOutcome;
+use crate::models::held::Held;
 use crate::models::source::Source;
 use crate::worker::{Core, Home, Start};
 
@@ -18,12 +20,17 @@ const WORKERS_MAX: usize = 8;
 
 impl Slot {
     pub(super) fn begin(&self, state: &mut State) {
-        let last = state.footprint.total();
-        let guess = || self.sources.latest().bytes();
+        let last = Held::of(&state.footprint);
+        let guess = || {
+            let device = self.sources.latest().bytes();
+            let is_beside = self.tenure.residency.backend.kind() == BackendKind::Gpu;
+            Held { device, host: if is_beside { device } else { 0 } }
+        };
         // Neither is a reason to refuse it: a file may hold more than its weights, and what runs
         // took is not taken again at once.
-        let bytes = if last > 0 { last } else { guess() }.min(self.tenure.residency.room());
-        state.presence = Presence::Loading { bytes, has_room: false };
+        let needs = if last.device > 0 { last } else { guess() };
+        let needs = needs.at_most(self.tenure.residency.max);
+        state.presence = Presence::Loading { needs, has_room: false };
         state.failed = None;
     }
 
@@ -82,7 +89,7 @@ impl Slot {
             model.warm_up()?;
             Ok(model)
         })?;
-        residency.check(name, model.footprint().total())?;
+        residency.check(name, Held::of(&model.footprint()))?;
         let took = started.elapsed();
         let counted = metrics.model(name, residency.backend.device());
         counted.loaded(took);
