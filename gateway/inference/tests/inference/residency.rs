@@ -147,7 +147,8 @@ async fn what_models_hold_beside_a_gpu_has_a_limit_too() {
             model.footprint().host_bytes
         };
         assert!(beside >= 1 << 16, "{beside}");
-        let memory_max = Some(ByteSize(beside * 5 / 2));
+        let max = beside * 5 / 2;
+        let memory_max = Some(ByteSize(max));
         let node = Node::of(InferenceConfig { memory_max, ..InferenceConfig::default() });
         let load =
             |(file, name): (&ModelFile, &str)| node.models.load(&file.spec(name, &device)).unwrap();
@@ -157,12 +158,12 @@ async fn what_models_hold_beside_a_gpu_has_a_limit_too() {
             let budget = &node.models.budgets()[0];
             assert!(budget.host_bytes > 0 && budget.max_bytes.is_none(), "{budget:?}");
         }
-        let fits = || node.models.budgets()[0].host_bytes <= memory_max.unwrap().0;
+        let fits = || node.models.budgets()[0].host_bytes <= max;
         until("the budget is kept", fits).await;
         assert!(node.models.resident().len() <= 2);
         assert!(node.metric("gw_model_evictions_total", "reason=\"room\"") >= 1);
         let limit = node.metric("gw_device_memory_max_bytes", "device=\"host\"");
-        assert_eq!(limit, memory_max.unwrap().0);
+        assert_eq!(limit, max);
 
         let memory_max = Some(ByteSize(beside / 2));
         let node = Node::of(InferenceConfig { memory_max, ..InferenceConfig::default() });
