@@ -211,7 +211,7 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         key: "cold-start",
-        about: "MiniLM's second cold start on llvmpipe, against its first",
+        about: "MiniLM's second cold start on the cpu and llvmpipe, against its first",
         measure: serving::residency::cold_start,
     },
     Figure {

@@ -212,8 +212,8 @@ pub fn read_back(model: &str, value: Value) -> Result<Tensor, InferenceError> {
 /// Bytes that a loaded model holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Weights, in the form that the device reads. On the CPU an upper bound: rten tells how many
-    /// parameters it keeps, not how wide they are nor which of them it also packs.
+    /// Weights, in the form that the device reads. On the CPU an upper bound: rten does not tell
+    /// which of them it also packs.
     pub weight_bytes: u64,
     /// Intermediate results. Zero on the CPU, where a run allocates and frees them.
     pub arena_bytes: u64,

@@ -18,11 +18,35 @@ use crate::gateway::run;
 /// Starts of each kind; every pair begins with nothing kept.
 const STARTS: usize = 3;
 
+/// Of the two devices, the row is the one that gains less.
 pub(in super::super) fn cold_start() -> Result<Row> {
+    let mut rows = Vec::new();
+    for device in ["cpu", "llvmpipe"] {
+        let (first, second) = starts_on(device)?;
+        say(&format!("{device}: {first:.0} ms, then {second:.0} ms, {:.1}x", first / second));
+        rows.push((first, second));
+    }
+    let worst = rows.into_iter().min_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+    let (peer, ours) = worst.context("two devices were measured")?;
+    let ratio = peer / ours;
+    Ok(Row {
+        key: "cold-start",
+        ours,
+        peer: Some(peer),
+        ratio: Some(ratio),
+        unit: "ms",
+        runs: STARTS,
+        bar: "3x faster",
+        holds: ratio >= 3.0,
+    })
+}
+
+/// The medians of the first and of the second start.
+fn starts_on(device: &str) -> Result<(f64, f64)> {
     let path = model("minilm-f32")?;
     let shapes =
         ["input_ids", "attention_mask", "token_type_ids"].map(|name| format!("{name}=1x128"));
-    let mut line = vec!["bench", &path, "--device", "llvmpipe", "--cold", "-o", "json"];
+    let mut line = vec!["bench", &path, "--device", device, "--cold", "-o", "json"];
     line.extend(shapes.iter().flat_map(|shape| ["--shape", shape]));
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
@@ -36,18 +60,7 @@ pub(in super::super) fn cold_start() -> Result<Row> {
         first.push(time("first")?);
         second.push(time("second")?);
     }
-    let (peer, ours) = (median(&mut first), median(&mut second));
-    let ratio = peer / ours;
-    Ok(Row {
-        key: "cold-start",
-        ours,
-        peer: Some(peer),
-        ratio: Some(ratio),
-        unit: "ms",
-        runs: STARTS,
-        bar: "3x faster",
-        holds: ratio >= 3.0,
-    })
+    Ok((median(&mut first), median(&mut second)))
 }
 
 /// Cycles before memory is looked at for the first time, and all of them.
