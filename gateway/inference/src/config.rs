@@ -75,9 +75,9 @@ pub struct InferenceConfig {
     /// 1 MiB, which a bus moves in the time of one submission, about 0.1 ms.
     #[serde(with = "gw_artifact::size")]
     pub gpu_keep_bytes_min: u64,
-    /// Where the plans of the GPU are kept, with the weights in the form that it reads, and what runs
-    /// each model on the CPU, so that a later start neither plans nor tries. Default: nowhere; a
-    /// node takes a folder in gw's cache.
+    /// Where the plans of the GPU are kept, with the weights in the form that it reads, and what
+    /// runs each model on the CPU, so that a later start neither plans nor tries. Default: nowhere;
+    /// a node takes a folder in gw's cache.
     pub plan_cache_dir: Option<PathBuf>,
     /// Bytes that kept plans and weights may take on disk; what was used longest ago goes first,
     /// and 0 keeps nothing. Default 4 GiB: a dozen models of 300 MB.
