@@ -1,6 +1,6 @@
 //! Models that come and go: how fast, and what of them stays.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gw_inference::{ModelPolicy, ModelSpec, Models};
@@ -70,6 +70,17 @@ const CYCLES: usize = 1000;
 /// How often it is said how far they are.
 const SAY_EVERY: usize = 190;
 
+/// By then the allocator has given back what nobody uses.
+const SETTLES: Duration = Duration::from_secs(3);
+
+fn settled_mib() -> Result<f64> {
+    block_on(async {
+        tokio::time::sleep(SETTLES).await;
+        Ok(())
+    })?;
+    Ok(resident_kib("self")? as f64 / 1024.0)
+}
+
 /// Of the two devices, the row is the one with more growth. The ledger must be empty behind every
 /// cycle.
 pub(in super::super) fn load_cycles() -> Result<Row> {
@@ -81,12 +92,12 @@ pub(in super::super) fn load_cycles() -> Result<Row> {
         let models = node_told(&mut registry);
         let begun = Instant::now();
         block_on(cycles(&models, &registry, &specs, WARM_CYCLES))?;
-        let before = resident_kib("self")? as f64 / 1024.0;
+        let before = settled_mib()?;
         let mut after = before;
         for done in (WARM_CYCLES..CYCLES).step_by(SAY_EVERY) {
             let next = SAY_EVERY.min(CYCLES - done);
             block_on(cycles(&models, &registry, &specs, next))?;
-            after = resident_kib("self")? as f64 / 1024.0;
+            after = settled_mib()?;
             say(&format!("{device}: {after:.1} MiB after {} cycles", done + next));
         }
         let took = begun.elapsed();
