@@ -5,8 +5,8 @@
 //! picks or walks along that axis, or that is not known to leave rows apart, ends the proof.
 //!
 //! A model may do another thing where there are more rows, or where rows are longer: it is built
-//! for many rows too, and for long ones. What it would do at one number and at no other, such as at
-//! 17 rows, is not found.
+//! for many rows too, and for long ones; with one its outputs must have an axis of rows all the
+//! same. What it would compute at one number and at no other, such as at 17 rows, is not found.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,9 @@ impl Model {
         let Some(lies) = two.apart() else { return Some(false) };
         let is_apart =
             |other: &Batch| other.apart().is_some() && is_alike(&two.net, &other.net, &lies);
-        Some([three].iter().chain(&many).all(is_apart))
+        let is_row = |one: Batch| one.has_rows_of(&two);
+        let is_row = self.with_rows(shapes, 1).is_some_and(is_row);
+        Some(is_row && [three].iter().chain(&many).all(is_apart))
     }
 
     /// The shapes with long rows; `None` where no axis of a row is free.
@@ -172,6 +174,16 @@ impl Batch {
             && batches
                 .into_iter()
                 .all(|batch| batch.chunks_exact(row).all(|other| *other == batch[..row]))
+    }
+
+    /// Whether the outputs are as many rows as there are, each of the dimensions that it has in
+    /// another batch: with one row a model may leave out the axis.
+    fn has_rows_of(&self, other: &Self) -> bool {
+        let mut outputs = self.net.outputs.iter().zip(&other.net.outputs);
+        outputs.all(|(own, other)| match (&own.operand.shape()[..], &other.operand.shape()[..]) {
+            ([count, row @ ..], [_, other @ ..]) => *count == self.count && row == other,
+            _ => false,
+        })
     }
 
     /// Whether an output is its rows, one after another.

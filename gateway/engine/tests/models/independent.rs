@@ -289,6 +289,9 @@ fn what_a_model_does_with_more_rows_or_longer_ones_is_seen() {
     for (size, due) in [(1, false), (3, false), (40, false), (1000, true)] {
         assert_eq!(is_shown(&beyond(model(13), 0, size).model()), due, "more than {size} rows");
     }
+    // With one row there is no axis of rows left, and with more there is.
+    let squeezed = model(13).node("Squeeze", &["x"], "y");
+    assert!(!is_shown(&squeezed.model()), "without axes of one element");
     let free = || Onnx::new(13).input("x", FLOAT, &[-1, -2, 6]).output("y");
     for (size, due) in [(3, false), (50, false), (1000, true)] {
         assert_eq!(is_shown(&beyond(free(), 1, size).model()), due, "rows longer than {size}");
