@@ -4,6 +4,7 @@
 //! the next from the `place`, makes a session of its model there and runs once more.
 
 mod place;
+mod trim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use gw_engine::{
 use gw_tensor::{Shape, Tensor};
 
 use self::place::{Open, Place};
+use self::trim::{Trims, trim};
 use super::guard::guard;
 use super::import::{chain, import_error, read, run_error, signature};
 use super::nominal::nominal_shapes;
@@ -106,6 +108,7 @@ impl Gpu {
                 keeps: BTreeSet::new(),
                 signature,
                 rows,
+                _trims: Trims,
             }) as _)
         })
     }
@@ -123,6 +126,8 @@ struct GpuModel {
     keeps: BTreeSet<String>,
     signature: Signature,
     rows: Rows,
+    // Last: it gives back what the others have freed.
+    _trims: Trims,
 }
 
 impl GpuModel {
@@ -239,6 +244,7 @@ impl LoadedModel for GpuModel {
                 self.rows.judge(&self.model, &self.signature, shapes);
                 let SessionStats { planned, loaded, .. } = self.seen().stats();
                 tracing::debug!(model = %self.name, planned, loaded, "warmed up");
+                trim();
                 Ok(())
             }
         }
