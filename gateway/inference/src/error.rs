@@ -42,18 +42,19 @@ pub enum InferenceError {
         /// The configured limit, `queue_max`.
         queue_max: usize,
     },
-    /// What waits already would take longer than the caller has.
+    /// What waits already would take longer than the request may wait.
     #[error(
-        "model {model}: about {wait:.1?} of work waits, and the deadline is in {left:.1?}; \
-         try again later"
+        "model {model}: about {wait:.1?} of work waits, and the request may wait for {may:.1?}, by \
+         its deadline and `wait_max`; try again later"
     )]
     Busy {
         /// The model.
         model: String,
         /// How long the work that goes first takes, by what was measured.
         wait: Duration,
-        /// How long the caller has.
-        left: Duration,
+        /// How long it may be, so that the answer comes before the deadline, and no longer than the
+        /// node lets requests wait.
+        may: Duration,
     },
     /// The model does not fit the memory that models may have.
     #[error(

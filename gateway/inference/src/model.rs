@@ -135,17 +135,14 @@ impl Model {
         let refused = self.slot().core()?.refusal(caller, deadline)?;
         // A model that is leaving comes back for whoever asks it.
         let lasts = refused != Refused::Closed;
-        lasts.then(|| self.refused(refused, deadline))
+        lasts.then(|| self.refused(refused))
     }
 
-    fn refused(&self, refused: Refused, deadline: Instant) -> InferenceError {
+    fn refused(&self, refused: Refused) -> InferenceError {
         let model = self.name.to_string();
         match refused {
             Refused::Full { queue_max } => InferenceError::QueueFull { model, queue_max },
-            Refused::Late { wait } => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                InferenceError::Busy { model, wait, left }
-            }
+            Refused::Late { wait, may } => InferenceError::Busy { model, wait, may },
             Refused::Closed => InferenceError::Unloading { model },
         }
     }
@@ -295,7 +292,7 @@ impl Model {
             parts: Vec::new(),
             used: Duration::ZERO,
         };
-        core.submit(job, came).map_err(|refused| self.refused(refused, deadline))?;
+        core.submit(job, came).map_err(|refused| self.refused(refused))?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
             // The worker drops what is too late, perhaps a moment before the timer here notices.

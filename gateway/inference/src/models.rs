@@ -272,6 +272,14 @@ impl Models {
             metrics: self.metrics.clone(),
             residency: Arc::clone(residency),
         });
+        // The same file served in another way is known to take as much.
+        let same = |known: &Slot| {
+            known.tenure.digest == *digest && Arc::ptr_eq(&known.tenure.residency, residency)
+        };
+        let same = slots.values().filter_map(Weak::upgrade).find(|known| same(known));
+        if let Some(same) = same {
+            slot.expect_as(&same);
+        }
         residency.enter(&slot);
         slots.retain(|_, slot| slot.strong_count() > 0);
         slots.insert(key, Arc::downgrade(&slot));

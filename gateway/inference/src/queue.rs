@@ -30,9 +30,10 @@ pub(crate) enum Refused {
     Full {
         queue_max: usize,
     },
-    /// What waits already takes longer than the job has.
+    /// What waits already takes longer than the job may wait.
     Late {
         wait: Duration,
+        may: Duration,
     },
     Closed,
 }
@@ -158,7 +159,10 @@ impl Queue {
         job: &Job,
         now: Instant,
     ) -> Result<Duration, Refused> {
-        let forecast = self.admit(state, tenant, job.takes, job.deadline, now)?;
+        // One of several parts ends when all of them have had their turns.
+        let parts = Some(job.takes).filter(|&takes| takes > self.limits.run_time);
+        let parts = parts.unwrap_or_default();
+        let forecast = self.admit(state, tenant, job.takes, parts, job.deadline, now)?;
         if state.depth() >= self.limits.max {
             state.bury(now);
         }
@@ -187,7 +191,7 @@ impl Queue {
         now: Instant,
     ) -> Option<Refused> {
         let takes = state.pace.usual();
-        if let Err(refused) = self.admit(state, tenant, takes, deadline, now) {
+        if let Err(refused) = self.admit(state, tenant, takes, Duration::ZERO, deadline, now) {
             return Some(refused);
         }
         let live = state.lines.iter().flat_map(|line| &line.jobs);
@@ -197,12 +201,14 @@ impl Queue {
         is_full.then_some(Refused::Full { queue_max: self.limits.max })
     }
 
-    /// How long a new job would wait, where that is not too long.
+    /// How long a new job would wait, where that is not too long. `parts` is what one takes that
+    /// does not run at once.
     fn admit(
         &self,
         state: &State,
         tenant: &str,
         takes: Duration,
+        parts: Duration,
         deadline: Instant,
         now: Instant,
     ) -> Result<Duration, Refused> {
@@ -211,9 +217,15 @@ impl Queue {
         }
         let wait = self.wait_of(state, tenant, takes, now);
         let wait_max = state.refusals.wait_max(tenant, self.limits.wait_max);
-        let patience = deadline.saturating_duration_since(now).min(wait_max);
+        let left = deadline.saturating_duration_since(now);
+        let may = left.saturating_sub(parts).min(wait_max);
         let expected = state.pace.corrected(wait);
-        if expected > patience { Err(Refused::Late { wait: expected }) } else { Ok(wait) }
+        let expected = if parts.is_zero() { expected } else { expected.max(wait) };
+        // On an idle model every job is tried.
+        if !wait.is_zero() && expected > may {
+            return Err(Refused::Late { wait: expected, may });
+        }
+        Ok(wait)
     }
 
     /// How long a new job would wait for the others, as far as that is known. Jobs go on in turns,
@@ -277,7 +289,7 @@ impl Queue {
     /// Takes the oldest live job of the tenant that goes first, or a part of it, and what may
     /// share its run; the others keep their order. Nothing of a tenant is left behind by its
     /// stream of another shape, because its oldest always goes first, and a part is one turn: see
-    /// [`Self::put_back`].
+    /// [`Self::put_back`]. What has begun goes before it where it would else be late.
     ///
     /// `room` says how many rows run, given the first job and what is known of its rows. Jobs that
     /// ran in part and whose callers have left by now go to `in_vain`.
@@ -291,7 +303,9 @@ impl Queue {
         state.bury(now);
         in_vain.append(&mut state.in_vain);
         let Some((line, _)) = state.first_line(&self.shares) else { return Vec::new() };
-        let Some(first) = state.lines[line].jobs.pop_front() else { return Vec::new() };
+        let Some(first) = state.lines[line].take(now, self.limits.run_time) else {
+            return Vec::new();
+        };
         self.shares.begin(&first.caller.tenant);
         let run_time = self.limits.run_time;
         let in_time = state.pace.rows_in(run_time, &first.key).filter(|_| first.joins);

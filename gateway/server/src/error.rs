@@ -260,7 +260,7 @@ impl HandleError {
     /// to take; a lost device is tried again when it is said.
     fn retry_after(&self) -> Duration {
         let known = match self.inference() {
-            Some(InferenceError::Busy { wait, left, .. }) => wait.saturating_sub(*left),
+            Some(InferenceError::Busy { wait, may, .. }) => wait.saturating_sub(*may),
             Some(InferenceError::DeviceGone { retry, .. }) => *retry,
             _ => Duration::ZERO,
         };
@@ -439,9 +439,9 @@ mod tests {
     fn overload_says_when_to_come_back_and_a_wrong_method_says_which_is_right() {
         struct Case(HandleError, u16, &'static str, &'static str);
         let queued = || InferenceError::QueueFull { model: "m".into(), queue_max: 1 };
-        let busy = |wait, left| {
-            let (wait, left) = (Duration::from_millis(wait), Duration::from_millis(left));
-            InferenceError::Busy { model: "m".into(), wait, left }
+        let busy = |wait, may| {
+            let (wait, may) = (Duration::from_millis(wait), Duration::from_millis(may));
+            InferenceError::Busy { model: "m".into(), wait, may }
         };
         let inference =
             |error| HandleError::Inference { source: Box::new(error), timings: Box::default() };

@@ -168,6 +168,13 @@ impl Slot {
         slot
     }
 
+    /// It will take as much as another has taken.
+    pub(super) fn expect_as(&self, other: &Self) {
+        let footprint = other.core().map(|core| core.footprint());
+        let footprint = footprint.unwrap_or_else(|| other.lock().footprint);
+        self.lock().footprint = footprint;
+    }
+
     /// The same file lies here too, for when it is loaded again.
     pub(super) fn found(&self, source: &Source) {
         self.sources.found(source);

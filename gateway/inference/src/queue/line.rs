@@ -34,6 +34,26 @@ impl Line {
         self.jobs.remove(last)
     }
 
+    /// Takes away the job that goes first: the oldest, or one that has begun and that turns of
+    /// others would make late. Of those that have begun the earlier deadline goes first, so what
+    /// was admitted ends in time, one after another, and not all of them too late.
+    pub(super) fn take(&mut self, now: Instant, run_time: Duration) -> Option<Job> {
+        let turn = self.jobs.front()?.takes.min(run_time);
+        let mut begun: Vec<usize> =
+            (0..self.jobs.len()).filter(|&at| self.jobs[at].done > 0).collect();
+        begun.sort_by_key(|&at| self.jobs[at].deadline);
+        // One turn goes first, and another for what is not known.
+        let mut needs = turn.saturating_mul(2);
+        let is_late = |&at: &usize| {
+            let Job { takes, deadline, .. } = self.jobs[at];
+            needs = needs.saturating_add(takes);
+            needs > deadline.saturating_duration_since(now)
+        };
+        let is_urgent = begun.iter().any(is_late);
+        let first = begun.first().copied().filter(|_| is_urgent);
+        self.jobs.remove(first.unwrap_or(0))
+    }
+
     /// How long its jobs take, as far as that is known, where each that is not done within `turn`
     /// holds up another for only so long.
     pub(super) fn time(&self, turn: Duration, now: Instant) -> Duration {

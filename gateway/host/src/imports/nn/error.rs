@@ -106,7 +106,7 @@ mod tests {
                 InferenceError::DeadlinePassed { model: text(), queue: time, compute: time },
                 ErrorCode::Timeout,
             ),
-            (InferenceError::Busy { model: text(), wait: time, left: time }, ErrorCode::Timeout),
+            (InferenceError::Busy { model: text(), wait: time, may: time }, ErrorCode::Timeout),
             (InferenceError::QueueFull { model: text(), queue_max: 1 }, ErrorCode::RuntimeError),
             (InferenceError::Unloading { model: text() }, ErrorCode::RuntimeError),
             (InferenceError::Load { model: text(), reason }, ErrorCode::RuntimeError),
