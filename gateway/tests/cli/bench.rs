@@ -121,9 +121,12 @@ fn a_load_tells_accepted_from_refused_and_from_the_rest() {
     assert!((2..=4).contains(&connections), "{connections} connections");
 
     let text = user.gw(&args).done().out;
-    for line in
-        ["ok          35", "statuses    35 x 200", "refused     p50", "server      cache 0.25"]
-    {
+    for line in [
+        "ok          35",
+        "statuses    35 x 200",
+        "refused     p50",
+        "server      p50 of cache 0.25",
+    ] {
         assert!(text.contains(line), "{line:?} is missing in:\n{text}");
     }
 }

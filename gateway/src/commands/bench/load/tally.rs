@@ -182,7 +182,9 @@ impl Figures {
         line("refused", &latencies(self.refused));
         line("sent late", &latencies(self.late));
         let parts = self.server_timing_ms.iter();
-        line("server", &listed(parts.map(|(name, median)| format!("{name} {median:.2}"))));
+        let medians = listed(parts.map(|(name, median)| format!("{name} {median:.2}")));
+        let is_told = !medians.is_empty();
+        line("server", &if is_told { format!("p50 of {medians} ms") } else { medians });
         let (sent, received) = (self.bytes_sent, self.bytes_received);
         let bytes = format!("{} sent, {} back", report::bytes(sent), report::bytes(received));
         line("bodies", &bytes);
@@ -244,7 +246,7 @@ mod tests {
         accepted    p50 20.03, p90 40.00, p99 40.00, p99.9 40.00, max 40.00 ms
         refused     p50 6.01, p90 7.00, p99 7.00, p99.9 7.00, max 7.00 ms
         sent late   p50 5.00, p90 5.00, p99 5.00, p99.9 5.00, max 5.00 ms
-        server      infer 8.01, queue 1.00
+        server      p50 of infer 8.01, queue 1.00 ms
         bodies      50 B sent, 500 B back
         ");
     }
