@@ -246,7 +246,7 @@ impl Model {
         terms: Terms,
         keeps: bool,
     ) -> Result<Inference<Value>, InferenceError> {
-        let Terms { caller, deadline, spent } = terms;
+        let Terms { caller, deadline, spent, goes_on } = terms;
         let model = || self.name.to_string();
         let late = |spent: &Spent| InferenceError::DeadlinePassed {
             model: model(),
@@ -286,6 +286,7 @@ impl Model {
             joins,
             key,
             deadline,
+            goes_on,
             spent: Arc::clone(&spent),
             reply,
             done: 0,

@@ -218,14 +218,17 @@ impl Queue {
         let wait = self.wait_of(state, tenant, takes, now);
         let wait_max = state.refusals.wait_max(tenant, self.limits.wait_max);
         let left = deadline.saturating_duration_since(now);
-        let may = left.saturating_sub(parts).min(wait_max);
         let expected = state.pace.corrected(wait);
-        let expected = if parts.is_zero() { expected } else { expected.max(wait) };
-        // On an idle model every job is tried.
-        if !wait.is_zero() && expected > may {
-            return Err(Refused::Late { wait: expected, may });
+        // Corrections are by waits for a first run; several end when all have had their turns.
+        let last = if parts.is_zero() { expected } else { expected.max(wait) };
+        let ends = (last, left.saturating_sub(parts));
+        let late =
+            [(expected, left.min(wait_max)), ends].into_iter().find(|(wait, may)| wait > may);
+        match late {
+            // On an idle model every job is tried.
+            Some((wait, may)) if !wait.is_zero() => Err(Refused::Late { wait, may }),
+            _ => Ok(wait),
         }
-        Ok(wait)
     }
 
     /// How long a new job would wait for the others, as far as that is known. Jobs go on in turns,

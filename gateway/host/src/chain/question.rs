@@ -30,7 +30,7 @@ impl Question {
 
     pub(crate) async fn ask_watched(self, spent: Arc<Spent>) -> Result<Inference, InferenceError> {
         let Self { model, inputs, deadline, caller } = self;
-        model.infer_for(inputs, Terms { caller, deadline, spent }).await
+        model.infer_for(inputs, Terms { caller, deadline, spent, goes_on: false }).await
     }
 }
 

@@ -130,8 +130,8 @@ impl Nn {
         let (spent, caller) = (Arc::default(), Arc::clone(&self.caller));
         // Noted here, because the future is dropped where the request's time is over.
         self.asked = Some((Arc::clone(model), Arc::clone(&spent)));
-        let result =
-            model.infer_kept(inputs, Terms { caller, deadline: self.deadline, spent }).await;
+        let (deadline, goes_on) = (self.deadline, !self.infer.is_zero());
+        let result = model.infer_kept(inputs, Terms { caller, deadline, spent, goes_on }).await;
         self.settle();
         if let Err(error) = &result {
             self.note(error);

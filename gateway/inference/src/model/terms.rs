@@ -31,11 +31,14 @@ pub struct Terms {
     pub deadline: Instant,
     /// Told where the time goes, for a caller that may drop the future; a new one each time.
     pub spent: Arc<Spent>,
+    /// Whether models have worked for this already, as for the next part of a guest's texts: it is
+    /// let end in time before what has not begun, of the same tenant.
+    pub goes_on: bool,
 }
 
 impl Terms {
     /// An answer for nobody in particular.
     pub fn until(deadline: Instant) -> Self {
-        Self { caller: Arc::default(), deadline, spent: Arc::default() }
+        Self { caller: Arc::default(), deadline, spent: Arc::default(), goes_on: false }
     }
 }

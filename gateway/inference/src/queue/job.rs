@@ -34,6 +34,8 @@ pub(crate) struct Job {
     /// The shape of a row, or of the whole where it does not join.
     pub(crate) key: Key,
     pub(crate) deadline: Instant,
+    /// Whether models have worked for the same caller's request before.
+    pub(crate) goes_on: bool,
     pub(crate) spent: Arc<Spent>,
     pub(crate) reply: oneshot::Sender<Result<Inference<Value>, InferenceError>>,
     /// How many of its rows are answered, and the outputs of each part so far.
@@ -47,6 +49,11 @@ impl Job {
     /// The rows that are not answered yet.
     pub(crate) fn left(&self) -> usize {
         self.rows - self.done
+    }
+
+    /// Whether something was done for it that would be in vain if it came too late.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.done > 0 || self.goes_on
     }
 
     /// Whether nobody waits for the answer any more.

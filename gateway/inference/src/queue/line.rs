@@ -40,7 +40,7 @@ impl Line {
     pub(super) fn take(&mut self, now: Instant, run_time: Duration) -> Option<Job> {
         let turn = self.jobs.front()?.takes.min(run_time);
         let mut begun: Vec<usize> =
-            (0..self.jobs.len()).filter(|&at| self.jobs[at].done > 0).collect();
+            (0..self.jobs.len()).filter(|&at| self.jobs[at].has_begun()).collect();
         begun.sort_by_key(|&at| self.jobs[at].deadline);
         // One turn goes first, and another for what is not known.
         let mut needs = turn.saturating_mul(2);
@@ -49,7 +49,9 @@ impl Line {
             needs = needs.saturating_add(takes);
             needs > deadline.saturating_duration_since(now)
         };
-        let is_urgent = begun.iter().any(is_late);
+        // How much a guest still asks nobody knows, and each call of it seems short.
+        let goes_on = |&at: &usize| self.jobs[at].goes_on;
+        let is_urgent = begun.first().is_some_and(goes_on) || begun.iter().any(is_late);
         let first = begun.first().copied().filter(|_| is_urgent);
         self.jobs.remove(first.unwrap_or(0))
     }

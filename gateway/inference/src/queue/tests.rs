@@ -52,6 +52,7 @@ impl Rig {
             joins: true,
             key: vec![vec![1]],
             deadline: self.now + seconds * SECOND,
+            goes_on: false,
             spent: Arc::default(),
             reply,
             done: 0,
@@ -133,7 +134,7 @@ fn an_idle_model_tries_what_it_was_too_slow_for() {
 fn a_request_that_claims_any_number_of_rows_harms_nobody() {
     let mut rig = Rig::new(|_| {});
     assert_eq!(rig.push("a", usize::MAX, 3600), Ok(()), "an idle model tries it");
-    let late = Refused::Late { wait: Duration::MAX, may: Duration::ZERO };
+    let late = Refused::Late { wait: Duration::MAX, may: 3600 * SECOND };
     assert_eq!(rig.push("a", usize::MAX, 3600), Err(late));
     // Another tenant waits for one run of it.
     assert_eq!(rig.push("b", 1, 3600), Ok(()));
