@@ -86,7 +86,7 @@ fn a_misbehaving_guest_costs_its_own_requests_and_no_others() {
                 // What it waits for is no time of its own.
                 "sleeper" => (quarter, Duration::from_secs(1)),
                 _ if told[0] == "dawdle" => (minute, Duration::from_secs(1)),
-                _ => (minute, minute),
+                _ => (minute, Duration::from_mins(10)),
             };
             let limits = Limits { tensors: Some(ByteSize(1 << 20)), ..lasting(time) };
             let bad = node.host.load(PluginSpec { limits, ..node.spec(guest) }).expect("it loads");

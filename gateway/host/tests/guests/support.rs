@@ -33,7 +33,10 @@ impl Node {
     pub(crate) fn with(config: HostConfig) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut metrics = Registry::default();
-        let models = Arc::new(Models::new(InferenceConfig::default(), &mut metrics));
+        // No wait here is about how busy a model is.
+        let wait_max = Duration::from_mins(10);
+        let inference = InferenceConfig { wait_max, ..InferenceConfig::default() };
+        let models = Arc::new(Models::new(inference, &mut metrics));
         let policy = ModelPolicy::default();
         let model = load(&models, folder.path(), "double", &crate::double::onnx(), policy);
         // Some guests here have hours, so that another limit ends them.
