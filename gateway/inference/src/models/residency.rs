@@ -13,6 +13,9 @@ use crate::{InferenceError, LoadedModel};
 /// How long a load waits for room that nobody gives, where no request waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a run waits for one to leave who answers nobody; its workers only have to end.
+const IDLE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often whoever waits for room looks again.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -121,7 +124,12 @@ impl Residency {
     fn lets_leave(&self, other: &Arc<Slot>, busy_too: bool) -> bool {
         let leaving = Self::leaving(&mut self.lock(), Some(other), busy_too);
         let Some(leaving) = leaving else { return false };
+        let since = Instant::now();
         while leaving.core().is_some() {
+            // It was asked at that moment, and waits for the device that the run has.
+            if !busy_too && since.elapsed() > IDLE_PATIENCE {
+                return false;
+            }
             leaving.wait(LOOK);
         }
         true
