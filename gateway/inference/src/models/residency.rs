@@ -114,14 +114,9 @@ impl Residency {
         }
     }
 
-    /// Lets one that answers nobody leave for a run of `running` that found no memory; `false`
-    /// where there is none. A busy one could not end: the run has the device.
-    pub(super) fn make_room_for_run(&self, running: &Arc<Slot>) -> bool {
-        self.lets_leave(running, false)
-    }
-
-    /// Lets one leave for `other`, and waits until it is gone; `false` where nobody leaves.
-    fn lets_leave(&self, other: &Arc<Slot>, busy_too: bool) -> bool {
+    /// Lets one leave for `other`, and waits until it is gone; `false` where nobody leaves. For a
+    /// run no busy one can: the run has the device that it would need to end.
+    pub(super) fn lets_leave(&self, other: &Arc<Slot>, busy_too: bool) -> bool {
         let leaving = Self::leaving(&mut self.lock(), Some(other), busy_too);
         let Some(leaving) = leaving else { return false };
         let since = Instant::now();

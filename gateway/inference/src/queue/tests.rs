@@ -14,6 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Rig {
     queue: Queue,
     now: Instant,
+    /// Whether models have worked for what comes.
+    goes_on: bool,
     /// Nobody leaves.
     answers: Vec<(&'static str, Answer)>,
 }
@@ -33,7 +35,7 @@ impl Rig {
         for _ in 0..2 {
             queue.ran(&vec![vec![1]], 1, SECOND, true);
         }
-        Self { queue, now: Instant::now(), answers: Vec::new() }
+        Self { queue, now: Instant::now(), goes_on: false, answers: Vec::new() }
     }
 
     fn push(&mut self, tenant: &'static str, rows: usize, seconds: u32) -> Result<(), Refused> {
@@ -52,7 +54,7 @@ impl Rig {
             joins: true,
             key: vec![vec![1]],
             deadline: self.now + seconds * SECOND,
-            goes_on: false,
+            goes_on: self.goes_on,
             spent: Arc::default(),
             reply,
             done: 0,
@@ -205,6 +207,18 @@ fn what_has_begun_ends_in_time_where_others_would_make_it_late() {
     let others: Vec<usize> = (0..3).map(|_| run(&mut rig)).collect();
     assert_eq!(others, [4, 4, 4], "it has three seconds to do, and four left");
     assert_eq!(run(&mut rig), 5);
+}
+
+#[test]
+fn whom_models_have_worked_for_goes_before_the_fresh_requests_of_its_tenant() {
+    let mut rig = Rig::new(|_| {});
+    rig.push("a", 1, 3600).unwrap();
+    rig.goes_on = true;
+    rig.push("a", 2, 3600).unwrap();
+    rig.push("a", 3, 60).unwrap();
+    let room = |_: &Job, _| Room { whole: usize::MAX, part: usize::MAX, joined: 0 };
+    let next = || rig.queue.take(rig.now, room, &mut Vec::new())[0].rows;
+    assert_eq!([next(), next(), next()], [3, 2, 1], "the earlier deadline first");
 }
 
 #[test]

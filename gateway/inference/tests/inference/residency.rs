@@ -135,7 +135,7 @@ async fn a_pinned_model_stays_and_another_is_told_that_there_is_no_room() {
     assert_eq!((answer(&other).await, answer(&held).await), (Ok(2.0), Ok(1.0)));
 }
 
-/// Of a GPU whose models hold nothing in its own memory that is limited.
+/// The memory of the GPU itself has no limit here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_models_hold_beside_a_gpu_has_a_limit_too() {
     let files: Vec<ModelFile> = [1f32, 2.0, 3.0].into_iter().map(table).collect();

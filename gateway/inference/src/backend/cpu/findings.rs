@@ -12,7 +12,6 @@ const WAY: u8 = 1;
 const RTEN: &str = "0.27.0";
 
 /// What trials of earlier loads have found.
-#[derive(Clone)]
 pub(super) struct Findings(Option<Arc<PlanCache>>);
 
 /// What one trial has found.

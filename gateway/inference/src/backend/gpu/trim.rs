@@ -2,7 +2,7 @@
 //!
 //! A driver allocates by itself, and software ones compile with LLVM in each thread that asks:
 //! glibc keeps what they free in an arena per thread. Over many loads of `MiniLM` and a convolution
-//! network on llvmpipe that grew by 100 MiB, before it stayed.
+//! network on llvmpipe a process grew by 102 MiB, before it stayed; with this by 28.
 #![allow(unsafe_code, reason = "one call of the system's library")]
 
 /// Gives it back when it is dropped: as the last field of a model, once that is gone.

@@ -151,7 +151,7 @@ impl Home for Lodger {
     }
 
     fn make_room(&self) -> bool {
-        self.0.upgrade().is_some_and(|slot| slot.tenure.residency.make_room_for_run(&slot))
+        self.0.upgrade().is_some_and(|slot| slot.tenure.residency.lets_leave(&slot, false))
     }
 
     fn gone(&self) {
