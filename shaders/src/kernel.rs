@@ -49,6 +49,7 @@ pub struct Needs {
 
 /// What an adapter offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one thing is there")]
 pub struct Caps {
     /// Smallest and largest subgroup size, where subgroup operations exist.
     pub subgroup: Option<(u32, u32)>,
@@ -68,6 +69,9 @@ pub struct Caps {
     pub binding_bytes: u64,
     /// The adapter is a CPU (llvmpipe, SwiftShader): workgroup memory costs more than it saves.
     pub software: bool,
+    /// It is, and the CPU has AVX-512: what is loaded for a lane gets there through registers
+    /// alone.
+    pub avx512: bool,
 }
 
 impl Caps {
@@ -83,6 +87,7 @@ impl Caps {
             storage_buffers: 8,
             binding_bytes: 128 << 20,
             software: false,
+            avx512: false,
         }
     }
 

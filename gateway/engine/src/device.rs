@@ -243,7 +243,19 @@ fn caps(info: &AdapterInfo, limits: &wgpu::Limits) -> Caps {
         // A part of a weight has a buffer of its own at most.
         binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         software: info.software,
+        avx512: info.software && has_avx512(),
     }
+}
+
+/// Whether this CPU has AVX-512 for vectors of the 256 bits that llvmpipe uses, too.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
 }
 
 /// Runs a future of the graphics library to its end. On native adapters they are ready at once.

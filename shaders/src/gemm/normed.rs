@@ -86,7 +86,7 @@ fn open(shape: Shape, caps: &Caps) -> Option<(Vec<Way>, Lanes)> {
         let lanes = Lanes::subgroup(caps)?;
         let tile = |rows| Way::Subgroup { lanes: lanes.count(), rows, quads: 2 };
         let rows = if m <= 8 { 8 } else { 16 };
-        let tallest = ways::repays_compiling(shape, caps).then_some(ways::TALLEST);
+        let tallest = ways::tallest(shape, caps);
         return Some((tallest.into_iter().chain([rows]).map(tile).collect(), lanes));
     }
     // Few rows each, so that there are many workgroups.

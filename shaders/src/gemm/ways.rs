@@ -123,8 +123,8 @@ fn tiles(kind: Kind, shape: Shape, gathers: bool, caps: &Caps) -> Vec<Way> {
             let wide = lanes <= 16 && !gathers;
             let widths = if wide { &[2, 1][..] } else { &[1] };
             // Twice as tall wins at some sizes, and takes its compiler twice as long.
-            let taller = (m >= 32 && rows == 16 && wide).then_some(32);
-            let tallest = (wide && repays_compiling(shape, caps)).then_some(TALLEST);
+            let tallest = tallest(shape, caps).filter(|_| wide);
+            let taller = (m >= 32 && rows == 16 && wide && tallest != Some(32)).then_some(32);
             let tile = |rows, quads| Way::Subgroup { lanes, rows, quads };
             let mut found: Vec<Way> = tallest.map(|rows| tile(rows, 2)).into_iter().collect();
             found.extend(widths.iter().map(|&quads| tile(rows, quads)));
@@ -157,17 +157,15 @@ fn tiles(kind: Kind, shape: Shape, gathers: bool, caps: &Caps) -> Vec<Way> {
     }
 }
 
-/// Rows of a tile for what [`repays_compiling`]: one of 64 is no faster, and compiled for half as
-/// long again.
-pub(super) const TALLEST: u32 = 48;
-
-/// Whether a product is so large that a software adapter saves within some two hundred runs what
-/// its compiler takes for the tallest tile: 0.27 GFLOP take 16 ms by that, 27 by one of 16 rows.
-pub(super) fn repays_compiling(shape: Shape, caps: &Caps) -> bool {
+/// Rows of the tile for a product so large that a software adapter saves within some two hundred
+/// runs what its compiler takes for it: 0.27 GFLOP take 16 ms by one of 48 rows, 27 by one of 16.
+/// With AVX-512, where loads cost less than sums that find no register, 32 rows are the fastest.
+pub(super) fn tallest(shape: Shape, caps: &Caps) -> Option<u32> {
     let lanes = caps.subgroup.map_or(0, |(smallest, _)| smallest);
     let sizes = [shape.batch[0], shape.batch[1], shape.m, shape.n, shape.k].map(u64::from);
     let sums = sizes.into_iter().fold(1, u64::saturating_mul);
-    caps.software && lanes >= 8 && shape.m >= 512 && sums >= 1 << 27
+    let repays = caps.software && lanes >= 8 && shape.m >= 512 && sums >= 1 << 27;
+    repays.then_some(if caps.avx512 { 32 } else { 48 })
 }
 
 impl Way {
@@ -283,6 +281,7 @@ mod tests {
         assert_eq!(first(1, software), "plain8 1x1");
         assert_eq!(first(128, software), "subgroup8 16x2");
         assert_eq!(first(1024, software), "subgroup8 48x2");
+        assert_eq!(first(1024, Caps { avx512: true, ..software }), "subgroup8 32x2");
         let discrete = Caps { subgroup: Some((32, 32)), ..HARDWARE };
         assert_eq!(first(1, discrete), "staged 1");
         assert_eq!(first(128, discrete), "shared 64x64");

@@ -108,6 +108,7 @@ impl Fields {
             storage_buffers,
             binding_bytes,
             software,
+            avx512,
         } = *caps;
         // No subgroup has size 0.
         let (least, most) = subgroup.unwrap_or((0, 0));
@@ -121,6 +122,7 @@ impl Fields {
             workgroups_per_dimension,
             storage_buffers,
             software.into(),
+            avx512.into(),
         ] {
             self.number(number.into());
         }

@@ -212,6 +212,7 @@ fn everything_that_decides_a_plan_is_in_its_key() {
         Caps { storage_buffers: 16, ..caps },
         Caps { binding_bytes: 1 << 31, ..caps },
         Caps { software: true, ..caps },
+        Caps { avx512: true, ..caps },
     ];
     let some_options = [
         PlanOptions { fuse: false, ..options },
