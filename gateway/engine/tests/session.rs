@@ -276,6 +276,32 @@ fn a_plan_runs_and_runs_again() {
 }
 
 #[test]
+fn kernels_that_no_plan_has_are_let_go_but_for_the_last() {
+    let Some(device) = device::open() else { return };
+    let session = session(two_steps(100), &device);
+    let x = counting(100, 0.0);
+    run(&session, &x);
+    let of_plan = device.pipelines();
+    let once = |number: usize| {
+        let mut other = affine(1, 2.0, 1.0);
+        other.kernel.source = format!("// {number}\n{}", other.kernel.source);
+        let out = device.run_dispatch(&other, &[bytes(&[3.0]), bytes(&[0.0])]).unwrap();
+        assert_eq!(out[1], bytes(&[7.0]));
+        device.pipelines()
+    };
+    let counts: Vec<usize> = (0..200).map(once).collect();
+    assert_eq!(counts[..10], (1..=10).map(|more| of_plan + more).collect::<Vec<_>>());
+    let most = *counts.iter().max().unwrap();
+    assert!(most < of_plan + 150 && counts[199] == most, "{counts:?}");
+    // The last is still there, and what the plan has was never let go.
+    assert_eq!(once(199), most);
+    let mapped = device.counters().pipelines;
+    assert_eq!(run(&session, &x), expected_two_steps(&x));
+    assert_eq!((device.pipelines(), device.counters().pipelines), (most, mapped));
+    assert!(usize::try_from(mapped).unwrap() <= most, "{mapped} pipelines, {most} kernels");
+}
+
+#[test]
 fn plans_share_weights_and_kernels_and_are_bounded() {
     let Some(device) = device::open() else { return };
     let options = SessionOptions { plans_max: 2, ..SessionOptions::default() };

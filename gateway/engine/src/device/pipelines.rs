@@ -1,8 +1,9 @@
-//! Compiled kernels: each is compiled once per device, whoever asks.
+//! Compiled kernels: each is compiled once per device, whoever asks, and kept while a plan has it;
+//! of the others a device keeps those that were asked for last.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gw_shaders::kernel::{Access, Kernel};
 
@@ -30,8 +31,52 @@ type Slot = Arc<Mutex<Option<Arc<Pipeline>>>>;
 /// The compiled kernels of a device.
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
-    slots: Mutex<HashMap<Kernel, Slot>>,
+    slots: Mutex<Slots>,
     layouts: Mutex<HashMap<Vec<Access>, Layouts>>,
+}
+
+/// Kernels that nobody has, at most, for models that come back: as many as several models have
+/// between them. A driver holds up to some hundred KiB for each.
+const IDLE_MAX: usize = 128;
+
+/// The slots, each with the turn in which it was asked for last.
+#[derive(Debug, Default)]
+struct Slots {
+    turn: u64,
+    of: HashMap<Kernel, (Slot, u64)>,
+}
+
+impl Slots {
+    fn ask(&mut self, kernel: &Kernel) -> Slot {
+        self.turn += 1;
+        let turn = self.turn;
+        if let Some((slot, asked)) = self.of.get_mut(kernel) {
+            *asked = turn;
+            return Arc::clone(slot);
+        }
+        self.leave(IDLE_MAX);
+        let (slot, _) = self.of.entry(kernel.clone()).or_insert((Slot::default(), turn));
+        Arc::clone(slot)
+    }
+
+    /// Leaves so many that nobody has, those that were asked for last.
+    fn leave(&mut self, most: usize) {
+        let idle = self.of.values().filter(|(slot, _)| is_idle(slot));
+        let mut turns: Vec<u64> = idle.map(|&(_, asked)| asked).collect();
+        if turns.len() <= most {
+            return;
+        }
+        turns.sort_unstable_by_key(|&turn| Reverse(turn));
+        let oldest = most.checked_sub(1).map_or(u64::MAX, |last| turns[last]);
+        self.of.retain(|_, (slot, asked)| *asked >= oldest || !is_idle(slot));
+    }
+}
+
+/// Whether nobody has the pipeline of a slot, or waits for it.
+fn is_idle(slot: &Slot) -> bool {
+    let held = |pipeline: &Arc<Pipeline>| Arc::strong_count(pipeline) > 1;
+    Arc::strong_count(slot) == 1
+        && slot.try_lock().is_ok_and(|pipeline| !pipeline.as_ref().is_some_and(held))
 }
 
 impl Device {
@@ -40,13 +85,7 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Kernel`] where the adapter lacks what it needs or the compiler refuses it.
     pub(crate) fn pipeline(&self, kernel: &Kernel) -> Result<Arc<Pipeline>, DeviceError> {
-        let slot = {
-            let mut slots = self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            match slots.get(kernel) {
-                Some(slot) => Arc::clone(slot),
-                None => Arc::clone(slots.entry(kernel.clone()).or_default()),
-            }
-        };
+        let slot = self.slots().ask(kernel);
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = &*slot {
             return Ok(Arc::clone(pipeline));
@@ -56,11 +95,26 @@ impl Device {
         Ok(pipeline)
     }
 
-    /// Compiles `kernels` for whoever asks for them later, and is told then what is wrong.
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of those of `kernels` that nobody has.
+    pub(crate) fn release<'a>(&self, kernels: impl Iterator<Item = &'a Kernel>) {
+        let mut slots = self.slots();
+        for kernel in kernels {
+            if slots.of.get(kernel).is_some_and(|(slot, _)| is_idle(slot)) {
+                slots.of.remove(kernel);
+            }
+        }
+    }
+
+    /// Compiles `kernels` for whoever asks for them later, and is told then what is wrong; keeps
+    /// all until the last is compiled.
     pub(crate) fn compile_ahead(&self, kernels: &[Kernel]) {
         let mut kernels: Vec<&Kernel> = kernels.iter().collect();
         kernels.sort_by_key(|kernel| longest_first(kernel));
-        on_all_cores(&kernels, |kernel| drop(self.pipeline(kernel)));
+        drop(on_all_cores(&kernels, |kernel| self.pipeline(kernel)));
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<Pipeline, DeviceError> {
@@ -123,9 +177,9 @@ impl Device {
         Ok(made)
     }
 
-    /// How many kernels this device has compiled.
+    /// How many compiled kernels this device has.
     pub fn pipelines(&self) -> usize {
-        self.pipelines.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.slots().of.len()
     }
 }
 

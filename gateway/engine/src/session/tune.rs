@@ -221,7 +221,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Times the variants of one step that compile before `end`, and notes the fastest.
+    /// Times the variants of one step that compile before `end`, notes the fastest, and lets go of
+    /// the others.
     fn measure(
         &self,
         prepared: &Prepared,
@@ -231,26 +232,41 @@ impl Shared {
         end: Instant,
     ) -> Result<(), RunError> {
         let candidates = candidates(step, &self.device);
-        let default = &step.dispatch.kernel;
         let limit = Limit { end, is_stopped: &|| self.state().stopped };
-        let race = Race::new(&self.device, prepared, index, &candidates, &limit)?;
-        let Some(mut race) = race else { return Ok(()) };
-        let first = race.run(&limit)?;
+        let timed = self.time(prepared, index, &candidates, &limit);
+        let best = timed.as_ref().map_or(None, |timed| timed.as_ref().map(|&(best, ..)| best));
+        let lost = candidates.iter().enumerate().filter(|&(index, _)| Some(index) != best);
+        self.device.release(lost.map(|(_, dispatch)| &dispatch.kernel));
+        if let Some((best, times, is_complete)) = timed? {
+            let default = &step.dispatch.kernel;
+            self.tuning.note(class, &candidates[best].kernel, times, default, is_complete);
+        }
+        Ok(())
+    }
+
+    /// The fastest of the variants of one step, the times of it and of the default, and whether all
+    /// took part; `None` where that was stopped.
+    fn time(
+        &self,
+        prepared: &Prepared,
+        index: usize,
+        candidates: &[Dispatch],
+        limit: &Limit<'_>,
+    ) -> Result<Option<(usize, [f64; 2], bool)>, RunError> {
+        let race = Race::new(&self.device, prepared, index, candidates, limit)?;
+        let Some(mut race) = race else { return Ok(None) };
+        let first = race.run(limit)?;
         let best = fastest(&first);
         let mut winner = (0, [first[0], first[0]]);
         if first[best] * GAIN < first[0] {
             race.only(best);
-            let second = race.run(&limit)?;
+            let second = race.run(limit)?;
             if second[best] * GAIN < second[0] {
                 winner = (best, [second[best], second[0]]);
             }
         }
         let (best, times) = winner;
-        if !(limit.is_stopped)() {
-            let is_complete = race.is_complete;
-            self.tuning.note(class, &candidates[best].kernel, times, default, is_complete);
-        }
-        Ok(())
+        Ok((!(limit.is_stopped)()).then_some((best, times, race.is_complete)))
     }
 }
 

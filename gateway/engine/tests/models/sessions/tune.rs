@@ -59,6 +59,21 @@ fn answer(session: &Session, rows: usize) -> Tensor {
 }
 
 #[test]
+fn variants_that_lost_are_not_kept() {
+    let Some(device) = crate::device::open() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(&device, dir.path(), BUDGET);
+    answer(&session, 40);
+    let plan = session.plan_for(&BTreeMap::from([("x".to_owned(), Shape::new([40, 96]))])).unwrap();
+    let tried: usize = plan.steps.iter().map(|step| step.choice.alternatives.len()).sum();
+    session.settle();
+    answer(&session, 40);
+    // At most the default and the fastest of each step.
+    let held = device.pipelines();
+    assert!(held <= 2 * plan.steps.len() && tried > plan.steps.len(), "{held} of {tried}");
+}
+
+#[test]
 fn a_tuned_plan_answers_the_same_and_outlives_its_session() {
     let Some(device) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();
