@@ -16,7 +16,7 @@ use gw_engine::{
 use gw_tensor::{Shape, Tensor};
 
 use self::place::{Open, Place};
-use self::trim::{Trims, trim};
+use self::trim::{Trims, keep_large_apart, trim};
 use super::guard::guard;
 use super::import::{chain, import_error, read, run_error, signature};
 use super::nominal::nominal_shapes;
@@ -41,6 +41,7 @@ impl Gpu {
 
     /// As [`Gpu::new`], of a device that `open` opens anew.
     pub(super) fn opened(device: Arc<Device>, open: Open, config: &InferenceConfig) -> Self {
+        keep_large_apart();
         let weights = if config.gpu_expand_weights { WeightMode::F32 } else { WeightMode::Int8 };
         let plan = PlanOptions { weights, fuse: config.gpu_fuse };
         let cache = plan_cache(config);
