@@ -67,7 +67,7 @@ impl Config {
             };
             let span = error.span().unwrap_or(0..0);
             let line = rest.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
-            mistakes.push((line, with_suggestion(error.message())));
+            mistakes.push((line, told(&rest, line, error.message())));
             let blanked = blank(&rest, span);
             // What does not parse any more, or does not change, has no further mistakes to give.
             if blanked == rest || blanked.parse::<toml::Table>().is_err() {
@@ -91,6 +91,17 @@ fn blank(text: &str, span: std::ops::Range<usize>) -> String {
     }
     let blanks = text[start..end].matches('\n').map(|_| '\n').collect::<String>();
     format!("{}{blanks}{}", &text[..start], &text[end..])
+}
+
+/// What is wrong in a line; serde does not say with which key.
+fn told(text: &str, line: usize, message: &str) -> String {
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('='));
+    match key {
+        Some((key, _)) if !message.starts_with("unknown field") => {
+            format!("`{}`: {message}", key.trim())
+        }
+        _ => with_suggestion(message),
+    }
 }
 
 /// Serde's ``unknown field `a`, expected one of `b`, `c` `` with the nearest name first.
@@ -141,9 +152,24 @@ mod tests {
         assert_eq!(found.len(), 4, "{found:#?}");
         let has = |text: &str| found.iter().any(|mistake| mistake.contains(text));
         assert!(has("2: unknown key `queue_maxx`; did you mean `queue_max`?"), "{found:#?}");
-        assert!(has("3: invalid type"), "{found:#?}");
+        assert!(has("3: `batch_max`: invalid type: string \"many\", expected usize"), "{found:#?}");
         assert!(has("5: unknown key `sever`; did you mean `server`?"), "{found:#?}");
         assert!(has("8: unknown key `deeper`; known here: "), "{found:#?}");
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_a_mistake() {
+        let text = "[inference]\nqueue_max = 0\nbatch_max = 0\ncpu_nice = 20\nrun_time = \"1\"\n";
+        let mistakes = Config::parse(text).unwrap_err();
+        let found: Vec<String> = mistakes.iter().map(|(l, m)| format!("{l}: {m}")).collect();
+        let due = [
+            "2: `queue_max`: invalid value: integer `0`, expected 1 or more",
+            "3: `batch_max`: invalid value: integer `0`, expected 1 or more",
+            "4: `cpu_nice`: invalid value: integer `20`, expected 0 to 19",
+        ];
+        assert_eq!(found[..3], due, "{found:#?}");
+        assert!(found[3].starts_with("5: `run_time`: `1` is not a duration"), "{found:#?}");
+        assert_eq!(found.len(), 4);
     }
 
     #[test]

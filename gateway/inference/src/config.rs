@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gw_artifact::ByteSize;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Section `[inference]` of the node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,9 +15,11 @@ use serde::{Deserialize, Serialize};
 pub struct InferenceConfig {
     /// How many requests may wait for one model, or for it to be loaded; one more is refused as
     /// overload. Default 1024: at 5 ms each that is 5 s of work, longer than most callers wait.
+    #[serde(deserialize_with = "one_or_more")]
     pub queue_max: usize,
     /// How many rows one run may join from several requests; the CPU joins at most one row per
     /// thread. Default 32, which bounds the memory of a run and how long those who joined it wait.
+    #[serde(deserialize_with = "one_or_more")]
     pub batch_max: usize,
     /// How long a run should take. A request with more rows than are done in this time, as
     /// measured, is computed in parts of one row or more, and whoever waits has a turn between
@@ -56,6 +59,7 @@ pub struct InferenceConfig {
     /// How far threads that compute on the CPU give way to those that answer requests, as `nice`
     /// says it: 0 not at all, 19 the most. Default 5: where every core computes, who answers has
     /// three times the share of who computes, and hardly waits for it. Linux only.
+    #[serde(deserialize_with = "niceness")]
     pub cpu_nice: u8,
     /// Expand int8 weights to f32 at load on the GPU: four times the memory for fewer
     /// instructions. Default `false`.
@@ -83,6 +87,20 @@ pub struct InferenceConfig {
     /// and 0 keeps nothing. Default 4 GiB: a dozen models of 300 MB.
     #[serde(with = "gw_artifact::size")]
     pub plan_cache_bytes_max: u64,
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => Err(D::Error::invalid_value(Unexpected::Unsigned(0), &"1 or more")),
+        count => Ok(count),
+    }
+}
+
+fn niceness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    match u8::deserialize(deserializer)? {
+        nice @ 0..=19 => Ok(nice),
+        more => Err(D::Error::invalid_value(Unexpected::Unsigned(more.into()), &"0 to 19")),
+    }
 }
 
 impl Default for InferenceConfig {
