@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use gw_tests::gateway::{Gateway, try_send};
+use gw_tests::gateway::{Gateway, gw, try_send};
 use gw_tests::repo;
 
 /// An app of one plugin that answers a fixed text, written as a user would write it.
@@ -45,7 +45,11 @@ fn write_answer(folder: &Path, answer: &str) {
 fn an_edited_plugin_is_swapped_without_dropping_a_request() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_app(folder.path(), "first");
-    let mut gateway = Gateway::dev(folder.path(), &["--device", "cpu"]);
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let app = folder.path().to_str().expect("a temporary path is text");
+    let mut command = gw(&["dev", app, "--device", "cpu", "--listen", "127.0.0.1:0"]);
+    command.env("TMPDIR", temporary.path());
+    let mut gateway = Gateway::start(command);
     assert_eq!(gateway.post("/hello", "{}").body, "first");
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -80,6 +84,9 @@ fn an_edited_plugin_is_swapped_without_dropping_a_request() {
         let seen = caller.join().expect("no request was lost");
         assert!(seen == ["first", "second"] || seen == ["first"], "{seen:?}");
     }
+    let left = || fs::read_dir(temporary.path()).expect("it is there").count();
+    assert!(left() > 0, "the app lies there");
+    assert_eq!((gateway.terminate(), left()), (0, 0), "nothing of it is left");
 }
 
 /// Plugins are tested where a plugin author would: natively.

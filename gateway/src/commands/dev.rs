@@ -68,12 +68,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let deployments = Deployments::in_memory(loader)?;
         let live = install(&deployments, &app, content).await?;
         let greeting = banner(&app, &node::url(&listener)?);
-        if let Some(watch) = watch {
+        let watching = watch.map(|watch| {
             let (deployments, folder) = (Arc::clone(&deployments), args.folder.clone());
-            tokio::spawn(rebuild_on_change(watch, deployments, folder, live));
-        }
+            tokio::spawn(rebuild_on_change(watch, deployments, folder, live))
+        });
         let (admin, config) = (None, config.server);
-        Node { listener, admin, deployments, models, config, registry }.serve(greeting).await
+        let node = Node { listener, admin, deployments, models, config, registry };
+        let served = node.serve(greeting).await;
+        if let Some(watching) = watching {
+            // It has the folder of the content, too, which goes with the last who has it.
+            watching.abort();
+            let _ = watching.await;
+        }
+        served
     })
 }
 
