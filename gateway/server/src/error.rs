@@ -160,6 +160,9 @@ pub(crate) enum HandleError {
     /// what it asked.
     #[error("inference")]
     Inference { source: Box<InferenceError>, timings: Box<Timings> },
+    /// An operator asked for the model, who may see why it does not come.
+    #[error(transparent)]
+    ModelLoad(Box<InferenceError>),
     #[error("no app uses a model named {name:?}; `gw model ls` lists them")]
     UnknownModel { name: String },
     #[error("a request panicked: {reason}")]
@@ -180,7 +183,7 @@ impl HandleError {
             Self::DeadlinePassed => Code::DeadlinePassed,
             Self::Saturated { .. } => Code::Saturated,
             Self::OverShare { .. } => Code::OverShare,
-            Self::Inference { source, .. } => inference_code(source),
+            Self::Inference { source, .. } | Self::ModelLoad(source) => inference_code(source),
             Self::NotCached => Code::NotCached,
             Self::UnknownModel { .. } => Code::UnknownModel,
             Self::Guest(error) => guest_code(error),
@@ -221,7 +224,7 @@ impl HandleError {
     /// What a model said, where that is why, however it came here.
     fn inference(&self) -> Option<&InferenceError> {
         match self {
-            Self::Inference { source, .. } => Some(source),
+            Self::Inference { source, .. } | Self::ModelLoad(source) => Some(source),
             Self::Guest(error) => match &**error {
                 GuestError::Inference { source, .. } => {
                     // What hooks were refused through the cache.
@@ -272,6 +275,7 @@ impl HandleError {
         let code = self.code();
         // Other faults may hold what only the operator should see.
         let message = match code.fault() {
+            _ if matches!(self, Self::ModelLoad(_)) => chain(self),
             Fault::Caller => chain(self),
             Fault::Guest | Fault::Operator | Fault::Overload | Fault::Ours => {
                 code.message().to_owned()
@@ -390,6 +394,23 @@ mod tests {
                 "code": "plugin_trapped", "message": "the plugin failed", "request_id": "id-1"
             }})
         );
+    }
+
+    #[test]
+    fn an_operator_sees_why_a_model_does_not_come_and_a_client_does_not() {
+        let (model, device) = ("minilm".to_owned(), "cpu".to_owned());
+        let full = InferenceError::NoRoom { model, device, needed: 7, used: 5, max: 9 };
+        let message = |error: &HandleError| {
+            let response = error.response("id-1");
+            assert_eq!(response.status(), 503);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            body["error"]["message"].as_str().unwrap().to_owned()
+        };
+        let told = message(&HandleError::ModelLoad(Box::new(full.clone())));
+        assert!(told.contains("where 5 of 9 are held") && told.contains("unpin one"), "{told}");
+        let (source, timings) = (Box::new(full), Box::default());
+        let hidden = message(&HandleError::Inference { source, timings });
+        assert_eq!(hidden, Code::Saturated.message());
     }
 
     #[test]

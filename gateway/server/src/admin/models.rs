@@ -31,10 +31,7 @@ pub(super) async fn load(models: &Arc<Models>, name: String) -> Result<Value, Ha
     let bringing = Arc::clone(models);
     let brought = tokio::task::spawn_blocking(move || bringing.bring(&name)).await;
     let brought = brought.map_err(|error| HandleError::Panicked { reason: error.to_string() })?;
-    brought.map_err(|error| {
-        let (source, timings) = (Box::new(error), Box::default());
-        HandleError::Inference { source, timings }
-    })?;
+    brought.map_err(|error| HandleError::ModelLoad(Box::new(error)))?;
     one(models, &model)
 }
 
