@@ -140,7 +140,7 @@ impl Queue {
         let tenant = Arc::clone(&job.caller.tenant);
         job.takes = state.time_of(&job);
         state.pace.comes(job.takes);
-        state.coming.asked(&tenant);
+        state.coming.asked(&tenant, now);
         match self.place(&mut state, &tenant, &job, now) {
             Ok(forecast) => job.forecast = forecast,
             Err(refused) => {
@@ -196,7 +196,8 @@ impl Queue {
         now: Instant,
     ) -> Option<Refused> {
         let takes = state.pace.usual();
-        let ahead = takes.saturating_mul(state.coming.count(tenant, now));
+        let ahead = takes.as_secs_f64() * state.coming.expected(tenant, now);
+        let ahead = Duration::try_from_secs_f64(ahead).unwrap_or(Duration::MAX);
         let asked = Asked { takes, ahead, ..Asked::default() };
         if let Err(refused) = self.admit(state, tenant, asked, deadline, now) {
             return Some(refused);
