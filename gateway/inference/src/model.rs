@@ -130,8 +130,7 @@ impl Model {
     }
 
     /// Why a new request of this caller would be refused now, if so: what waits already takes
-    /// longer than it may wait, or the queue is full. One that would not be is expected for a
-    /// moment; asking may still fail.
+    /// longer than it may wait, or the queue is full. It only looks; asking may still fail.
     pub fn refusal(&self, caller: &Caller, deadline: Instant) -> Option<InferenceError> {
         let refused = self.slot().core()?.refusal(caller, deadline)?;
         // A model that is leaving comes back for whoever asks it.

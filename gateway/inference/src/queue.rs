@@ -3,7 +3,6 @@
 //! Each tenant has a line of its own. Who has used the device least goes first, and who waits
 //! longest in line is the first to be refused; see `shares`.
 
-mod coming;
 mod fill;
 mod job;
 mod line;
@@ -16,7 +15,6 @@ mod state;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::job::Asked;
 pub(crate) use self::job::{Job, Share};
 use self::line::Line;
 pub(crate) use self::shares::{Present, Shares};
@@ -140,7 +138,6 @@ impl Queue {
         let tenant = Arc::clone(&job.caller.tenant);
         job.takes = state.time_of(&job);
         state.pace.comes(job.takes);
-        state.coming.asked(&tenant, now);
         match self.place(&mut state, &tenant, &job, now) {
             Ok(forecast) => job.forecast = forecast,
             Err(refused) => {
@@ -165,8 +162,7 @@ impl Queue {
         // One of several parts ends when all of them have had their turns.
         let parts = Some(job.takes).filter(|&takes| takes > self.limits.run_time);
         let parts = parts.unwrap_or_default();
-        let asked = Asked { takes: job.takes, parts, ..Asked::default() };
-        let forecast = self.admit(state, tenant, asked, job.deadline, now)?;
+        let forecast = self.admit(state, tenant, job.takes, parts, job.deadline, now)?;
         if state.depth() >= self.limits.max {
             state.bury(now);
         }
@@ -176,14 +172,13 @@ impl Queue {
         Ok(forecast)
     }
 
-    /// Why a job of this tenant would not be queued now, if so; else it is expected. What it would
-    /// take is not known, so it is taken for a common one.
+    /// Why a job of this tenant would not be queued now, if so. What it would take is not known,
+    /// so it is taken for a common one.
     pub(crate) fn refusal(&self, tenant: &str, deadline: Instant, now: Instant) -> Option<Refused> {
         let mut state = self.lock();
         let refused = self.look(&state, tenant, deadline, now);
-        match refused {
-            Some(_) => state.refusals.refused(tenant),
-            None => state.coming.let_in(tenant, now),
+        if refused.is_some() {
+            state.refusals.refused(tenant);
         }
         refused
     }
@@ -196,10 +191,7 @@ impl Queue {
         now: Instant,
     ) -> Option<Refused> {
         let takes = state.pace.usual();
-        let ahead = takes.as_secs_f64() * state.coming.expected(tenant, now);
-        let ahead = Duration::try_from_secs_f64(ahead).unwrap_or(Duration::MAX);
-        let asked = Asked { takes, ahead, ..Asked::default() };
-        if let Err(refused) = self.admit(state, tenant, asked, deadline, now) {
+        if let Err(refused) = self.admit(state, tenant, takes, Duration::ZERO, deadline, now) {
             return Some(refused);
         }
         let live = state.lines.iter().flat_map(|line| &line.jobs);
@@ -209,20 +201,21 @@ impl Queue {
         is_full.then_some(Refused::Full { queue_max: self.limits.max })
     }
 
-    /// How long a new job would wait, where that is not too long.
+    /// How long a new job would wait, where that is not too long. `parts` is what one takes that
+    /// does not run at once.
     fn admit(
         &self,
         state: &State,
         tenant: &str,
-        asked: Asked,
+        takes: Duration,
+        parts: Duration,
         deadline: Instant,
         now: Instant,
     ) -> Result<Duration, Refused> {
         if !state.open {
             return Err(Refused::Closed);
         }
-        let wait = self.wait_of(state, tenant, asked, now);
-        let parts = asked.parts;
+        let wait = self.wait_of(state, tenant, takes, now);
         let wait_max = state.refusals.wait_max(tenant, self.limits.wait_max);
         let left = deadline.saturating_duration_since(now);
         let expected = state.pace.corrected(wait);
@@ -242,14 +235,12 @@ impl Queue {
     /// so each holds up another for as long as that one takes itself, or for one run; and another
     /// tenant holds it up for no longer than its own line takes, by their weights. Its own time is
     /// not in it: on an idle model every job is tried, and measured.
-    fn wait_of(&self, state: &State, tenant: &str, asked: Asked, now: Instant) -> Duration {
-        let Asked { takes, ahead, .. } = asked;
+    fn wait_of(&self, state: &State, tenant: &str, takes: Duration, now: Instant) -> Duration {
         let turn = takes.max(self.limits.run_time);
         let running =
             state.busy_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let is_own = |line: &&Line| *line.tenant == *tenant;
         let own = state.lines.iter().find(is_own).map_or(Duration::ZERO, |own| own.time(turn, now));
-        let own = own.saturating_add(ahead);
         let mine = own.saturating_add(takes).as_secs_f64() / self.shares.weight(tenant);
         let others = state.lines.iter().filter(|line| !is_own(line)).map(|line| {
             let share = mine * self.shares.weight(&line.tenant);

@@ -94,14 +94,3 @@ impl Share {
         self.rows = self.job.rows;
     }
 }
-
-/// What a job asks of the device, as far as that is known.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Asked {
-    /// What it takes.
-    pub(super) takes: Duration,
-    /// As `takes`, of one that does not run at once; else nothing.
-    pub(super) parts: Duration,
-    /// What those of its tenant take that come before it and are not here yet.
-    pub(super) ahead: Duration,
-}

@@ -9,7 +9,6 @@ use crate::batch::Key;
 const SHAPES_MAX: usize = 256;
 
 /// How fast one model is. What is not known yet is `None`.
-#[derive(Default)]
 pub(crate) struct Pace {
     /// By the shape of a row.
     by_shape: HashMap<Key, Known>,
@@ -22,7 +21,7 @@ pub(crate) struct Pace {
     usual: f64,
     /// How much longer requests waited than was forecast: joined runs are shorter than the sum of
     /// their requests, and other models on the device make them longer.
-    skew: Option<f64>,
+    skew: f64,
 }
 
 /// How fast rows of one shape are.
@@ -63,6 +62,13 @@ fn note(known: f64, seconds: f64) -> f64 {
 
 /// A forecast below this says nothing about the skew: waking up takes as long.
 const FORECAST_MIN: Duration = Duration::from_millis(2);
+
+impl Default for Pace {
+    fn default() -> Self {
+        let (by_shape, joining) = (HashMap::new(), BTreeMap::new());
+        Self { by_shape, joining, per_element: None, usual: 0.0, skew: 1.0 }
+    }
+}
 
 impl Pace {
     /// Notes a run. Only one that had one slot of its device says what joining gains: where more
@@ -113,13 +119,12 @@ impl Pace {
             return;
         }
         let skew = (waited.as_secs_f64() / forecast.as_secs_f64()).clamp(0.1, 10.0);
-        let known = self.skew.get_or_insert(skew);
-        *known += (skew - *known) / 16.0;
+        self.skew += (skew - self.skew) / 16.0;
     }
 
     /// What a forecast comes to, by how those before it came out.
     pub(crate) fn corrected(&self, forecast: Duration) -> Duration {
-        let seconds = forecast.as_secs_f64() * self.skew.unwrap_or(1.0);
+        let seconds = forecast.as_secs_f64() * self.skew;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 

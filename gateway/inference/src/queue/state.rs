@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::coming::Coming;
 use super::line::Line;
 use super::pace::Pace;
 use super::refusals::Refusals;
@@ -15,7 +14,6 @@ pub(super) struct State {
     pub(super) lines: Vec<Line>,
     pub(super) pace: Pace,
     pub(super) refusals: Refusals,
-    pub(super) coming: Coming,
     pub(super) open: bool,
     /// When the runs under way should be over.
     pub(super) busy_until: Option<Instant>,

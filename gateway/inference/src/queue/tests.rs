@@ -160,31 +160,6 @@ fn nobody_waits_longer_than_the_node_lets_them() {
 }
 
 #[test]
-fn who_was_let_in_and_has_not_asked_yet_counts_for_those_who_come_behind() {
-    let mut rig = Rig::new(|limits| limits.wait_max = 7 * SECOND / 2);
-    let far = rig.now + 3600 * SECOND;
-    // Requests are known to ask, and to take a second.
-    let room = |_: &Job, _| Room { whole: 1, part: 1, joined: 0 };
-    for _ in 0..200 {
-        assert_eq!(rig.queue.refusal("a", far, rig.now), None);
-        rig.push("a", 1, 3600).unwrap();
-        rig.queue.take(rig.now, room, &mut Vec::new());
-        rig.queue.ran(&vec![vec![1]], 1, SECOND, true);
-    }
-    let looks = |rig: &Rig| {
-        let look = || rig.queue.refusal("a", far, rig.now);
-        (0..100).take_while(|_| look().is_none()).count()
-    };
-    let let_in = looks(&rig);
-    assert_eq!(let_in, 4, "three before one are as long as it may wait");
-    assert_eq!(looks(&rig), 0);
-    assert_eq!(rig.queue.refusal("b", far, rig.now), None, "another tenant has its own");
-    // A moment later they are not expected any more, and of those who come now fewer are.
-    rig.now += SECOND / 50;
-    assert!(looks(&rig) > let_in);
-}
-
-#[test]
 fn tenants_take_turns_however_much_one_asks() {
     let mut rig = Rig::new(|_| {});
     for _ in 0..20 {
