@@ -3,7 +3,8 @@
 //!
 //! A hit is told from the entry. Of concurrent misses for one key the first leads: it makes the
 //! answer in a task of its own, so a client that goes away takes nobody's answer with it, and the
-//! others wait for what it makes. Errors are shared with those who wait and never kept.
+//! others wait for what it makes. Once nobody waits any more the task is dropped, and what it asks
+//! of devices with it. Errors are shared with those who wait and never kept.
 
 pub(crate) mod answer;
 pub(crate) mod control;
@@ -12,7 +13,7 @@ pub(crate) mod key;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +45,7 @@ pub(crate) enum Served<V = Answer> {
 /// Cached answers, at most `cache_bytes` of them.
 pub(crate) struct Cache {
     entries: moka::future::Cache<Digest, Arc<Entry>>,
-    flights: Mutex<HashMap<Digest, Arc<Flight>>>,
+    flights: Mutex<HashMap<Digest, Weak<Flight>>>,
     object_bytes_max: usize,
     waiters_max: usize,
     enabled: bool,
@@ -60,7 +61,7 @@ struct Entry {
     lifetime: Duration,
 }
 
-/// An answer in the making.
+/// An answer in the making; those who wait for it hold it, and nobody else.
 struct Flight {
     record: Bytes,
     waiting: AtomicUsize,
@@ -118,7 +119,7 @@ impl Cache {
 
     /// Answers from memory, or by `make`, which runs at most once for all who ask at one time.
     ///
-    /// A request gives up at `deadline`; what it waited for is made and kept all the same.
+    /// A request gives up at `deadline`; what nobody waits for any more is dropped.
     pub(crate) async fn answer<V: Keep, F>(
         self: &Arc<Self>,
         key: Key,
@@ -152,7 +153,8 @@ impl Cache {
         match self.seat(&key) {
             Seat::Lead(landing, flight) => {
                 self.metrics.lookup(LookupResult::Miss);
-                let task = Arc::clone(self).fly(key, lifetime, make(), landing);
+                let departs = Arc::downgrade(&flight);
+                let task = Arc::clone(self).fly(key, lifetime, make(), landing, departs);
                 tokio::spawn(task);
                 self.wait(&flight, deadline).await?.served(false)
             }
@@ -191,37 +193,42 @@ impl Cache {
 
     fn seat(&self, key: &Key) -> Seat {
         let mut flights = self.flights();
-        match flights.get(&key.digest) {
-            Some(flight) if flight.record == key.record => Seat::Wait(Arc::clone(flight)),
+        // One that nobody waits for is about to be dropped.
+        match flights.get(&key.digest).and_then(Weak::upgrade) {
+            Some(flight) if flight.record == key.record => Seat::Wait(flight),
             Some(_) => Seat::Alone,
             None => {
                 let (landing, landed) = watch::channel(None);
                 let (record, waiting) = (key.record.clone(), AtomicUsize::new(0));
                 let flight = Arc::new(Flight { record, waiting, landed });
-                flights.insert(key.digest, Arc::clone(&flight));
+                flights.insert(key.digest, Arc::downgrade(&flight));
                 Seat::Lead(landing, flight)
             }
         }
     }
 
-    /// Makes, keeps and hands out one answer.
+    /// Makes, keeps and hands out one answer, for as long as anybody waits for it.
     async fn fly<V: Keep>(
         self: Arc<Self>,
         key: Key,
         lifetime: Duration,
         make: impl Future<Output = Made<V>>,
         landing: watch::Sender<Option<Landed>>,
+        flight: Weak<Flight>,
     ) {
         // Leaves the map however this ends, a panic in `make` included; then `landing` is dropped
         // unsent, which those who wait notice.
-        let _departure = Departure { cache: &self, digest: key.digest };
+        let _departure = Departure { cache: &self, digest: key.digest, flight };
         // An earlier flight may have landed between our lookup and our seat. It stored before it
         // left the map, so looking again now cannot miss it.
         if let Some(entry) = self.lookup(&key, None).await {
             landing.send_replace(Some(Landed::Found(entry)));
             return;
         }
-        let made = make.await.map(V::keep);
+        let made = tokio::select! {
+            made = make => made.map(V::keep),
+            () = landing.closed() => return,
+        };
         let stored = match &made {
             Ok(kept) => self.store(&key, kept, lifetime).await,
             Err(_) => false,
@@ -253,7 +260,7 @@ impl Cache {
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Flight>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Flight>>> {
         // Every critical section is one insertion or removal, so a poisoned lock is still good.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,11 +295,16 @@ impl Landed {
 struct Departure<'c> {
     cache: &'c Cache,
     digest: Digest,
+    flight: Weak<Flight>,
 }
 
 impl Drop for Departure<'_> {
     fn drop(&mut self) {
-        self.cache.flights().remove(&self.digest);
+        let mut flights = self.cache.flights();
+        // Once nobody waited another may have taken its place.
+        if flights.get(&self.digest).is_some_and(|flight| flight.ptr_eq(&self.flight)) {
+            flights.remove(&self.digest);
+        }
     }
 }
 

@@ -211,17 +211,32 @@ async fn an_answer_is_told_until_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_gives_up_at_its_deadline_and_the_answer_is_kept() {
+async fn what_nobody_waits_for_any_more_is_dropped() {
     let bench = Bench::held();
-    let ask = bench.ask(key("a"), RequestControl::default(), Ok(Answer::text("a")));
-    assert!(matches!(*ask.await.unwrap_err(), HandleError::DeadlinePassed));
-    bench.gate.add_permits(1);
-    // The flight is the only one who can store it now.
-    while bench.cache.flights().contains_key(&key("a").digest) {
+    let ask = || bench.ask(key("a"), RequestControl::default(), Ok(Answer::text("a")));
+    let runs_on = || Arc::strong_count(&bench.gate) > 1;
+    // One gives up at its deadline, and of two others each leaves.
+    assert!(matches!(*ask().await.unwrap_err(), HandleError::DeadlinePassed));
+    while runs_on() {
         tokio::task::yield_now().await;
     }
+    let (leader, follower) = (tokio::spawn(ask()), tokio::spawn(ask()));
+    bench.started.notified().await;
+    bench.started.notified().await;
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(runs_on(), "another waits");
+    follower.abort();
+    assert!(follower.await.unwrap_err().is_cancelled());
+    while runs_on() || !bench.cache.flights().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.runs(), 2);
+    // Nothing of it was kept, and it is made for whoever comes next.
+    bench.gate.add_permits(1);
+    assert!(!is_hit(&bench.get("a").await));
     assert!(is_hit(&bench.get("a").await));
-    assert_eq!(bench.runs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
