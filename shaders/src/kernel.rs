@@ -69,8 +69,7 @@ pub struct Caps {
     pub binding_bytes: u64,
     /// The adapter is a CPU (llvmpipe, SwiftShader): workgroup memory costs more than it saves.
     pub software: bool,
-    /// It is, and the CPU has AVX-512: what is loaded for a lane gets there through registers
-    /// alone.
+    /// It is, and the CPU has AVX-512: tiles of other heights are the fastest there.
     pub avx512: bool,
 }
 

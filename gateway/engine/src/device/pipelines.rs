@@ -35,8 +35,7 @@ pub(super) struct Pipelines {
     layouts: Mutex<HashMap<Vec<Access>, Layouts>>,
 }
 
-/// Kernels that nobody has, at most, for models that come back: as many as several models have
-/// between them. A driver holds up to some hundred KiB for each.
+/// Kernels that nobody has, at most, for models that come back.
 const IDLE_MAX: usize = 128;
 
 /// The slots, each with the turn in which it was asked for last.
@@ -54,20 +53,20 @@ impl Slots {
             *asked = turn;
             return Arc::clone(slot);
         }
-        self.leave(IDLE_MAX);
+        self.let_go();
         let (slot, _) = self.of.entry(kernel.clone()).or_insert((Slot::default(), turn));
         Arc::clone(slot)
     }
 
-    /// Leaves so many that nobody has, those that were asked for last.
-    fn leave(&mut self, most: usize) {
+    /// Leaves [`IDLE_MAX`] that nobody has, those that were asked for last.
+    fn let_go(&mut self) {
         let idle = self.of.values().filter(|(slot, _)| is_idle(slot));
         let mut turns: Vec<u64> = idle.map(|&(_, asked)| asked).collect();
-        if turns.len() <= most {
+        if turns.len() <= IDLE_MAX {
             return;
         }
         turns.sort_unstable_by_key(|&turn| Reverse(turn));
-        let oldest = most.checked_sub(1).map_or(u64::MAX, |last| turns[last]);
+        let oldest = turns[IDLE_MAX - 1];
         self.of.retain(|_, (slot, asked)| *asked >= oldest || !is_idle(slot));
     }
 }

@@ -234,7 +234,7 @@ impl Shared {
         let candidates = candidates(step, &self.device);
         let limit = Limit { end, is_stopped: &|| self.state().stopped };
         let timed = self.time(prepared, index, &candidates, &limit);
-        let best = timed.as_ref().map_or(None, |timed| timed.as_ref().map(|&(best, ..)| best));
+        let best = timed.iter().flatten().map(|&(best, ..)| best).next();
         let lost = candidates.iter().enumerate().filter(|&(index, _)| Some(index) != best);
         self.device.release(lost.map(|(_, dispatch)| &dispatch.kernel));
         if let Some((best, times, is_complete)) = timed? {

@@ -272,6 +272,8 @@ mod tests {
         let mut pace = Pace::default();
         pace.waited(Duration::from_millis(1), SECOND);
         assert_eq!(pace.corrected(SECOND), SECOND, "too short to say anything");
+        pace.waited(SECOND, 9 * SECOND);
+        assert_eq!(pace.corrected(2 * SECOND), 3 * SECOND, "one says little");
         for _ in 0..200 {
             pace.waited(SECOND, 2 * SECOND);
         }

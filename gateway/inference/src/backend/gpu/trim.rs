@@ -26,7 +26,7 @@ pub(super) fn keep_large_apart() {
     system::keep_apart(LARGE_BYTES);
 }
 
-/// Less than any tensor worth mentioning, and so much that what a block costs more hardly counts.
+/// Tensors that matter are larger.
 const LARGE_BYTES: i32 = 256 << 10;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
